@@ -1,0 +1,1 @@
+"""The certificate authority (filled room by room)."""
