@@ -46,4 +46,4 @@ class FaultyInput(Exception):
 
 
 class StartError(Exception):
-    """The sidecar cannot start for a reason outside its files (an address in use); the message is one clear sentence."""
+    """The sidecar cannot start for a reason outside its files (an address in use); its text is one clear sentence."""

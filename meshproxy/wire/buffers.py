@@ -1,0 +1,40 @@
+"""The two scratch buffers every connection shares, and the budget for what waits."""
+
+from __future__ import annotations
+
+_KIB = 1024
+
+# Reads start at `smallest`, grow while they come back full, and shrink for everyone while too much waits: a remainder
+# is at most one read, and 256 KiB times thousands of slow peers would be gigabytes.
+_FRUGAL = 16 * _KIB
+_SMALLEST = 64 * _KIB
+_LARGEST = 256 * _KIB
+
+# A TLS record adds at most 256 bytes to 16 KiB of plaintext (RFC 8446 section 5.2), so decrypted data is never longer
+# than what was fed plus one record that waited in part.
+_ONE_RECORD = 16 * _KIB + 256
+
+
+class Buffers:
+    """Scratch for the callbacks of one engine, which run one at a time.
+
+    No view of `raw` or `clear` survives a callback; what must wait is copied. `held` counts the bytes that wait in all
+    connections together, `budget` is the amount (bytes) from which on reads are kept short.
+    """
+
+    def __init__(self, *, budget: int = 64 * _KIB * _KIB) -> None:
+        """Allocate both buffers, about half a MiB in all."""
+        self.raw = memoryview(bytearray(_LARGEST))
+        self.clear = memoryview(bytearray(_LARGEST + 2 * _ONE_RECORD))
+        self.held = 0
+        self.smallest = _SMALLEST
+        self._budget = budget
+
+    def __repr__(self) -> str:
+        return f"<Buffers held={self.held} budget={self._budget}>"
+
+    def grown(self, chunk: int) -> int:
+        """Return how much to read next after a read of `chunk` bytes came back full."""
+        if self.held > self._budget:
+            return _FRUGAL
+        return min(max(chunk, _SMALLEST // 2) * 2, _LARGEST)

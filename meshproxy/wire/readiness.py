@@ -1,0 +1,251 @@
+"""The readiness engine: who may read or write now, told by plain callbacks instead of task switches.
+
+Trio owns lifetimes, the relay owns bytes. A connection that is established hands its two sockets to one engine; from
+then on a message costs a callback, not a wake-up of a task and not an `epoll_ctl`. Measured on a pair of sidecars:
+52-72 us of CPU per request against 136-151 us with two tasks per connection.
+
+Rules the engine and its users keep, each learnt from a failure:
+
+* Events are hints. Only the result of `recv` and `send` decides.
+* A socket is registered once, edge-triggered, for reading; writing is armed only while a remainder waits (an armed
+  `EPOLLOUT` edge wakes the loop for every freed send buffer).
+* An edge fires once. A handler that stops before the socket is drained (back-pressure, fairness) returns False and
+  calls `resume` when it may go on; resumed handlers run after the batch, and the engine then yields to trio by a
+  checkpoint instead of waiting.
+* A descriptor number may be reused at once after `close`. Sockets are closed by the task that owns them, after
+  `forget`, and never inside a callback: no batch can hold an event of a closed socket's number.
+* Never fork while an engine exists: a copied descriptor keeps the registration and suppresses the FIN.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+# The values of epoll_ctl(2), spelled out because the portable engine uses the same words without `select.epoll`.
+READ = 0x001
+WRITE = 0x004
+HANGUP = 0x008 | 0x010 | 0x2000  # EPOLLERR | EPOLLHUP | EPOLLRDHUP
+_EDGE = 1 << 31
+_RDHUP = 0x2000
+_READING = READ | _RDHUP | _EDGE
+
+# A bound on how long other tasks wait for one batch; the rest of the events stay in the kernel.
+BATCH = 64
+
+
+class Readiness(Protocol):
+    """What a connection may ask of an engine. All calls are synchronous and belong to the trio thread."""
+
+    def watch(self, sock: socket.socket, handler: Callable[[int], bool]) -> None:
+        """Call `handler(events)` whenever `sock` becomes readable, hangs up, or (when armed) becomes writable.
+
+        The handler returns True when it read until the socket had no more, False when it stopped earlier; in that
+        case it owes a `resume`. It must not raise: an exception here ends the engine, and with it the process.
+        """
+
+    def resume(self, sock: socket.socket) -> None:
+        """Call the handler of `sock` with no event (0) after the current batch; no-op for an unwatched socket."""
+
+    def arm_write(self, sock: socket.socket) -> None:
+        """Also report `WRITE` until `disarm_write`."""
+
+    def disarm_write(self, sock: socket.socket) -> None:
+        """Report `WRITE` no longer."""
+
+    def forget(self, sock: socket.socket) -> None:
+        """Stop watching; idempotent. Must come before `close`."""
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled. `watch` is legal only while this runs."""
+
+
+class EpollReadiness:
+    """One edge-triggered epoll in one trio task, which waits on the epoll's own descriptor."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[int], bool]] = {}
+        self._resumed: dict[int, Callable[[int], bool]] = {}
+        self._asleep = False
+        self._woken = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<EpollReadiness watching={len(self._handlers)} resumed={len(self._resumed)}>"
+
+    def watch(self, sock: socket.socket, handler: Callable[[int], bool]) -> None:
+        """See `Readiness.watch`."""
+        descriptor = sock.fileno()
+        self._epoll.register(descriptor, _READING)
+        self._handlers[descriptor] = handler
+
+    def resume(self, sock: socket.socket) -> None:
+        """See `Readiness.resume`."""
+        descriptor = sock.fileno()
+        handler = self._handlers.get(descriptor)
+        if handler is not None:
+            self._resumed[descriptor] = handler
+            if self._asleep:
+                self._woken.set()
+
+    def arm_write(self, sock: socket.socket) -> None:
+        """See `Readiness.arm_write`."""
+        self._epoll.modify(sock.fileno(), _READING | WRITE)
+
+    def disarm_write(self, sock: socket.socket) -> None:
+        """See `Readiness.disarm_write`."""
+        self._epoll.modify(sock.fileno(), _READING)
+
+    def forget(self, sock: socket.socket) -> None:
+        """See `Readiness.forget`."""
+        descriptor = sock.fileno()
+        if self._handlers.pop(descriptor, None) is not None:
+            self._resumed.pop(descriptor, None)
+            self._epoll.unregister(descriptor)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """See `Readiness.run`."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run_resumed)
+                task_status.started()
+                await self._run_events()
+        finally:
+            self._epoll.close()
+
+    async def _run_events(self) -> None:
+        poll, handlers, descriptor = self._epoll.poll, self._handlers, self._epoll.fileno()
+        while True:
+            if self._resumed:
+                await trio.lowlevel.checkpoint()
+            else:
+                self._asleep = True
+                await trio.lowlevel.wait_readable(descriptor)
+                self._asleep = False
+            for ready, events in poll(0, BATCH):
+                # An earlier callback of this batch may have ended this connection.
+                handler = handlers.get(ready)
+                if handler is not None:
+                    handler(events)
+            self._drain_resumed()
+
+    async def _run_resumed(self) -> None:
+        # A connection's owner may resume it outside any batch, while the loop above sleeps in the kernel.
+        while True:
+            await self._woken.wait()
+            self._woken = trio.Event()
+            while self._resumed:
+                self._drain_resumed()
+                await trio.lowlevel.checkpoint()
+
+    def _drain_resumed(self) -> None:
+        # Swapped first: who is resumed again meanwhile waits for the next round, or one stream would starve the others.
+        batch, self._resumed = self._resumed, {}
+        for descriptor, handler in batch.items():
+            if self._handlers.get(descriptor) is handler:
+                handler(0)
+
+
+class _Waits:
+    """The two tasks that stand in for one epoll registration."""
+
+    __slots__ = ("armed", "handler", "parked", "reading", "sock", "writing")
+
+    def __init__(self, sock: socket.socket, handler: Callable[[int], bool]) -> None:
+        self.sock = sock
+        self.handler = handler
+        self.reading = trio.CancelScope()
+        self.writing = trio.CancelScope()
+        self.parked: trio.Event | None = None  # set free when a resumed handler has drained the socket
+        self.armed = trio.Event()
+
+
+class TrioReadiness:
+    """The same interface over trio's own waits, for systems without epoll (macOS).
+
+    Trio reports levels, not edges: a handler that stopped early parks its reader, or the loop would spin.
+    """
+
+    def __init__(self) -> None:
+        self._waits: dict[int, _Waits] = {}
+        self._resumed: dict[int, _Waits] = {}
+        self._woken = trio.Event()
+        self._nursery: trio.Nursery | None = None
+
+    def __repr__(self) -> str:
+        return f"<TrioReadiness watching={len(self._waits)} resumed={len(self._resumed)}>"
+
+    def watch(self, sock: socket.socket, handler: Callable[[int], bool]) -> None:
+        """See `Readiness.watch`."""
+        if self._nursery is None:
+            raise RuntimeError("the readiness engine is not running")
+        waits = self._waits[sock.fileno()] = _Waits(sock, handler)
+        self._nursery.start_soon(self._read, waits)
+        self._nursery.start_soon(self._write, waits)
+
+    def resume(self, sock: socket.socket) -> None:
+        """See `Readiness.resume`."""
+        waits = self._waits.get(sock.fileno())
+        if waits is not None:
+            self._resumed[sock.fileno()] = waits
+            self._woken.set()
+
+    def arm_write(self, sock: socket.socket) -> None:
+        """See `Readiness.arm_write`."""
+        self._waits[sock.fileno()].armed.set()
+
+    def disarm_write(self, sock: socket.socket) -> None:
+        """See `Readiness.disarm_write`."""
+        self._waits[sock.fileno()].armed = trio.Event()
+
+    def forget(self, sock: socket.socket) -> None:
+        """See `Readiness.forget`."""
+        waits = self._waits.pop(sock.fileno(), None)
+        if waits is not None:
+            self._resumed.pop(sock.fileno(), None)
+            waits.reading.cancel()
+            waits.writing.cancel()
+            # The owner closes the descriptor next; the waiting tasks must have left it by then.
+            trio.lowlevel.notify_closing(sock)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """See `Readiness.run`."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            while True:
+                await self._woken.wait()
+                self._woken = trio.Event()
+                batch, self._resumed = self._resumed, {}
+                for descriptor, waits in batch.items():
+                    if self._waits.get(descriptor) is waits and waits.handler(0) and waits.parked is not None:
+                        waits.parked.set()
+                await trio.lowlevel.checkpoint()
+
+    async def _read(self, waits: _Waits) -> None:
+        # Asked before every wait: the descriptor of a forgotten socket may be closed, or somebody else's, already.
+        with waits.reading, contextlib.suppress(trio.ClosedResourceError):
+            while not waits.reading.cancel_called:
+                await trio.lowlevel.wait_readable(waits.sock)
+                if not waits.handler(READ):
+                    waits.parked = trio.Event()
+                    await waits.parked.wait()
+                    waits.parked = None
+
+    async def _write(self, waits: _Waits) -> None:
+        with waits.writing, contextlib.suppress(trio.ClosedResourceError):
+            while not waits.writing.cancel_called:
+                await waits.armed.wait()
+                await trio.lowlevel.wait_writable(waits.sock)
+                waits.handler(WRITE)
+
+
+def make_readiness() -> Readiness:
+    """Return the best engine this system has."""
+    return EpollReadiness() if hasattr(select, "epoll") else TrioReadiness()

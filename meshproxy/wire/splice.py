@@ -1,0 +1,414 @@
+"""TCP mode: plain bytes on one side, TLS records on the other, moved by plain callbacks.
+
+The state per direction is one remainder at most: what the far socket would not take. While it waits, the near socket is
+not read; that is the whole of the back-pressure, and the bound on memory.
+
+How an end is told apart (RFC 8446 section 6.1): `close_notify` ends a direction; a bare FIN on the TLS side is
+truncation, because anybody on the path can send one. A normal end sends `close_notify`; an abort never does, it resets,
+because peers pass a clean end on as a clean end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import ssl
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshproxy.wire.readiness import HANGUP, READ
+from meshproxy.wire.tls_faults import alert_in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshproxy.wire.buffers import Buffers
+    from meshproxy.wire.readiness import Readiness
+    from meshproxy.wire.tls import TlsConnection
+
+# Chunks one callback may move before it lets the others go first.
+_FAIR_SHARE = 4
+
+# Answers to KeyUpdate pile up in the BIO while the peer does not read; beyond this it does so on purpose.
+_MOST_UNSENT_CONTROL = 64 * 1024
+
+
+class End(StrEnum):
+    """How a spliced connection ended: the `end` of its access line."""
+
+    CLEAN = "clean"
+    RESET = "reset"
+    TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
+    REFUSED = "refused"
+
+
+class Side(StrEnum):
+    """Who ended it."""
+
+    PLAIN = "plain"
+    TLS = "tls"
+
+
+class PeerEof(StrEnum):
+    """What a bare FIN of the TLS peer means on a listener."""
+
+    STRICT = "strict"
+    LENIENT = "lenient"
+
+
+@dataclass(frozen=True, slots=True)
+class SpliceEnd:
+    """The end, the side that caused it (None for a clean one) and a phrase for people (may be empty)."""
+
+    end: End
+    side: Side | None = None
+    detail: str = ""
+
+
+class _Broken(Exception):
+    def __init__(self, side: Side, error: OSError) -> None:
+        super().__init__(str(error))
+        self.end = SpliceEnd(End.RESET, side, error.strerror or "connection lost")
+
+
+class Splice:
+    """Relays between a plain socket and a TLS connection until both directions have ended.
+
+    Its owner (a task) calls `start`, awaits `done`, asks `result()`, and always calls `release` before it closes the
+    sockets. `sent_to_tls` and `sent_to_plain` count application bytes taken from one side for the other.
+    """
+
+    __slots__ = (
+        "_buffers",
+        "_end",
+        "_engine",
+        "_peer_eof",
+        "_plain",
+        "_plain_chunk",
+        "_plain_eof",
+        "_plain_hangup",
+        "_plain_shut",
+        "_tls",
+        "_tls_chunk",
+        "_tls_eof",
+        "_tls_hangup",
+        "_tls_shut",
+        "_to_plain",
+        "_to_tls",
+        "bare_fin",
+        "done",
+        "sent_to_plain",
+        "sent_to_tls",
+    )
+
+    def __init__(
+        self, engine: Readiness, buffers: Buffers, plain: socket.socket, tls: TlsConnection, peer_eof: PeerEof
+    ) -> None:
+        """Take both connected sides; nothing moves before `start`."""
+        self._engine = engine
+        self._buffers = buffers
+        self._plain = plain
+        self._tls = tls
+        self._peer_eof = peer_eof
+        self._to_plain: memoryview | None = None
+        self._to_tls: memoryview | None = None
+        # "eof": the side has said its last byte. "shut": we have said ours to it. "hangup": the kernel hinted at an
+        # end, so a short read no longer proves that the socket is drained (data and FIN share one edge).
+        self._plain_eof = self._tls_eof = False
+        self._plain_shut = self._tls_shut = False
+        self._plain_hangup = self._tls_hangup = False
+        self._plain_chunk = self._tls_chunk = buffers.smallest
+        self._end: SpliceEnd | BaseException | None = None
+        self.bare_fin = False
+        self.sent_to_plain = 0
+        self.sent_to_tls = 0
+        self.done = trio.Event()
+
+    def __repr__(self) -> str:
+        def state(eof: bool, shut: bool, rest: memoryview | None) -> str:  # noqa: FBT001 - three flags, told at once
+            return ("read-closed " if eof else "") + ("write-closed " if shut else "") + f"waiting={_size(rest)}"
+
+        return (
+            f"<Splice plain[{state(self._plain_eof, self._plain_shut, self._to_plain)}]"
+            f" tls[{state(self._tls_eof, self._tls_shut, self._to_tls)}] end={self._end}>"
+        )
+
+    def start(self) -> None:
+        """Register both sockets and move what is already there."""
+        self._engine.watch(self._plain, self._on_plain)
+        self._engine.watch(self._tls.sock, self._on_tls)
+        # Bytes that came with the last handshake flight are in the BIO, where no readiness event will tell of them.
+        self._guarded(self._plain_from_session)
+
+    def result(self) -> SpliceEnd:
+        """Return how it ended; raises what a callback raised. Only after `done`."""
+        if self._end is None:
+            raise RuntimeError("the splice has not ended")
+        if isinstance(self._end, BaseException):
+            raise self._end
+        return self._end
+
+    def release(self) -> None:
+        """Let go of both sockets and of what waits; idempotent."""
+        self._engine.forget(self._plain)
+        self._engine.forget(self._tls.sock)
+        self._hold_for_plain(None)
+        self._hold_for_tls(None)
+
+    # Callbacks of the engine. True: drained. False: stopped early, `resume` is owed.
+
+    def _on_plain(self, events: int) -> bool:
+        if events & HANGUP:
+            self._plain_hangup = True
+        if self._to_plain is not None and events & ~READ:
+            self._guarded(self._flush_plain)
+        return self._guarded(self._pull_plain, events)
+
+    def _on_tls(self, events: int) -> bool:
+        if events & HANGUP:
+            self._tls_hangup = True
+        if self._to_tls is not None and events & ~READ:
+            self._guarded(self._flush_tls)
+        return self._guarded(self._pull_tls, events)
+
+    def _guarded(self, step: Callable[..., bool | None], *arguments: int) -> bool:
+        """Run one step; whatever it raises ends this connection and no other."""
+        if self._end is not None:
+            return True
+        try:
+            return step(*arguments) is not False
+        except _Broken as broken:
+            self._finish(broken.end)
+        except ssl.SSLError as error:
+            self._tls.flush_alert()
+            self._finish(_end_of_session(error, self.sent_to_plain))
+        except BaseException as error:  # noqa: BLE001 - the owner unwraps it: a bug or Ctrl-C surfaces there
+            self._finish(error)
+        return True
+
+    def _finish(self, end: SpliceEnd | BaseException) -> None:
+        if self._end is None:
+            self._end = end
+            self.release()
+            self.done.set()
+
+    def _finish_when_both_ended(self) -> None:
+        if self._plain_shut and self._tls_shut and self._to_plain is None and self._to_tls is None:
+            self._finish(SpliceEnd(End.CLEAN))
+
+    # plain -> TLS
+
+    def _pull_plain(self, events: int) -> bool:
+        share = _FAIR_SHARE
+        while self._to_tls is None:
+            if self._plain_eof and not self._plain_hangup:
+                return True
+            if not share:
+                self._engine.resume(self._plain)
+                return False
+            share -= 1
+            chunk = self._plain_chunk
+            count = self._read(self._plain, Side.PLAIN, chunk)
+            if count < 0:
+                return True
+            if not count:
+                if not self._plain_eof:
+                    self._plain_eof = True
+                    self._close_tls()
+                return True
+            self._tls.session.write(self._buffers.raw[:count])
+            self.sent_to_tls += count
+            self._send_tls()
+            if count == chunk:
+                self._plain_chunk = self._buffers.grown(chunk)
+            elif events and not self._plain_hangup:
+                return True
+        return False
+
+    def _send_tls(self) -> None:
+        if self._to_tls is not None:
+            if self._tls.outgoing.pending > _MOST_UNSENT_CONTROL:
+                self._finish(SpliceEnd(End.CORRUPT, Side.TLS, "the peer floods control messages"))
+            return
+        records = self._tls.outgoing.read()
+        if not records:
+            return
+        sent = self._write(self._tls.sock, Side.TLS, records)
+        if sent < len(records):
+            self._hold_for_tls(memoryview(records)[sent:])
+            self._engine.arm_write(self._tls.sock)
+
+    def _flush_tls(self) -> None:
+        waiting = self._to_tls
+        if waiting is None:
+            return
+        sent = self._write(self._tls.sock, Side.TLS, waiting)
+        if sent < len(waiting):
+            self._hold_for_tls(waiting[sent:])
+            return
+        self._hold_for_tls(None)
+        self._engine.disarm_write(self._tls.sock)
+        self._send_tls()
+        if self._to_tls is not None:
+            return
+        if not self._plain_eof:
+            self._engine.resume(self._plain)
+        elif not self._tls_shut:
+            self._close_tls()
+        else:
+            self._finish_when_both_ended()
+
+    def _close_tls(self) -> None:
+        """Half-close towards the TLS peer: `close_notify`, exactly once, behind the last byte."""
+        if self._tls_shut or self._to_tls is not None:
+            return
+        # `unwrap` with data in the BIO is fatal and loses it; the BIO is drained after every feed, so a partial record
+        # at most is left. It asks for the peer's close_notify too, which may be far off: that is not our question.
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.session.unwrap()
+        self._tls_shut = True
+        try:
+            self._send_tls()
+        except _Broken:
+            # The peer said goodbye properly and left before hearing ours: nothing was lost.
+            if not self._tls_eof:
+                raise
+        self._finish_when_both_ended()
+
+    # TLS -> plain
+
+    def _pull_tls(self, events: int) -> bool:
+        share = _FAIR_SHARE
+        while self._to_plain is None:
+            if self._tls_eof and not self._tls_hangup:
+                return True
+            if not share:
+                self._engine.resume(self._tls.sock)
+                return False
+            share -= 1
+            chunk = self._tls_chunk
+            count = self._read(self._tls.sock, Side.TLS, chunk)
+            if count < 0:
+                return True
+            if not count:
+                if not self._tls_eof:
+                    self._end_without_notify()
+                return True
+            if self._tls_eof:
+                continue  # RFC 8446 section 6.1: data after close_notify is ignored
+            self._tls.incoming.write(self._buffers.raw[:count])
+            self._plain_from_session()
+            if count == chunk:
+                self._tls_chunk = self._buffers.grown(chunk)
+            elif events and not self._tls_hangup:
+                return True
+        return False
+
+    def _plain_from_session(self) -> None:
+        """Decrypt all that was fed and send it on; an unread `close_notify` would look like truncation later."""
+        read: Callable[[int, memoryview], int] = self._tls.session.read  # type: ignore[assignment]  # typeshed: bytes only
+        clear, count = self._buffers.clear, 0
+        try:
+            while True:
+                got = read(len(clear) - count, clear[count:])
+                if not got:
+                    self._tls_eof = True
+                    break
+                count += got
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._tls_eof = True  # how the peer's close_notify reads after we have sent ours
+        if self._tls.outgoing.pending:
+            self._send_tls()  # the answer to a KeyUpdate
+        if count:
+            self.sent_to_plain += count
+            sent = self._write(self._plain, Side.PLAIN, clear[:count])
+            if sent < count:
+                self._hold_for_plain(memoryview(bytes(clear[sent:count])))
+                self._engine.arm_write(self._plain)
+                return
+        if self._tls_eof:
+            self._close_plain()
+
+    def _flush_plain(self) -> None:
+        waiting = self._to_plain
+        if waiting is None:
+            return
+        sent = self._write(self._plain, Side.PLAIN, waiting)
+        if sent < len(waiting):
+            self._hold_for_plain(waiting[sent:])
+            return
+        self._hold_for_plain(None)
+        self._engine.disarm_write(self._plain)
+        if self._tls_eof:
+            self._close_plain()
+        else:
+            self._engine.resume(self._tls.sock)
+
+    def _end_without_notify(self) -> None:
+        self.bare_fin = True
+        if self._peer_eof is PeerEof.STRICT:
+            self._finish(SpliceEnd(End.TRUNCATED, Side.TLS, "the peer ended without close_notify"))
+        else:
+            self._tls_eof = True
+            self._close_plain()
+
+    def _close_plain(self) -> None:
+        """Half-close towards the plain side, behind the last byte."""
+        if self._plain_shut:
+            return
+        try:
+            self._plain.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:  # it is gone already, and its own event tells how
+                raise _Broken(Side.PLAIN, error) from error
+        self._plain_shut = True
+        self._finish_when_both_ended()
+
+    # Shared by both directions.
+
+    def _read(self, sock: socket.socket, side: Side, most: int) -> int:
+        """Fill `raw`; the count, 0 at the end of the stream, -1 when there is nothing now."""
+        try:
+            return sock.recv_into(self._buffers.raw, most)
+        except BlockingIOError:
+            return -1
+        except OSError as error:
+            raise _Broken(side, error) from error
+
+    def _write(self, sock: socket.socket, side: Side, data: bytes | memoryview) -> int:
+        try:
+            return sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise _Broken(side, error) from error
+
+    def _hold_for_plain(self, rest: memoryview | None) -> None:
+        self._buffers.held += _size(rest) - _size(self._to_plain)
+        self._to_plain = rest
+
+    def _hold_for_tls(self, rest: memoryview | None) -> None:
+        self._buffers.held += _size(rest) - _size(self._to_tls)
+        self._to_tls = rest
+
+
+def _size(rest: memoryview | None) -> int:
+    return 0 if rest is None else len(rest)
+
+
+def _end_of_session(error: ssl.SSLError, received: int) -> SpliceEnd:
+    """Name a TLS error on an established connection: the peer's alert, or bytes that do not authenticate."""
+    reason = error.reason or ""
+    alert = alert_in_words(reason)
+    if alert is not None:
+        # In TLS 1.3 a client's handshake succeeds before the server has judged it: the first read tells.
+        return SpliceEnd(End.RESET if received else End.REFUSED, Side.TLS, alert)
+    words = reason.lower().replace("_", " ") or "TLS protocol error"
+    return SpliceEnd(End.CORRUPT, Side.TLS, f"{words}: bytes were changed on the wire")

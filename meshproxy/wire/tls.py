@@ -1,0 +1,100 @@
+"""TLS over two memory BIOs on one non-blocking socket.
+
+`ssl.SSLSocket` needs two system calls per record and says "no more" by an exception; with BIOs one `recv` feeds as many
+records as came, and we decide when an alert leaves. What the BIO way asks for in return:
+
+* A failed handshake has an alert in the outgoing BIO; it is flushed, or the peer sees a bare EOF and nobody knows why.
+* Handshake flights may be sent in parts.
+* Application bytes that came with the last flight are in the incoming BIO, not in the socket: look there first.
+
+The caller owns the socket and closes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault, classify
+
+if TYPE_CHECKING:
+    import socket
+
+_FLIGHT = 16 * 1024
+
+
+class TlsConnection:
+    """One TLS connection; `session` and the BIOs are the splice's to drive once `handshake` has returned."""
+
+    __slots__ = ("incoming", "outgoing", "session", "sock")
+
+    def __init__(
+        self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool, server_name: str | None = None
+    ) -> None:
+        """Take a connected, non-blocking socket; `server_name` is the SNI sent by a client."""
+        self.sock = sock
+        self.incoming = ssl.MemoryBIO()
+        self.outgoing = ssl.MemoryBIO()
+        self.session = context.wrap_bio(
+            self.incoming, self.outgoing, server_side=server_side, server_hostname=server_name
+        )
+
+    def __repr__(self) -> str:
+        return f"<TlsConnection {self.session.version()} fd={self.sock.fileno()}>"
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The peer's leaf as DER, once the handshake is over; None if it sent none."""
+        return self.session.getpeercert(binary_form=True)
+
+    async def handshake(self) -> None:
+        """Carry out the handshake; the deadline is the caller's cancel scope.
+
+        Raises HandshakeError naming the fault; the TLS alert has left by then, if the peer still listens.
+        """
+        try:
+            while True:
+                try:
+                    self.session.do_handshake()
+                except ssl.SSLWantReadError:
+                    await self._flush()
+                    await self._feed()
+                else:
+                    await self._flush()
+                    return
+        except ssl.SSLError as error:
+            self.flush_alert()
+            raise classify(error) from error
+        except OSError as error:
+            raise HandshakeError(HandshakeFault.RESET, error.strerror or "connection lost") from error
+
+    def flush_alert(self) -> None:
+        """Send what the session still wants to say, without waiting: a fatal alert precedes the reset."""
+        with contextlib.suppress(OSError):
+            self.sock.send(self.outgoing.read())
+
+    async def _flush(self) -> None:
+        waiting = memoryview(self.outgoing.read())
+        while waiting:
+            try:
+                waiting = waiting[self.sock.send(waiting) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self.sock)
+
+    async def _feed(self) -> None:
+        received = await receive(self.sock, _FLIGHT)
+        if not received:
+            raise HandshakeError(HandshakeFault.CLOSED, "the peer closed the connection during the handshake")
+        self.incoming.write(received)
+
+
+async def receive(sock: socket.socket, most: int) -> bytes:
+    """Return what a non-blocking socket has, at most `most` bytes, waiting for the first; `b""` at its end."""
+    while True:
+        try:
+            return sock.recv(most)
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(sock)
