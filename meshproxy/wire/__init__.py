@@ -2,8 +2,12 @@
 
 address     where to listen or connect, parsed once
 readiness   the engine: one edge-triggered epoll, plain callbacks, no task switch per message
-tls         SSLObject over memory BIOs: handshake, alerts, close_notify
-splice      plain bytes <-> TLS records, half-close, back-pressure
-listen      accept loops, TCP and unix, peer credentials
-dial        name resolution and connecting, in turn
+buffers     the scratch memory all connections share, and the budget for what waits
+tls         SSLObject over memory BIOs: handshake, alerts (tls_faults: why one failed, in words)
+splice      plain bytes <-> TLS records as callbacks: half-close, back-pressure, every kind of end
+relay       one established connection attended to its end: idle, age, proper close or RST
+ends        the words for how a connection ended      closing  ways to close a socket
+listen      binding and accept loops, TCP and unix, peer credentials
+dial        name resolution and connecting
+probe       a look at a stranger's TLS endpoint, which no relay accepts
 """

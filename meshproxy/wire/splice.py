@@ -14,12 +14,11 @@ import contextlib
 import errno
 import socket
 import ssl
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import trio
 
+from meshproxy.wire.ends import ConnectionEnd, End, PeerEof, Side
 from meshproxy.wire.readiness import HANGUP, READ
 from meshproxy.wire.tls_faults import alert_in_words
 
@@ -37,43 +36,10 @@ _FAIR_SHARE = 4
 _MOST_UNSENT_CONTROL = 64 * 1024
 
 
-class End(StrEnum):
-    """How a spliced connection ended: the `end` of its access line."""
-
-    CLEAN = "clean"
-    RESET = "reset"
-    TRUNCATED = "truncated"
-    CORRUPT = "corrupt"
-    REFUSED = "refused"
-
-
-class Side(StrEnum):
-    """Who ended it."""
-
-    PLAIN = "plain"
-    TLS = "tls"
-
-
-class PeerEof(StrEnum):
-    """What a bare FIN of the TLS peer means on a listener."""
-
-    STRICT = "strict"
-    LENIENT = "lenient"
-
-
-@dataclass(frozen=True, slots=True)
-class SpliceEnd:
-    """The end, the side that caused it (None for a clean one) and a phrase for people (may be empty)."""
-
-    end: End
-    side: Side | None = None
-    detail: str = ""
-
-
 class _Broken(Exception):
     def __init__(self, side: Side, error: OSError) -> None:
         super().__init__(str(error))
-        self.end = SpliceEnd(End.RESET, side, error.strerror or "connection lost")
+        self.end = ConnectionEnd(End.RESET, side, error.strerror or "connection lost")
 
 
 class Splice:
@@ -123,7 +89,7 @@ class Splice:
         self._plain_shut = self._tls_shut = False
         self._plain_hangup = self._tls_hangup = False
         self._plain_chunk = self._tls_chunk = buffers.smallest
-        self._end: SpliceEnd | BaseException | None = None
+        self._end: ConnectionEnd | BaseException | None = None
         self.bare_fin = False
         self.sent_to_plain = 0
         self.sent_to_tls = 0
@@ -145,7 +111,7 @@ class Splice:
         # Bytes that came with the last handshake flight are in the BIO, where no readiness event will tell of them.
         self._guarded(self._plain_from_session)
 
-    def result(self) -> SpliceEnd:
+    def result(self) -> ConnectionEnd:
         """Return how it ended; raises what a callback raised. Only after `done`."""
         if self._end is None:
             raise RuntimeError("the splice has not ended")
@@ -191,7 +157,7 @@ class Splice:
             self._finish(error)
         return True
 
-    def _finish(self, end: SpliceEnd | BaseException) -> None:
+    def _finish(self, end: ConnectionEnd | BaseException) -> None:
         if self._end is None:
             self._end = end
             self.release()
@@ -199,7 +165,7 @@ class Splice:
 
     def _finish_when_both_ended(self) -> None:
         if self._plain_shut and self._tls_shut and self._to_plain is None and self._to_tls is None:
-            self._finish(SpliceEnd(End.CLEAN))
+            self._finish(ConnectionEnd(End.CLEAN))
 
     # plain -> TLS
 
@@ -233,7 +199,7 @@ class Splice:
     def _send_tls(self) -> None:
         if self._to_tls is not None:
             if self._tls.outgoing.pending > _MOST_UNSENT_CONTROL:
-                self._finish(SpliceEnd(End.CORRUPT, Side.TLS, "the peer floods control messages"))
+                self._finish(ConnectionEnd(End.CORRUPT, Side.TLS, "the peer floods control messages"))
             return
         records = self._tls.outgoing.read()
         if not records:
@@ -354,7 +320,7 @@ class Splice:
     def _end_without_notify(self) -> None:
         self.bare_fin = True
         if self._peer_eof is PeerEof.STRICT:
-            self._finish(SpliceEnd(End.TRUNCATED, Side.TLS, "the peer ended without close_notify"))
+            self._finish(ConnectionEnd(End.TRUNCATED, Side.TLS, "the peer ended without close_notify"))
         else:
             self._tls_eof = True
             self._close_plain()
@@ -403,12 +369,12 @@ def _size(rest: memoryview | None) -> int:
     return 0 if rest is None else len(rest)
 
 
-def _end_of_session(error: ssl.SSLError, received: int) -> SpliceEnd:
+def _end_of_session(error: ssl.SSLError, received: int) -> ConnectionEnd:
     """Name a TLS error on an established connection: the peer's alert, or bytes that do not authenticate."""
     reason = error.reason or ""
     alert = alert_in_words(reason)
     if alert is not None:
         # In TLS 1.3 a client's handshake succeeds before the server has judged it: the first read tells.
-        return SpliceEnd(End.RESET if received else End.REFUSED, Side.TLS, alert)
+        return ConnectionEnd(End.RESET if received else End.REFUSED, Side.TLS, alert)
     words = reason.lower().replace("_", " ") or "TLS protocol error"
-    return SpliceEnd(End.CORRUPT, Side.TLS, f"{words}: bytes were changed on the wire")
+    return ConnectionEnd(End.CORRUPT, Side.TLS, f"{words}: bytes were changed on the wire")

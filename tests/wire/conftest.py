@@ -13,8 +13,9 @@ import trio
 import trustme
 
 from meshproxy.wire.buffers import Buffers
+from meshproxy.wire.ends import PeerEof
 from meshproxy.wire.readiness import EpollReadiness, Readiness, TrioReadiness
-from meshproxy.wire.splice import PeerEof, Splice
+from meshproxy.wire.splice import Splice
 from meshproxy.wire.tls import TlsConnection
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from meshproxy.wire.splice import End, PeerEof, Side
+from meshproxy.wire.ends import End, PeerEof, Side
 from meshproxy.wire.tls import receive
 
 if TYPE_CHECKING:

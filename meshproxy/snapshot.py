@@ -1,0 +1,47 @@
+"""A value that is swapped whole: policy and identity are read once per decision, a reload replaces them once."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class Snapshot(Generic[T]):
+    """Holds the current value and its generation (1 for the first), and wakes who waits for the next one.
+
+    Readers take `value` once and decide on that; nothing is ever changed inside it.
+    """
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+        self._generation = 1
+        self._replaced = trio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Snapshot generation={self._generation} {self._value!r}>"
+
+    @property
+    def value(self) -> T:
+        """The current value."""
+        return self._value
+
+    @property
+    def generation(self) -> int:
+        """How many values there have been."""
+        return self._generation
+
+    def replace(self, value: T) -> None:
+        """Make `value` the current one and wake everybody who waits; synchronous, so nobody sees half a swap."""
+        self._value = value
+        self._generation += 1
+        replaced, self._replaced = self._replaced, trio.Event()
+        replaced.set()
+
+    async def newer_than(self, generation: int) -> int:
+        """Wait until the generation exceeds `generation` and return it; returns at once if it does already."""
+        while self._generation <= generation:
+            await self._replaced.wait()
+        return self._generation

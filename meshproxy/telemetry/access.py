@@ -1,0 +1,72 @@
+"""The access log: one line per connection, encoded by msgspec (1.6 us; structlog takes 10-16 us)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from meshproxy.telemetry.events import LogStyle
+from meshproxy.telemetry.text import printable
+
+if TYPE_CHECKING:
+    from meshproxy.telemetry.writer import LogWriter
+
+
+class ConnectionLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", tag="connection"):
+    """One spliced or refused connection. Fields are documented in docs/logs.md."""
+
+    ts: str
+    listener: str
+    direction: str  # inbound | outbound
+    id: str
+    end: str  # clean | reset | truncated | corrupt | refused | denied | idle | aged | drained | failed
+    peer: str  # host:port of who connected, or "unix"
+    caller: str = ""  # inbound: the authenticated identity
+    decision: str = ""  # inbound: allow | deny | would_deny
+    rule: str = ""
+    reason: str = ""
+    mode: str = ""
+    policy: str = ""  # file and generation the decision was made on
+    upstream: str = ""  # where the bytes went
+    upstream_id: str = ""  # outbound: the authenticated identity at the far end
+    bytes_in: int = 0  # from the network or the application towards the upstream
+    bytes_out: int = 0  # back
+    duration_ms: float = 0.0
+    side: str = ""  # which side caused the end: plain | tls
+    detail: str = ""
+
+
+AccessLog = Callable[[ConnectionLine], None]
+
+
+def timestamp(now: datetime | None = None) -> str:
+    """Return the time in ISO 8601, UTC, with milliseconds."""
+    return (now or datetime.now(UTC)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def make_access_log(writer: LogWriter, style: LogStyle) -> AccessLog:
+    """Return a function that writes one line per connection to `writer`."""
+    encode = msgspec.json.Encoder().encode
+
+    def as_json(line: ConnectionLine) -> None:
+        writer.put(encode(line) + b"\n")
+
+    def as_text(line: ConnectionLine) -> None:
+        writer.put(in_words(line).encode() + b"\n")
+
+    return as_text if style is LogStyle.CONSOLE else as_json
+
+
+def in_words(line: ConnectionLine) -> str:
+    """Return the console form: who, where to, decision, bytes, duration, end."""
+    who = line.caller or line.peer
+    to = line.upstream_id or line.upstream or "-"
+    decided = f" {line.decision} by {line.rule}" if line.rule else f" {line.decision}" if line.decision else ""
+    detail = f" ({line.detail})" if line.detail else ""
+    return printable(
+        f"{line.ts} {line.direction:8} {line.listener}: {who} -> {to}{decided}"
+        f" | {line.bytes_in} B in, {line.bytes_out} B out, {line.duration_ms:.1f} ms | {line.end}{detail}"
+    )

@@ -1,0 +1,77 @@
+"""A thread that writes log lines, so that a full pipe behind stderr stalls the log and not the traffic."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import threading
+import time
+from typing import Final
+
+# Lines are bounded by their makers (peers' text is cut), so this bounds memory to a few tens of MiB.
+CAPACITY: Final = 16_384
+
+_LINES_PER_WRITE: Final = 512
+_STOP: Final = None
+
+
+class LogWriter:
+    """Takes whole lines from any thread and writes them to a descriptor in order.
+
+    When the reader of the log is too slow, lines are dropped and counted in `dropped`; the next line that gets through
+    is preceded by one that says how many are missing.
+    """
+
+    def __init__(self, descriptor: int, *, capacity: int = CAPACITY) -> None:
+        """Start the thread; `descriptor` stays open and is the caller's."""
+        self._descriptor = descriptor
+        self._capacity = capacity
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._reported = 0
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<LogWriter waiting={self._queue.qsize()} dropped={self.dropped}>"
+
+    def put(self, line: bytes) -> None:
+        """Queue one line, which ends with a newline; never blocks."""
+        if self._queue.qsize() >= self._capacity:
+            self.dropped += 1
+            return
+        self._queue.put(line)
+
+    def close(self, *, within: float = 2.0) -> None:
+        """Write what waits, for at most `within` seconds."""
+        self._queue.put(_STOP)
+        self._thread.join(within)
+
+    def _run(self) -> None:
+        while True:
+            lines = [self._queue.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(lines) < _LINES_PER_WRITE:
+                    lines.append(self._queue.get_nowait())
+            missing = self.dropped - self._reported
+            if missing:
+                self._reported += missing
+                lines.insert(0, b'{"event":"log_lines_dropped","level":"warning","count":%d}\n' % missing)
+            self._write(b"".join(line for line in lines if line is not _STOP))
+            if _STOP in lines:
+                return
+
+    def _write(self, data: bytes) -> None:
+        waiting = memoryview(data)
+        while waiting:
+            try:
+                waiting = waiting[os.write(self._descriptor, waiting) :]
+            except BlockingIOError:  # somebody who shares the pipe made it non-blocking
+                select.select([], [self._descriptor], [], 1.0)
+            except OSError:
+                # The reader is gone or the disk is full: the service matters more than its log.
+                self.dropped += bytes(waiting).count(b"\n")
+                time.sleep(0.05)
+                return

@@ -1,0 +1,126 @@
+"""Connecting out: names resolved again for each connection, off the event loop, with the last good answer kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshproxy.wire.address import Address, TcpAddress, UnixAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Look-ups have threads of their own: a dead name server must not hold up the loading of a certificate.
+_LOOKUP_THREADS = 8
+
+_QUEUE_FULL_PAUSE = 0.02
+
+SocketName = tuple[str, int] | tuple[str, int, int, int] | str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One concrete socket address to connect to."""
+
+    family: int
+    name: SocketName
+
+    def __str__(self) -> str:
+        return f"unix:{self.name}" if isinstance(self.name, str) else str(TcpAddress(self.name[0], self.name[1]))
+
+
+class ResolveError(Exception):
+    """A name has no address, and never had one since we started; the text says what the resolver said."""
+
+
+def look_up(host: str, port: int) -> list[Target]:
+    """Ask the system's resolver (blocking). Raises OSError as `getaddrinfo` does."""
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # typeshed's third form of a name, (int, bytes), is for families we do not ask for.
+    return [Target(family, name) for family, _, _, _, name in answers if isinstance(name[0], str)]
+
+
+class Resolver:
+    """Turns endpoint addresses into targets; `look_up` is the blocking question, asked in a thread.
+
+    Keeps one answer per configured endpoint, so its memory is bounded by the settings.
+    """
+
+    def __init__(self, ask: Callable[[str, int], list[Target]] = look_up) -> None:
+        self._ask = ask
+        self._limiter = trio.CapacityLimiter(_LOOKUP_THREADS)
+        self._last_good: dict[TcpAddress, tuple[Target, ...]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Resolver names={len(self._last_good)}>"
+
+    async def resolve(self, address: Address, *, within: float) -> tuple[Target, ...]:
+        """Return the targets of an address, asking for at most `within` seconds.
+
+        A failed or slow look-up falls back to the last good answer. Raises ResolveError when there is none.
+        """
+        if isinstance(address, UnixAddress):
+            return (Target(socket.AF_UNIX, address.path),)
+        ip = address.ip
+        if ip is not None:
+            family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+            return (Target(family, (address.host, address.port)),)
+        complaint = f"no answer within {within:g} s"
+        with trio.move_on_after(within):
+            try:
+                found = await trio.to_thread.run_sync(
+                    self._ask, address.host, address.port, abandon_on_cancel=True, limiter=self._limiter
+                )
+            except OSError as error:
+                complaint = error.strerror or str(error)
+            else:
+                self._last_good[address] = targets = tuple(dict.fromkeys(found))
+                return targets
+        if address in self._last_good:
+            return self._last_good[address]
+        raise ResolveError(f"cannot resolve {address.host}: {complaint}")
+
+
+async def connect(target: Target) -> socket.socket:
+    """Return a connected, non-blocking socket with TCP_NODELAY; the deadline is the caller's cancel scope.
+
+    Raises OSError when the connection cannot be made.
+    """
+    sock = socket.socket(target.family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if target.family == socket.AF_UNIX:
+            await _connect_unix(sock, target.name)
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await _connect_tcp(sock, target.name)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _connect_tcp(sock: socket.socket, name: SocketName) -> None:
+    with contextlib.suppress(BlockingIOError):
+        sock.connect(name)
+        return
+    await trio.lowlevel.wait_writable(sock)
+    failure = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if failure:
+        raise OSError(failure, os.strerror(failure))
+
+
+async def _connect_unix(sock: socket.socket, name: SocketName) -> None:
+    # connect(2): on a unix socket EAGAIN means that the listener's queue is full, and nothing will wake us later.
+    while True:
+        try:
+            sock.connect(name)
+        except BlockingIOError:
+            await trio.sleep(_QUEUE_FULL_PAUSE)
+        else:
+            return

@@ -1,0 +1,180 @@
+"""Listening sockets: binding with a clear sentence when it fails, and an accept loop that nothing on the wire ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from meshproxy.errors import StartError
+from meshproxy.wire.address import Address, TcpAddress, UnixAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The kernel caps it at net.core.somaxconn; a short queue drops SYNs in a burst of reconnecting clients.
+_BACKLOG = 4096
+
+# Connections accepted in a row before other tasks get a turn.
+_FAIR_SHARE = 64
+
+# accept(2): the process or the system has no room; waiting helps, raising would end the sidecar.
+_STARVED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+_STARVED_PAUSE = 0.1
+
+
+class StarvedHook(Protocol):
+    """Told when accepting pauses for want of descriptors or memory, once per pause."""
+
+    def __call__(self, error: OSError) -> None:
+        """Take the error `accept` gave."""
+
+
+def bind(address: Address, *, mode: int = 0o660) -> socket.socket:
+    """Return a non-blocking listening socket; `mode` is the permission of a unix socket's file.
+
+    A stale socket file is replaced, one with a living listener is not. Raises StartError with one clear sentence.
+    """
+    try:
+        return _bind_unix(address, mode) if isinstance(address, UnixAddress) else _bind_tcp(address)
+    except OSError as error:
+        raise StartError(_in_words(address, error)) from error
+
+
+def bound_address(sock: socket.socket) -> Address:
+    """Where a listening socket really listens; tells the port the system picked for port 0."""
+    name = sock.getsockname()
+    return UnixAddress(name) if sock.family == socket.AF_UNIX else TcpAddress(name[0], name[1])
+
+
+def close_listener(sock: socket.socket) -> None:
+    """Close a listening socket and remove a unix listener's file, unless somebody else listens there by now."""
+    path = Path(sock.getsockname()) if sock.family == socket.AF_UNIX else None
+    sock.close()
+    if path is not None:
+        with contextlib.suppress(OSError):
+            if _is_stale_socket(path):
+                path.unlink()
+
+
+async def accept_forever(
+    listener: socket.socket, take: Callable[[socket.socket, str], None], on_starved: StarvedHook
+) -> None:
+    """Accept until cancelled; `take` gets each connection, non-blocking, with its peer as `host:port` or `unix`.
+
+    `take` must not block and must not raise. A lack of descriptors or memory pauses accepting for 100 ms and is
+    reported through `on_starved`; a connection that died in the queue is nobody's news.
+    """
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        for _ in range(_FAIR_SHARE):
+            try:
+                sock, peer = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in _STARVED:
+                    on_starved(error)
+                    await trio.sleep(_STARVED_PAUSE)
+                    break
+                if error.errno in {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}:
+                    raise  # our own bug, not the network's weather
+                continue
+            sock.setblocking(False)
+            take(sock, prepare(sock, peer))
+
+
+def prepare(sock: socket.socket, peer: object) -> str:
+    """Set TCP_NODELAY where there is TCP, and return the peer in words."""
+    if sock.family == socket.AF_UNIX:
+        return "unix"
+    with contextlib.suppress(OSError):  # the peer may be gone already
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return str(TcpAddress(peer[0], peer[1])) if isinstance(peer, tuple) else "unknown"
+
+
+def peer_uid(sock: socket.socket) -> int | None:
+    """Return the user behind a unix socket as the kernel knows it (SO_PEERCRED, unix(7)); None where it cannot tell."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return None
+    credentials = sock.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i"))
+    _pid, uid, _gid = struct.unpack("3i", credentials)
+    return int(uid)
+
+
+def _bind_tcp(address: TcpAddress) -> socket.socket:
+    family, kind, proto, _, name = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(name)
+        return _listening(sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _bind_unix(address: UnixAddress, mode: int) -> socket.socket:
+    path = Path(address.path)
+    if _is_stale_socket(path):
+        path.unlink()  # left behind by a killed process
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        before = os.umask(0o777 & ~mode)  # the file must not be wider for an instant
+        try:
+            sock.bind(address.path)
+        finally:
+            os.umask(before)
+        path.chmod(mode)
+        return _listening(sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _listening(sock: socket.socket) -> socket.socket:
+    sock.listen(_BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+def _is_stale_socket(path: Path) -> bool:
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode) and not _someone_listens(path)
+    except FileNotFoundError:
+        return False
+
+
+def _someone_listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return True  # a full queue (EAGAIN), or no permission to ask: somebody's
+    return True
+
+
+def _in_words(address: Address, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        who = (
+            f"ss -lxp | grep {address.path}"
+            if isinstance(address, UnixAddress)
+            else f"ss -ltnp sport = :{address.port}"
+        )
+        return f"cannot listen on {address}: the address is in use; see by whom with: {who}"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"cannot listen on {address}: this machine has no such address"
+    return f"cannot listen on {address}: {error.strerror or error}"
