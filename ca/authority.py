@@ -108,8 +108,7 @@ def initialise(
     appears complete (0700) or not at all. Raises AuthorityError when it has content or `name` cannot be used,
     LifetimeError when the lifetimes do not fit together, OSError when it cannot be written.
     """
-    if os.path.lexists(directory) and not (directory.is_dir() and not any(directory.iterdir())):
-        raise AuthorityError(f"{directory} already exists and is not an empty directory; name a new one for a new CA")
+    refuse_occupied(directory)
     if fault := profiles.ca_name_fault(name):
         raise AuthorityError(fault)
     limits = limits or LeafLimits()
@@ -152,6 +151,12 @@ def initialise(
     return authority
 
 
+def refuse_occupied(directory: Path) -> None:
+    """Raise AuthorityError when `directory` exists and is not an empty directory: no CA is ever made over anything."""
+    if os.path.lexists(directory) and not (directory.is_dir() and not any(directory.iterdir())):
+        raise AuthorityError(f"{directory} already exists and is not an empty directory; name a new one for a new CA")
+
+
 def is_sealed(directory: Path) -> bool:
     """Whether issuing from the CA in `directory` needs a passphrase. Raises AuthorityError when there is no CA."""
     return keys.is_sealed(_read(_active(directory) / "int.key"))
@@ -160,8 +165,8 @@ def is_sealed(directory: Path) -> bool:
 def open_authority(directory: Path, *, passphrase: bytes | None) -> Authority:
     """Open the CA in `directory` for issuing; only the intermediate's key is read, the root's may lie elsewhere.
 
-    Raises AuthorityError when there is no CA, when a file of it is damaged or its key is open to others,
-    PrivateKeyError when the passphrase is missing or wrong, OSError when a file cannot be read.
+    Raises AuthorityError when there is no CA, when a file of it is damaged or its key is open to others, and when the
+    passphrase is missing or wrong; OSError when a file cannot be read.
     """
     place = _active(directory)
     trust_domain, limits = _read_ca_toml(directory / "ca.toml")
@@ -172,7 +177,10 @@ def open_authority(directory: Path, *, passphrase: bytes | None) -> Authority:
         raise AuthorityError(f"{key_file} is missing; this CA cannot issue without it") from None
     if fault := key_mode_fault(status.st_mode, status.st_gid, own_gids={os.getegid(), *os.getgroups()}):
         raise AuthorityError(f"{key_file} has {fault}; run chmod 600 on it, and ask who has read it")
-    key = keys.from_pem(_read(key_file), passphrase=passphrase)
+    try:
+        key = keys.from_pem(_read(key_file), passphrase=passphrase)
+    except keys.PrivateKeyError as error:
+        raise AuthorityError(f"{key_file} is {error}") from error
     root, intermediate = (_certificate(place / name) for name in ("root.crt", "int.crt"))
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not keys.matches(key, intermediate):
         raise AuthorityError(f"{key_file} is not the key of {place / 'int.crt'}; restore both from the same backup")

@@ -1,1 +1,9 @@
+"""The commands a person types; the top floor.
 
+main        the command `meshproxy`, its table of commands, imported when called
+operate     run, check, status
+authority   ca init, ca issue
+identity    inspect
+passphrase  where a passphrase may come from
+terminal    what all commands share: failing, problems, JSON, colour
+"""

@@ -1,0 +1,233 @@
+"""`meshproxy ca`: make a certificate authority, issue identities from it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from cryptography.hazmat.primitives import hashes
+
+from ca import authority as authorities
+from ca.authority import AuthorityError, SvidRequest
+from ca.identity_directory import IdentityDirectoryError
+from ca.lifetime import INTERMEDIATE_TTL, ROOT_TTL, LifetimeError, in_words
+from ca.profiles import Names
+from ca.spiffe_id import TrustDomain, complete
+from meshproxy.cli import passphrase as passphrases
+from meshproxy.cli.terminal import Tone, example, fail, os_error_words, paint, print_json
+from meshproxy.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryptography import x509
+
+    from ca.authority import Authority
+
+
+def _duration(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> timedelta | None:
+    """A click callback: `24h` as a timedelta, a usage error otherwise."""
+    if text is None:
+        return None
+    try:
+        return timedelta(seconds=parse_duration(text))
+    except ValueError as error:
+        raise click.BadParameter(f"found {text!a}; expected {error}") from None
+
+
+def _addresses(
+    _ctx: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]
+) -> tuple[IPv4Address | IPv6Address, ...]:
+    """A click callback: addresses as such, a usage error otherwise."""
+    try:
+        return tuple(ip_address(text) for text in texts)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; expected an address such as 10.0.0.7 or ::1") from None
+
+
+@click.group(
+    epilog=example(
+        "meshproxy ca init --dir ca --trust-domain mesh.local --no-passphrase",
+        "meshproxy ca issue /web --dir ca --out web/identity",
+    )
+)
+def ca() -> None:
+    """Make a certificate authority and issue identities from it."""
+
+
+@ca.command(epilog=example("meshproxy ca init --dir ca --trust-domain mesh.local --passphrase-file ca.pass"))
+@click.option(
+    "--dir", "directory", required=True, type=click.Path(path_type=Path), help="Where the CA will live; new or empty."
+)
+@click.option("--trust-domain", required=True, metavar="TD", help="The realm it speaks for, such as mesh.local.")
+@click.option(
+    "--passphrase-file", metavar="FILE", help="Seal both keys with the first line of FILE; - is standard input."
+)
+@click.option("--no-passphrase", is_flag=True, help="Leave the keys unsealed; file modes alone protect them.")
+@click.option("--name", default="meshproxy", show_default=True, help="Begins the subject of both certificates.")
+@click.option("--root-ttl", metavar="DURATION", callback=_duration, help="Life of the root.  [default: 3650d]")
+@click.option(
+    "--intermediate-ttl", metavar="DURATION", callback=_duration, help="Life of the intermediate.  [default: 365d]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+def init(
+    *,
+    directory: Path,
+    trust_domain: str,
+    passphrase_file: str | None,
+    no_passphrase: bool,
+    name: str,
+    root_ttl: timedelta | None,
+    intermediate_ttl: timedelta | None,
+    as_json: bool,
+) -> None:
+    """Make a root and an intermediate, and print the root's SHA-256."""
+    try:
+        domain = TrustDomain.parse(trust_domain)
+    except ValueError as error:
+        fail(str(error))
+    with _told(directory):
+        authorities.refuse_occupied(directory)  # before anybody is asked for a passphrase
+        made = authorities.initialise(
+            directory,
+            domain,
+            passphrase=_new_passphrase(passphrase_file, no_passphrase=no_passphrase),
+            now=datetime.now(UTC),
+            name=name,
+            root_ttl=ROOT_TTL if root_ttl is None else root_ttl,
+            intermediate_ttl=INTERMEDIATE_TTL if intermediate_ttl is None else intermediate_ttl,
+        )
+    if as_json:
+        print_json(_init_report(made, sealed=not no_passphrase))
+    else:
+        _print_init(made, sealed=not no_passphrase)
+
+
+@ca.command(epilog=example("meshproxy ca issue /web --dir ca --out web/identity --ttl 24h --dns web.internal"))
+@click.argument("identity", metavar="/PATH")
+@click.option("--dir", "directory", required=True, type=click.Path(path_type=Path), help="The CA's directory.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The identity directory to write or renew.")
+@click.option(
+    "--ttl", metavar="DURATION", callback=_duration, help="How long it lasts, 5m to 7d.  [default: the CA's, 24h]"
+)
+@click.option("--dns", multiple=True, metavar="NAME", help="A DNS name for peers that know no SPIFFE; repeatable.")
+@click.option(
+    "--ip", "ips", multiple=True, metavar="ADDRESS", callback=_addresses, help="An address, likewise; repeatable."
+)
+@click.option("--passphrase-file", metavar="FILE", help="Open the CA's key with the first line of FILE; - is stdin.")
+@click.option("--no-passphrase", is_flag=True, help="Never ask: the CA's key must be unsealed.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+def issue(
+    *,
+    identity: str,
+    directory: Path,
+    out: Path,
+    ttl: timedelta | None,
+    dns: tuple[str, ...],
+    ips: tuple[IPv4Address | IPv6Address, ...],
+    passphrase_file: str | None,
+    no_passphrase: bool,
+    as_json: bool,
+) -> None:
+    """Issue one identity: key.pem, chain.pem and bundle.pem in the directory --out, switched all at once.
+
+    /PATH is a path such as /web, or a full ID in the CA's own trust domain. Issuing into the same directory again
+    renews the identity in place.
+    """
+    if passphrase_file is not None and no_passphrase:
+        raise click.UsageError("--passphrase-file and --no-passphrase exclude each other")
+    with _told(out):
+        opened = authorities.open_authority(
+            directory, passphrase=_opening_passphrase(directory, passphrase_file, no_passphrase=no_passphrase)
+        )
+        try:
+            names = Names(complete(identity, opened.trust_domain), dns, ips)
+        except ValueError as error:
+            fail(str(error))
+        svid, generation = authorities.issue_into(opened, SvidRequest(names, ttl), out, now=datetime.now(UTC))
+    ends = svid.certificate.not_valid_after_utc
+    lasts = in_words(ends - datetime.now(UTC) + timedelta(seconds=1))
+    if as_json:
+        print_json(
+            {
+                "id": str(names.id),
+                "serial": f"{svid.certificate.serial_number:x}",
+                "sha256": _sha256(svid.certificate),
+                "not_before": svid.certificate.not_valid_before_utc,
+                "not_after": ends,
+                "clamped_by": svid.clamped_by,
+                "out": str(out),
+                "generation": generation,
+            }
+        )
+    else:
+        click.echo(paint(str(names.id), Tone.STRONG))
+        click.echo(f"  lasts     {lasts}, until {ends:%Y-%m-%d %H:%M:%S} UTC")
+        click.echo(f"  written   {out} (generation {generation}): key.pem, chain.pem, bundle.pem")
+    if svid.clamped_by is not None:
+        click.echo(f"meshproxy: shorter than asked for: the {svid.clamped_by} expires then; renew the CA", err=True)
+
+
+def _new_passphrase(source: str | None, *, no_passphrase: bool) -> bytes | None:
+    if source is not None and no_passphrase:
+        raise click.UsageError("--passphrase-file and --no-passphrase exclude each other")
+    if no_passphrase:
+        return None
+    if source is not None:
+        return passphrases.from_source(source)
+    if not passphrases.someone_is_there():
+        fail("nobody to ask for a passphrase; give --passphrase-file FILE (- is standard input) or --no-passphrase")
+    return passphrases.from_terminal(twice=True)
+
+
+def _opening_passphrase(directory: Path, source: str | None, *, no_passphrase: bool) -> bytes | None:
+    if source is not None:
+        return passphrases.from_source(source)
+    if not authorities.is_sealed(directory):
+        return None
+    if no_passphrase or not passphrases.someone_is_there():
+        fail(f"the key of the CA in {directory} is sealed; give --passphrase-file FILE (- is standard input)")
+    return passphrases.from_terminal(twice=False)
+
+
+@contextmanager
+def _told(target: Path) -> Iterator[None]:
+    """Turn what can go wrong into one sentence: exit 2 when the user can mend the call, 1 when the machine failed."""
+    try:
+        yield
+    except (AuthorityError, LifetimeError, IdentityDirectoryError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{target} was not written: {os_error_words(error)}; nothing was left half-written", exit_code=1)
+
+
+def _init_report(made: Authority, *, sealed: bool) -> dict[str, object]:
+    return {
+        "trust_domain": made.trust_domain.name,
+        "dir": str(made.directory),
+        "root_sha256": _sha256(made.root),
+        "root_not_after": made.root.not_valid_after_utc,
+        "intermediate_sha256": _sha256(made.intermediate),
+        "intermediate_not_after": made.intermediate.not_valid_after_utc,
+        "sealed": sealed,
+    }
+
+
+def _print_init(made: Authority, *, sealed: bool) -> None:
+    click.echo(paint(f"A CA for {made.trust_domain} in {made.directory}", Tone.STRONG))
+    for title, certificate in (("root", made.root), ("intermediate", made.intermediate)):
+        subject, ends = certificate.subject.rfc4514_string(), certificate.not_valid_after_utc
+        click.echo(f"  {title:<14}{subject}, until {ends:%Y-%m-%d}")
+    click.echo(
+        f"  {'keys':<14}" + ("sealed with the passphrase" if sealed else "not sealed: keep the directory private")
+    )
+    click.echo(f"  {'root SHA-256':<14}{_sha256(made.root)}")
+    click.echo(f"\nNext: meshproxy ca issue /web --dir {made.directory} --out identity")
+
+
+def _sha256(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(hashes.SHA256()).hex()
