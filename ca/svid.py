@@ -77,7 +77,7 @@ def judge_leaf(der: bytes, *, home: TrustDomain, now: datetime) -> Leaf:
     (leaf validation), sections 2 to 4 (one URI SAN, a path, key usages), RFC 5280 4.1.2.5 (both ends of the validity
     are inclusive), and the trust domain. The chain is not judged here.
     """
-    leaf = _remembered_leaf(der) if len(der) <= _REMEMBERED_BYTES else _sound_leaf(der)
+    leaf = _remembered_leaf(der) if len(der) <= _REMEMBERED_BYTES else read_leaf(der)
     if leaf.id.trust_domain != home:
         raise LeafError(
             LeafFault.FOREIGN_TRUST_DOMAIN,
@@ -93,8 +93,11 @@ def judge_leaf(der: bytes, *, home: TrustDomain, now: datetime) -> Leaf:
     return leaf
 
 
-def _sound_leaf(der: bytes) -> Leaf:
-    """Everything about a leaf that depends on neither the time nor on who asks; raises LeafError."""
+def read_leaf(der: bytes) -> Leaf:
+    """Read a leaf and judge what depends on neither the time nor on who asks; raises LeafError.
+
+    `judge_leaf` is for peers; this is for a certificate that tells us our own trust domain.
+    """
     try:
         certificate = x509.load_der_x509_certificate(der)
         found = {type(extension.value): extension.value for extension in certificate.extensions}
@@ -119,7 +122,7 @@ def _sound_leaf(der: bytes) -> Leaf:
 # What a certificate says never changes, so the same DER is read once; only domain and time are judged each time.
 # Reading takes about 35 us, remembering less than 1 us. Faulty leaves raise and are never kept; 512 leaves of at most
 # 8 KiB bound the memory a hostile but certified peer could claim here.
-_remembered_leaf = lru_cache(maxsize=512)(_sound_leaf)
+_remembered_leaf = lru_cache(maxsize=512)(read_leaf)
 
 
 def _identity(certificate: x509.Certificate, san: x509.ExtensionType | None) -> SpiffeId:
