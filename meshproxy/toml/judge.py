@@ -55,12 +55,17 @@ class Judge:
         line = self._document.line_of(path)
         self._problems.append(Problem(self._document.file, found, expected, remedy, line, where(path)))
 
-    def verdict(self) -> None:
-        """Add the unknown keys of every table opened; raises FaultyInput if anything at all was wrong."""
+    def faults(self) -> tuple[Problem, ...]:
+        """End the reading: add the unknown keys of every table opened, and return every problem found."""
         for table in self._tables:
             table.refuse_unread()
-        if self._problems:
-            raise FaultyInput(self._problems)
+        self._tables.clear()
+        return tuple(self._problems)
+
+    def verdict(self) -> None:
+        """End the reading; raises FaultyInput if anything at all was wrong."""
+        if faults := self.faults():
+            raise FaultyInput(faults)
 
 
 class Table:
