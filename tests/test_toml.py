@@ -12,6 +12,7 @@ from meshproxy.errors import FaultyInput, Problem
 from meshproxy.toml import (
     MAX_BYTES,
     Judge,
+    Place,
     Table,
     TomlDocument,
     boolean,
@@ -307,7 +308,8 @@ def test_good_values_are_returned_and_nothing_is_recorded() -> None:
     assert table.require("w", whole_number, like="3") == 3
     first, second = root.tables("rows")
     assert (first.take("name", string, "-", like='"x"'), second.require("name", string, like='"x"')) == ("-", "x")
-    assert (second.line, second.path) == (8, ("rows", 1))
+    assert second.place_of() == Place(8, "rows[1]")
+    assert second.place_of("name") == Place(9, "rows[1].name")
     empty = root.table("nothing")
     assert empty is not None
     assert empty.take("k", whole_number, 1, like="1") == 1

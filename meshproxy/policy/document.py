@@ -64,8 +64,11 @@ class Document:
     content_hash: str
 
 
-def parse_allow_list(content: bytes, *, file: str) -> Document:
+def parse_allow_list(content: bytes, *, file: str, tcp_listener: str | None = None) -> Document:
     """Read the bytes of the allow-list the user knows as `file`; raises FaultyInput with every problem in it.
+
+    `tcp_listener` names a tcp listener that is to be judged by this file, in words for a problem: such a listener sees
+    connections only, so `methods` and `paths` are refused rather than silently not looked at.
 
     A file without rules is a problem unless it says `allow = []`: an empty file is more often an accident (a failed
     render, a full disk) than the wish to let nobody in.
@@ -80,6 +83,9 @@ def parse_allow_list(content: bytes, *, file: str) -> Document:
         )
     tables = root.tables("allow")
     rules = [_read_rule(table, ordinal) for ordinal, table in enumerate(tables, start=1)]
+    if tcp_listener is not None:
+        for rule, table in zip(rules, tables, strict=True):
+            _refuse_http_only(rule, table, tcp_listener)
     _refuse_repeated_names(rules, tables)
     judge.verdict()
     return Document(file, tuple(rules), hashlib.sha256(content).hexdigest()[:12])
@@ -89,7 +95,7 @@ def _read_rule(table: Table, ordinal: int) -> Rule:
     return Rule(
         name=table.take("name", written(_name), f"rule-{ordinal}", like='"web-reads"'),
         ordinal=ordinal,
-        line=table.line,
+        line=table.place_of().line,
         callers=table.require_each("from", written(IdentityPattern.parse), like='["/web"]'),
         methods=table.take_each("methods", written(_method), None, like='["GET", "HEAD"]'),
         paths=table.take_each("paths", written(PathPattern.parse), None, like='["/charges", "/docs/**"]'),
@@ -97,6 +103,17 @@ def _read_rule(table: Table, ordinal: int) -> Rule:
         owner=table.take("owner", written(_note), "", like='"team-pay"'),
         expires=table.take("expires", _instant, None, like="2027-03-01"),
     )
+
+
+def _refuse_http_only(rule: Rule, table: Table, tcp_listener: str) -> None:
+    for key in ("methods", "paths"):
+        if key in table:
+            table.problem(
+                key,
+                found=f"`{key}` in rule {quote(rule.name)}",
+                expected=f'only `from`: {tcp_listener} has protocol = "tcp" and sees no requests',
+                remedy=f"Remove `{key}`, if the rule may grant whole connections",
+            )
 
 
 def _refuse_repeated_names(rules: list[Rule], tables: list[Table]) -> None:

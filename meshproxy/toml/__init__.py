@@ -11,12 +11,13 @@ A reader asks a table for each key it knows; a key that nobody asked for is a ke
 from __future__ import annotations
 
 from meshproxy.toml.document import MAX_BYTES, TomlDocument, parse_toml
-from meshproxy.toml.judge import Judge, Reader, Table, boolean, of_type, string, whole_number, written
+from meshproxy.toml.judge import Judge, Place, Reader, Table, boolean, of_type, string, whole_number, written
 from meshproxy.toml.words import describe, quote
 
 __all__ = [
     "MAX_BYTES",
     "Judge",
+    "Place",
     "Reader",
     "Table",
     "TomlDocument",

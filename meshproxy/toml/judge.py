@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -23,6 +24,14 @@ Reader = Callable[[object], T]
 """Takes one TOML value, returns what it means; raises ValueError with a phrase that completes "expected ..."."""
 
 _MAX_COMPARED = 80  # characters of an unknown key that the search for its nearest known one looks at
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line (from 1) of a document and the key path written there, as people write it: `inbound[0].forward`."""
+
+    line: int
+    where: str
 
 
 class Judge:
@@ -46,14 +55,14 @@ class Judge:
         self._tables.append(table)
         return table
 
-    def line_of(self, path: KeyPath) -> int:
-        """Return the line of `path` in the document."""
-        return self._document.line_of(path)
+    def place_of(self, path: KeyPath) -> Place:
+        """Return where `path` stands in the document."""
+        return Place(self._document.line_of(path), where(path))
 
     def problem(self, path: KeyPath, *, found: str, expected: str, remedy: str) -> None:
         """Record one fault at `path`."""
-        line = self._document.line_of(path)
-        self._problems.append(Problem(self._document.file, found, expected, remedy, line, where(path)))
+        place = self.place_of(path)
+        self._problems.append(Problem(self._document.file, found, expected, remedy, place.line, place.where))
 
     def faults(self) -> tuple[Problem, ...]:
         """End the reading: add the unknown keys of every table opened, and return every problem found."""
@@ -87,10 +96,9 @@ class Table:
         self._asked.add(key)
         return key in self._data
 
-    @property
-    def line(self) -> int:
-        """The line where this table begins."""
-        return self._judge.line_of(self.path)
+    def place_of(self, *key: str | int) -> Place:
+        """Return where this table begins, or where one of its keys stands."""
+        return self._judge.place_of((*self.path, *key))
 
     def problem(self, *key: str | int, found: str, expected: str, remedy: str) -> None:
         """Record a fault of this table, of one of its keys, or of one item below a key."""

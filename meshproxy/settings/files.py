@@ -1,0 +1,89 @@
+"""Opening a file that decides something: bounded, never hanging on what is no file, and knowing who may write it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from ca.permissions import authority_mode_fault
+from meshproxy.errors import Problem
+from meshproxy.toml import MAX_BYTES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_FAULTS: Final = {
+    errno.ENOENT: ("no file", "Create it or correct the name"),
+    errno.ENOTDIR: ("no directory on the way to the file", "Correct the name"),
+    errno.EACCES: ("a file this user may not read", "Give the user of the sidecar leave to read it: chmod, chown"),
+    errno.ELOOP: ("links that lead in a circle", "Correct the links"),
+}
+
+
+class UnreadableFile(Exception):
+    """A file that cannot be read; `found` and `remedy` are as in a `Problem`."""
+
+    def __init__(self, found: str, remedy: str) -> None:
+        super().__init__(found)
+        self.found = found
+        self.remedy = remedy
+
+
+def read_file(path: Path) -> tuple[bytes, os.stat_result]:
+    """Return the first `MAX_BYTES + 1` bytes of a regular file and its status; raises UnreadableFile.
+
+    A longer file is thus cut, and seen to be too long by whoever parses it.
+    """
+    try:
+        _refuse_what_is_no_file(path.stat())
+        # A FIFO could take the name after that look: without O_NONBLOCK the open would wait for its writer forever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            _refuse_what_is_no_file(status)
+            return file.read(MAX_BYTES + 1), status
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        found, remedy = _FAULTS.get(error.errno or 0, (f"a file that cannot be read ({reason})", "Make it readable"))
+        raise UnreadableFile(found, remedy) from None
+
+
+def authority_problems(path: Path, status: os.stat_result) -> list[Problem]:
+    """Return what is wrong with who may write the file at `path`, or the directories that hold it and its target.
+
+    Whoever may write one of them decides who gets in. `status` is of the opened file, so it is the one that was read.
+    """
+    own_gids = {os.getegid(), *os.getgroups()}
+    places = {path: status}
+    for directory in (path.parent, path.resolve().parent):
+        places[directory] = directory.stat()
+    problems = []
+    for place, its_status in places.items():
+        if fault := authority_mode_fault(its_status.st_mode, its_status.st_gid, own_gids=own_gids):
+            found, _, expected = fault.partition("; expected ")
+            remedy = f"Run: chmod go-w {file_name(place)}"
+            problems.append(Problem(file_name(place), found, expected, remedy))
+    return problems
+
+
+def file_name(path: Path) -> str:
+    """Return `path` as its user would type it: relative to the current directory if that is shorter, else absolute."""
+    try:
+        absolute = os.path.abspath(path)  # noqa: PTH100 - resolve() would show the target of a link, not its name
+        return min(os.path.relpath(absolute), absolute, key=len)
+    except OSError:  # the current directory is gone
+        return str(path)
+
+
+def _refuse_what_is_no_file(status: os.stat_result) -> None:
+    if kind := _KINDS.get(stat.S_IFMT(status.st_mode)):
+        raise UnreadableFile(kind, "Name a regular file")

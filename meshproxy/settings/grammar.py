@@ -1,0 +1,157 @@
+"""What each single value of a sidecar's file may be: small parsers whose ValueError completes "expected ..."."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from ca.spiffe_id import SpiffeId, TrustDomain, complete
+from meshproxy.settings.schema import Protocol
+from meshproxy.toml import whole_number, written
+from meshproxy.units import parse_duration
+from meshproxy.wire.address import TcpAddress, UnixAddress, parse_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from meshproxy.toml import Reader
+    from meshproxy.wire.address import Address
+
+MAX_CONNECTIONS: Final = 1_000_000  # per listener; beyond the descriptors any kernel gives a process by default
+MAX_UID: Final = (1 << 32) - 2  # uid_t is 32 bits, and its last value means "no change" (setreuid(2))
+
+_S = TypeVar("_S", bound=StrEnum)
+_T = TypeVar("_T")
+_STAND_IN: Final = TrustDomain("own.trust.domain")  # short identities are completed once the identity is loaded
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # becomes a metric label
+# RFC 6066 section 3: a DNS name without a trailing dot, never an IP literal, which ends in a number or has colons.
+_SERVER_NAME: Final = re.compile(r"(?=.{1,253}\Z)(?:[A-Za-z0-9_-]{1,63}\.)*(?![0-9]+\Z)[A-Za-z0-9_-]{1,63}")
+_ALPN: Final = re.compile(r"[!-~]{1,255}")  # RFC 7301 section 3.1 allows any octets; names that are used are visible
+
+
+def address(base: Path) -> Reader[Address]:
+    """Return a reader of addresses; a relative unix socket path is relative to `base`."""
+
+    def parse(text: str) -> Address:
+        parsed = parse_address(text)
+        return parse_address(f"unix:{base / parsed.path}") if isinstance(parsed, UnixAddress) else parsed
+
+    return written(parse)
+
+
+def destination(base: Path) -> Reader[Address]:
+    """Return a reader of addresses to connect to: port 0 asks the system for a free one, so nobody listens on it."""
+    read_address = address(base)
+
+    def read(value: object) -> Address:
+        parsed = read_address(value)
+        if isinstance(parsed, TcpAddress) and parsed.port == 0:
+            raise ValueError("a port from 1 to 65535: nobody can be reached on port 0")
+        return parsed
+
+    return read
+
+
+def file_path(base: Path) -> Reader[Path]:
+    """Return a reader of file names, relative to `base` when they are relative."""
+
+    def parse(text: str) -> Path:
+        if not text or "\0" in text:
+            raise ValueError("a path")
+        return base / text
+
+    return written(parse)
+
+
+def one_of(choices: type[_S]) -> Reader[_S]:
+    """Return a reader of the words of an enumeration."""
+
+    def parse(text: str) -> _S:
+        try:
+            return choices(text)
+        except ValueError:
+            raise ValueError(" or ".join(f'"{choice}"' for choice in choices)) from None
+
+    return written(parse)
+
+
+def each_once(read: Reader[_T]) -> Reader[_T]:
+    """Return a reader for the items of one list, which refuses an item that was there before."""
+    seen: set[_T] = set()
+
+    def read_once(value: object) -> _T:
+        item = read(value)
+        if item in seen:
+            raise ValueError("each item only once")
+        seen.add(item)
+        return item
+
+    return read_once
+
+
+def _positive_duration(text: str) -> float:
+    if (seconds := parse_duration(text)) == 0:
+        raise ValueError("a duration above zero: a deadline of nothing refuses everything")
+    return seconds
+
+
+def _listener_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("a name of 1 to 64 letters, digits, dots, hyphens and underscores")
+    return text
+
+
+def _protocol(text: str) -> Protocol:
+    if text == Protocol.HTTP:
+        raise ValueError('"tcp": HTTP mode is not in this version, and tcp carries HTTP too (judging connections only)')
+    if text != Protocol.TCP:
+        raise ValueError('"tcp"')
+    return Protocol.TCP
+
+
+def _far_identity(text: str) -> str:
+    try:
+        identity: SpiffeId = complete(text, _STAND_IN)
+    except ValueError as error:
+        rule = str(error).rpartition(" is not a SPIFFE ID: ")[2]
+        example = "one identity such as /ledger or spiffe://example.org/ledger"
+        raise ValueError(example if "*" in text or rule == str(error) else f"{example} ({rule})") from None
+    if not identity.path:
+        raise ValueError("a path behind the trust domain: its own ID belongs to no service (X509-SVID 5.2)")
+    return text
+
+
+def _server_name(text: str) -> str:
+    if not _SERVER_NAME.fullmatch(text):
+        raise ValueError("a DNS name, no IP address (RFC 6066 3)")
+    return text
+
+
+def _alpn_name(text: str) -> str:
+    if not _ALPN.fullmatch(text):
+        raise ValueError('an ALPN protocol name such as "h2" (RFC 7301 3.1)')
+    return text
+
+
+def _bounded(lowest: int, highest: int, expected: str) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        number = whole_number(value)
+        if not lowest <= number <= highest:
+            raise ValueError(expected)
+        return number
+
+    return read
+
+
+duration = written(parse_duration)
+positive_duration = written(_positive_duration)
+listener_name = written(_listener_name)
+protocol = written(_protocol)
+far_identity = written(_far_identity)
+server_name = written(_server_name)
+alpn_name = written(_alpn_name)
+connection_cap = _bounded(1, MAX_CONNECTIONS, f"a whole number from 1 to {MAX_CONNECTIONS}")
+uid = _bounded(0, MAX_UID, f"a user ID from 0 to {MAX_UID}")
+worker_count = _bounded(1, 1, "1: more than one worker is not in this version")

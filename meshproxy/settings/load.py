@@ -1,0 +1,86 @@
+"""The shell of this floor: opens a sidecar's file and its allow-lists, and brings them together.
+
+One transaction: either everything is good and a whole `Configuration` comes out, or every fault of every file does,
+and whoever holds an older configuration keeps it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from meshproxy.errors import FaultyInput, Problem
+from meshproxy.policy.compile import compile_policy
+from meshproxy.policy.document import parse_allow_list
+from meshproxy.settings.files import UnreadableFile, authority_problems, file_name, read_file
+from meshproxy.settings.read import read_settings
+from meshproxy.settings.schema import Protocol
+from meshproxy.toml import parse_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from meshproxy.policy.compile import Policy
+    from meshproxy.settings.read import PolicyUse, Reading
+    from meshproxy.settings.schema import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A sidecar's settings with the compiled allow-list of each inbound listener, by listener name.
+
+    Listeners that name the same file share one `Policy`. `files` are all files that were read, the sidecar's own
+    first: what to watch for a reload.
+    """
+
+    settings: Settings
+    policies: Mapping[str, Policy]
+    files: tuple[Path, ...]
+
+
+def load_configuration(path: Path, *, generation: int = 1) -> Configuration:
+    """Read the sidecar's file at `path` and every allow-list it names, each once; blocks on the file system.
+
+    `generation` counts these loads and is handed on to the policies. Raises FaultyInput with every problem of every
+    file. It judges who may write the allow-lists and their directories (`unsafe_key_mode = true` waives that), and
+    does not look at the identity directory.
+    """
+    file = file_name(path)
+    try:
+        content, _ = read_file(path)
+    except UnreadableFile as error:
+        raise FaultyInput([Problem(file, error.found, "a sidecar's TOML file", error.remedy)]) from None
+    reading = read_settings(parse_toml(content, file=file), base=path.absolute().parent)
+    policies, faults = _load_policies(reading, file, generation)
+    problems = dict.fromkeys([*reading.problems, *faults])  # one directory may hold many allow-lists: told once
+    if problems or reading.settings is None:
+        raise FaultyInput(problems)
+    of_listener = {each.name: policies[each.policy] for each in reading.settings.inbound}
+    return Configuration(reading.settings, MappingProxyType(of_listener), (path.absolute(), *policies))
+
+
+def _load_policies(reading: Reading, file: str, generation: int) -> tuple[dict[Path, Policy], list[Problem]]:
+    """Load each allow-list once, judging it also against the listeners that name it."""
+    uses: dict[Path, list[PolicyUse]] = {}
+    for use in reading.policies:
+        uses.setdefault(use.policy, []).append(use)
+    policies: dict[Path, Policy] = {}
+    problems: list[Problem] = []
+    for path, listeners in uses.items():
+        tcp = (f'listener "{u.listener}" ({file}:{u.place.line})' for u in listeners if u.protocol is Protocol.TCP)
+        try:
+            content, status = read_file(path)
+            if not reading.unsafe_key_mode:
+                problems += authority_problems(path, status)
+            document = parse_allow_list(content, file=file_name(path), tcp_listener=next(tcp, None))
+            policies[path] = compile_policy(document, generation=generation)
+        except UnreadableFile as error:
+            place = listeners[0].place
+            found = f"{error.found}: {file_name(path)}"
+            expected = "the listener's allow-list (`allow = []` in it lets nobody in)"
+            problems.append(Problem(file, found, expected, error.remedy, place.line, place.where))
+        except FaultyInput as faulty:
+            problems += faulty.problems
+    return policies, problems
