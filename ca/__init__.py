@@ -10,8 +10,10 @@ It imports nothing of meshproxy and opens no socket. From the ground up:
     profiles     what goes into a root, an intermediate, a leaf                                pure
     inspection   what a certificate is, in words, and what is wrong with it                    pure
     keys         making, sealing and opening private keys
+    passphrase   reading a passphrase from a file nobody else can read
     storage      files that are either old or new, never half
     ledger       the append-only record of everything issued
+    identity_directory   generations, and one link that switches key and chain together
     authority    init and issue: decide, sign, record, write
 
 `from ca import SpiffeId, TrustDomain` is all most callers need.

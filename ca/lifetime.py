@@ -120,12 +120,12 @@ def validity_of(certificate: x509.Certificate) -> Validity:
 
 
 def in_words(span: timedelta) -> str:
-    """A span as people say it, in its largest unit and that one's neighbour: `22 h 10 min`, `6 d`.
+    """A span as people say it, in its largest unit and that one's neighbour: `9 y 364 d`, `22 h 10 min`, `6 d`.
 
     The sign is left out. The rest is cut off, never rounded up, so that nothing is said to last longer than it does.
     """
     seconds = abs(int(span.total_seconds()))
-    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    units = (("y", 365 * 86400), ("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
     for (unit, size), (lesser, lesser_size) in pairwise(units):
         if seconds >= size:
             count, rest = divmod(seconds, size)

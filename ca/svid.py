@@ -12,7 +12,6 @@ import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -192,35 +191,52 @@ def chain_fault(chain: Sequence[x509.Certificate], roots: Iterable[x509.Certific
     RFC 5280 section 6 as far as a mesh needs it: each certificate signed by the next and the last by a root, each
     issuer a CA allowed to sign at that depth, all within their validity. The leaf's own rules are `judge_leaf`'s.
     """
+    anchors = tuple(roots)
+    fault = signature_fault(chain, anchors)
+    if fault is not None:
+        return fault
+    return next((fault for each in trust_path(chain, anchors) if (fault := time_fault(each, now))), None)
+
+
+def signature_fault(chain: Sequence[x509.Certificate], roots: Iterable[x509.Certificate]) -> str | None:
+    """`chain_fault` without the times: whether the signatures lead up to one of `roots`."""
     if not chain:
         return "the chain is empty"
     anchors = tuple(roots)
-    top = chain[-1]
-    path = list(chain)
+    path = trust_path(chain, anchors)
+    top = path[-1]
     if top not in anchors:
-        issuers = [root for root in anchors if root.subject == top.issuer]
-        if not issuers:
-            return f"nobody in the bundle is the issuer of {_name(top)}, which is {top.issuer.rfc4514_string()!r}"
-        signer = next((root for root in issuers if _link_fault(top, root) is None), None)
+        namesake = next((each for each in (*anchors, *chain) if each != top and each.subject == top.issuer), None)
+        if namesake is not None:
+            return f"{_name(top)} names {_name(namesake)} as its issuer, but is not signed by it (a foreign CA?)"
+        return f"nothing in chain or bundle is the {top.issuer.rfc4514_string()!a} that signed {_name(top)}"
+    faults = (_issuer_fault(issuer, depth=depth) for depth, issuer in enumerate(path[1:]))
+    return next(filter(None, faults), None)
+
+
+def trust_path(chain: Sequence[x509.Certificate], roots: Iterable[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """The way from the leaf (first in `chain`) up to one of `roots`, or as far up as signatures lead.
+
+    Found as a TLS library finds it: by names and signatures, so that the order of the certificates above the leaf, a
+    repeated or a needless one do not matter.
+    """
+    anchors = tuple(roots)
+    path = [chain[0]]
+    while path[-1] not in anchors:
+        candidates = (each for each in (*anchors, *chain[1:]) if each not in path)
+        signer = next((each for each in candidates if _is_signed(path[-1], each)), None)
         if signer is None:
-            return f"no root in the bundle signed {_name(top)}, though one has the issuer's name (a foreign CA?)"
+            break
         path.append(signer)
-    faults = (
-        fault
-        for depth, (certificate, issuer) in enumerate(pairwise(path))
-        if (fault := _link_fault(certificate, issuer) or _issuer_fault(issuer, depth=depth))
-    )
-    return next(faults, None) or next((fault for each in path if (fault := _time_fault(each, now))), None)
+    return tuple(path)
 
 
-def _link_fault(certificate: x509.Certificate, issuer: x509.Certificate) -> str | None:
+def _is_signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError):
-        return f"{_name(certificate)} does not name {_name(issuer)} as its issuer"
-    except InvalidSignature:
-        return f"{_name(certificate)} is not signed by {_name(issuer)}"
-    return None
+    except (ValueError, TypeError, InvalidSignature):  # another name, a key of another kind, another signature
+        return False
+    return True
 
 
 def _issuer_fault(issuer: x509.Certificate, *, depth: int) -> str | None:
@@ -240,7 +256,8 @@ def _issuer_fault(issuer: x509.Certificate, *, depth: int) -> str | None:
     return None if may_sign else f"{_name(issuer)} may not sign certificates (keyUsage lacks keyCertSign)"
 
 
-def _time_fault(certificate: x509.Certificate, now: datetime) -> str | None:
+def time_fault(certificate: x509.Certificate, now: datetime) -> str | None:
+    """Why a certificate is not valid at `now`, as a phrase; None when it is (RFC 5280 4.1.2.5, both ends inclusive)."""
     if now < certificate.not_valid_before_utc:
         return f"{_name(certificate)} is valid only from {certificate.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}"
     if now > certificate.not_valid_after_utc:
@@ -250,7 +267,7 @@ def _time_fault(certificate: x509.Certificate, now: datetime) -> str | None:
 
 def _name(certificate: x509.Certificate) -> str:
     subject = _subject(certificate)
-    return repr(subject[:_CLAIM_LIMIT]) if subject else f"the leaf {certificate.serial_number:x}"
+    return ascii(subject[:_CLAIM_LIMIT]) if subject else f"the leaf {certificate.serial_number:x}"
 
 
 def _one_line(error: Exception) -> str:
