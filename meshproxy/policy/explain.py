@@ -76,10 +76,11 @@ def nearest_rule(policy: Policy, caller: SpiffeId, *, home: TrustDomain, now: da
     if best is None:
         return None
     distance, rule, pattern = best
-    name = _cut(caller.path if caller.trust_domain == home else str(caller))
-    why = f"the caller is {name}: {_PHRASES[distance]}"
-    if rule.expires is not None and distance is Distance.EXPIRED:
+    if distance is Distance.EXPIRED:
         why = f"but expired {rule.expires:%Y-%m-%d %H:%M} UTC"
+    else:
+        name = _cut(caller.path if caller.trust_domain == home else str(caller))
+        why = f"the caller is {name}: {_PHRASES[distance]}"
     return Nearest(rule, distance, f'rule "{rule.name}" ({policy.file}:{rule.line}) grants {_cut(pattern.text)}, {why}')
 
 
