@@ -8,16 +8,14 @@ import os
 import socket
 import stat
 import struct
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import trio
 
 from meshproxy.errors import StartError
 from meshproxy.wire.address import Address, TcpAddress, UnixAddress
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # The kernel caps it at net.core.somaxconn; a short queue drops SYNs in a burst of reconnecting clients.
 _BACKLOG = 4096
@@ -28,6 +26,22 @@ _FAIR_SHARE = 64
 # accept(2): the process or the system has no room; waiting helps, raising would end the sidecar.
 _STARVED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _STARVED_PAUSE = 0.1
+
+# accept(2): Linux passes on network errors of the connection not yet accepted.
+_DIED_IN_THE_QUEUE = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EPROTO,
+        errno.ENETDOWN,
+        errno.ENOPROTOOPT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.EOPNOTSUPP,
+        errno.ENETUNREACH,
+        errno.EINTR,
+        errno.EPERM,  # a firewall rule refused it
+    }
+)
 
 
 class StarvedHook(Protocol):
@@ -55,7 +69,13 @@ def bound_address(sock: socket.socket) -> Address:
 
 
 def close_listener(sock: socket.socket) -> None:
-    """Close a listening socket and remove a unix listener's file, unless somebody else listens there by now."""
+    """Close a listening socket and remove a unix listener's file, unless somebody else listens there by now.
+
+    Idempotent. A task that still waits for it gets trio.ClosedResourceError.
+    """
+    if sock.fileno() < 0:
+        return
+    trio.lowlevel.notify_closing(sock)
     path = Path(sock.getsockname()) if sock.family == socket.AF_UNIX else None
     sock.close()
     if path is not None:
@@ -64,9 +84,10 @@ def close_listener(sock: socket.socket) -> None:
                 path.unlink()
 
 
-async def accept_forever(
-    listener: socket.socket, take: Callable[[socket.socket, str], None], on_starved: StarvedHook
-) -> None:
+Take = Callable[[socket.socket, str], None]
+
+
+async def accept_forever(listener: socket.socket, take: Take, on_starved: StarvedHook) -> None:
     """Accept until cancelled; `take` gets each connection, non-blocking, with its peer as `host:port` or `unix`.
 
     `take` must not block and must not raise. A lack of descriptors or memory pauses accepting for 100 ms and is
@@ -74,25 +95,32 @@ async def accept_forever(
     """
     while True:
         await trio.lowlevel.wait_readable(listener)
-        for _ in range(_FAIR_SHARE):
-            try:
-                sock, peer = listener.accept()
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno in _STARVED:
-                    on_starved(error)
-                    await trio.sleep(_STARVED_PAUSE)
-                    break
-                if error.errno in {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}:
-                    raise  # our own bug, not the network's weather
+        try:
+            accept_waiting(listener, take, most=_FAIR_SHARE)
+        except OSError as error:
+            if error.errno not in _STARVED:
+                raise  # our own bug, not the network's weather
+            on_starved(error)
+            await trio.sleep(_STARVED_PAUSE)
+
+
+def accept_waiting(listener: socket.socket, take: Take, *, most: int = _BACKLOG) -> None:
+    """Accept who waits in the queue, at most `most`. Raises OSError for what waiting in the queue cannot explain."""
+    for _ in range(most):
+        try:
+            sock, peer = listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno in _DIED_IN_THE_QUEUE:
                 continue
-            sock.setblocking(False)
-            take(sock, prepare(sock, peer))
+            raise
+        sock.setblocking(False)
+        take(sock, _prepared(sock, peer))
 
 
-def prepare(sock: socket.socket, peer: object) -> str:
-    """Set TCP_NODELAY where there is TCP, and return the peer in words."""
+def _prepared(sock: socket.socket, peer: object) -> str:
+    """Set TCP_NODELAY where there is TCP; the peer in words."""
     if sock.family == socket.AF_UNIX:
         return "unix"
     with contextlib.suppress(OSError):  # the peer may be gone already

@@ -1,0 +1,139 @@
+"""A small HTTP/1.1 server for a few read-only views: h11, one task per connection, everything bounded.
+
+It answers whoever can reach it, so it listens locally. The Host header is checked because a browser on this machine can
+be made to send requests here by any web page (DNS rebinding); such a request names the attacker's host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import h11
+import trio
+
+from meshproxy.wire.address import TcpAddress, UnixAddress, parse_address
+from meshproxy.wire.closing import reset
+from meshproxy.wire.listen import accept_forever
+
+if TYPE_CHECKING:
+    import socket
+
+    from meshproxy.wire.address import Address
+
+_MOST_CONNECTIONS = 64
+_PATIENCE = 10.0
+_CHUNK = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer: its status code, media type and body."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+View = Callable[[], Page]
+
+
+class AdminServer:
+    """Serves `views` (path to function) on one listening socket.
+
+    `address` is what the settings say; with `check_host` a request must name this machine or that address.
+    """
+
+    def __init__(
+        self, listener: socket.socket, address: Address, views: Mapping[str, View], *, check_host: bool
+    ) -> None:
+        self._listener = listener
+        self._address = address
+        self._views = views
+        self._check_host = check_host and not isinstance(address, UnixAddress)
+        self._open = 0
+
+    def __repr__(self) -> str:
+        return f"<AdminServer {self._address} open={self._open} views={sorted(self._views)}>"
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+
+            def take(sock: socket.socket, _peer: str) -> None:
+                if self._open >= _MOST_CONNECTIONS:
+                    reset(sock)
+                    return
+                self._open += 1
+                nursery.start_soon(self._serve, sock)
+
+            await accept_forever(self._listener, take, lambda _error: None)
+
+    async def _serve(self, sock: socket.socket) -> None:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        try:
+            with trio.fail_after(_PATIENCE):
+                await self._exchange(stream)
+        except (trio.TooSlowError, trio.BrokenResourceError, h11.ProtocolError):
+            pass  # whoever asks this way needs no answer
+        finally:
+            self._open -= 1
+            await trio.aclose_forcefully(stream)
+
+    async def _exchange(self, stream: trio.SocketStream) -> None:
+        """One request per connection: status pages need no keep-alive."""
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_CHUNK)
+        request = await _request(connection, stream)
+        if request is None:
+            return
+        page = self.answer(request.method, request.target, dict(request.headers).get(b"host", b""))
+        headers = [
+            (b"content-type", page.content_type.encode()),
+            (b"content-length", str(len(page.body)).encode()),
+            (b"cache-control", b"no-store"),
+            (b"connection", b"close"),
+        ]
+        out = connection.send(h11.Response(status_code=page.status, headers=headers)) or b""
+        if request.method != b"HEAD":
+            out += connection.send(h11.Data(data=page.body)) or b""
+        await stream.send_all(out)
+        await stream.send_eof()
+
+    def answer(self, method: bytes, target: bytes, host: bytes) -> Page:
+        """Decide the answer to one request; pure but for what the view reads."""
+        if self._check_host and not names_this_machine(host, self._address):
+            return _text(421, "the Host header must name this machine: localhost, or the admin address\n")
+        if method not in {b"GET", b"HEAD"}:
+            return _text(405, "only GET\n")
+        view = self._views.get(target.partition(b"?")[0].decode("ascii", "replace"))
+        if view is None:
+            return _text(404, "there is: " + " ".join(sorted(self._views)) + "\n")
+        return view()
+
+
+def names_this_machine(host: bytes, address: Address) -> bool:
+    """Whether a Host header names a loopback address, `localhost`, or the host the settings name (RFC 9110 7.2)."""
+    text = host.decode("ascii", "replace")
+    try:
+        # The port is optional in a Host header, and behind a port forward it is not ours.
+        named = parse_address(text if text.rpartition("]")[2].count(":") else f"{text}:80")
+    except ValueError:
+        return False
+    if not isinstance(named, TcpAddress):
+        return False
+    return named.is_local or (isinstance(address, TcpAddress) and named.host.lower() == address.host.lower())
+
+
+async def _request(connection: h11.Connection, stream: trio.SocketStream) -> h11.Request | None:
+    while True:
+        event = connection.next_event()
+        if isinstance(event, h11.Request):
+            return event
+        if event is not h11.NEED_DATA:
+            return None
+        connection.receive_data(await stream.receive_some(_CHUNK))
+
+
+def _text(status: int, text: str) -> Page:
+    return Page(status, "text/plain; charset=utf-8", text.encode())

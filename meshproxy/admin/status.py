@@ -1,0 +1,81 @@
+"""The shape of `/status`: what the sidecar tells and the `status` command reads. Documented in docs/status.md."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class CertificateStatus(msgspec.Struct, frozen=True):
+    """One certificate of the own chain; `seconds_left` is negative once it has expired."""
+
+    role: str
+    not_after: str
+    seconds_left: float
+
+
+class IdentityStatus(msgspec.Struct, frozen=True):
+    """The own identity; `id` is empty while none was ever loaded."""
+
+    id: str
+    ready: bool
+    reason: str  # why not ready, else empty
+    remedy: str
+    directory: str
+    generation: int
+    loaded_at: str
+    last_error: str
+    serial: str = ""
+    certificates: tuple[CertificateStatus, ...] = ()
+
+
+class PolicyStatus(msgspec.Struct, frozen=True):
+    """The allow-list a listener judges by."""
+
+    file: str
+    hash: str
+    generation: int
+    rules: int
+    expired_rules: tuple[str, ...] = ()
+
+
+class ListenerStatus(msgspec.Struct, frozen=True):
+    """One listener: where it is, where it leads, and what came of its connections since start."""
+
+    name: str
+    direction: str
+    listen: str
+    to: str
+    protocol: str
+    open: int
+    max_connections: int
+    decided: dict[str, int]
+    ended: dict[str, int]
+    handshake_failures: int
+    refused: int
+    failed_upstream: int
+    mode: str = ""
+    policy: PolicyStatus | None = None
+
+
+class DenialStatus(msgspec.Struct, frozen=True):
+    """One refused caller."""
+
+    ts: str
+    listener: str
+    caller: str
+    reason: str
+    nearest: str
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Everything `/status` says."""
+
+    version: str
+    pid: int
+    started_at: str
+    state: str  # serving | refusing | draining
+    file: str
+    identity: IdentityStatus
+    listeners: tuple[ListenerStatus, ...]
+    denials: tuple[DenialStatus, ...]
+    log_lines_dropped: int

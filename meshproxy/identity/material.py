@@ -1,0 +1,256 @@
+"""One consistent, judged look at an identity directory.
+
+What is judged is what is used: the files are read once, and everything after works on those bytes. Times are not judged
+here, because they change while an identity is in use: an expired certificate is a state, not a fault.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives import serialization
+
+from ca import keys
+from ca.bundle import BundleError, read_bundle
+from ca.identity_directory import IdentityFiles, read_identity
+from ca.passphrase import PassphraseError, read_passphrase_file
+from ca.permissions import authority_mode_fault, key_mode_fault
+from ca.svid import Leaf, LeafError, chain_fault, read_chain, read_leaf
+from meshproxy.errors import FaultyInput, Problem
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from cryptography import x509
+
+    from meshproxy.settings.schema import IdentitySettings
+
+_REISSUE = "issue it again: meshproxy ca issue /PATH --dir CA_DIR --out {dir}"
+
+
+class MissingIdentity(Exception):
+    """There is no identity yet; it may appear at any time. The text says what is missing, and `remedy` what to do."""
+
+    def __init__(self, missing: str, directory: str) -> None:
+        super().__init__(missing)
+        self.remedy = _REISSUE.format(dir=directory)
+
+
+class Validity(StrEnum):
+    """Where now lies in the life of a certificate chain."""
+
+    VALID = "valid"
+    NOT_YET_VALID = "not_yet_valid"
+    EXPIRED = "expired"
+
+
+class CertificateRole(StrEnum):
+    """The certificates whose expiry somebody must watch."""
+
+    LEAF = "leaf"
+    INTERMEDIATE = "intermediate"
+    ROOT = "root"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """When a certificate is valid, both ends inclusive (RFC 5280 section 4.1.2.5)."""
+
+    role: CertificateRole
+    not_before: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A key and the chain that certifies it, matching each other and the bundle.
+
+    `key_pem` is secret and unencrypted: it lives in memory only, and never in a `repr`.
+    """
+
+    leaf: Leaf
+    chain_pem: bytes
+    key_pem: bytes
+    roots_pem: bytes
+    terms: tuple[Term, ...]
+    directory: str
+
+    def __repr__(self) -> str:
+        return f"<Material {self.leaf.id} serial={self.leaf.serial:x} until {self.leaf.not_after:%Y-%m-%dT%H:%M:%SZ}>"
+
+    def validity(self, now: datetime) -> Validity:
+        """Whether leaf, intermediates and the root that signed them are all valid at `now`."""
+        if any(now > term.not_after for term in self.terms):
+            return Validity.EXPIRED
+        if any(now < term.not_before for term in self.terms):
+            return Validity.NOT_YET_VALID
+        return Validity.VALID
+
+    @property
+    def not_after(self) -> datetime:
+        """When the first certificate of the chain expires."""
+        return min(term.not_after for term in self.terms)
+
+
+def read_material(settings: IdentitySettings) -> Material:
+    """Read and judge the identity directory.
+
+    Raises MissingIdentity when there is none, and FaultyInput with every problem when what is there cannot be used.
+    """
+    directory = str(settings.dir)
+    try:
+        files = read_identity(settings.dir)
+    except FileNotFoundError:
+        raise MissingIdentity(f"there is no identity in {directory}", directory) from None
+    except OSError as error:
+        raise FaultyInput([_unreadable(directory, error)]) from error
+    missing = [name for name, content in _contents(files) if content is None]
+    if missing:
+        raise MissingIdentity(f"{directory} lacks {' and '.join(missing)}", directory)
+    return _Judge(settings, files).material()
+
+
+def _contents(files: IdentityFiles) -> list[tuple[str, bytes | None]]:
+    return [("key.pem", files.key), ("chain.pem", files.chain), ("bundle.pem", files.bundle)]
+
+
+def _unreadable(place: str, error: OSError) -> Problem:
+    return Problem(
+        file=error.filename or place,
+        found=f"it cannot be read ({error.strerror})",
+        expected="an identity directory this user may read",
+        remedy="run the sidecar as the directory's owner, or mend owner and mode",
+    )
+
+
+class _Judge:
+    """Collects every problem of one look before anything is raised."""
+
+    def __init__(self, settings: IdentitySettings, files: IdentityFiles) -> None:
+        self._settings = settings
+        self._files = files
+        self._problems: list[Problem] = []
+
+    def material(self) -> Material:
+        """Return what can be used; raises FaultyInput."""
+        self._judge_modes()
+        key = self._key()
+        chain = self._chain()
+        leaf = self._leaf(chain)
+        roots = self._roots(leaf)
+        if key is not None and chain and not keys.matches(key, chain[0]):
+            self._add(
+                "key.pem", "a key that does not belong to the first certificate of chain.pem", "the pair as issued"
+            )
+        if chain and roots and (fault := chain_fault(chain, roots, max(each.not_valid_before_utc for each in chain))):
+            self._add("chain.pem", fault, "a chain that leads from the leaf to a root of bundle.pem")
+        if self._problems or key is None or leaf is None:
+            raise FaultyInput(self._problems)
+        return Material(
+            leaf=leaf,
+            chain_pem=b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain),
+            key_pem=keys.to_pem(key, passphrase=None),
+            roots_pem=b"".join(each.public_bytes(serialization.Encoding.PEM) for each in roots),
+            terms=_terms(chain, roots),
+            directory=str(self._settings.dir),
+        )
+
+    def _add(self, name: str, found: str, expected: str, remedy: str | None = None) -> None:
+        self._problems.append(
+            Problem(
+                file=str(self._settings.dir / name),
+                found=found,
+                expected=expected,
+                remedy=remedy or _REISSUE.format(dir=self._settings.dir),
+            )
+        )
+
+    def _judge_modes(self) -> None:
+        own_gids = {os.getegid(), *os.getgroups()}
+        place = self._files.place
+        if not self._settings.unsafe_key_mode:
+            found = (place / "key.pem").stat()
+            if fault := key_mode_fault(found.st_mode, found.st_gid, own_gids=own_gids):
+                self._add(
+                    "key.pem",
+                    fault,
+                    "a private key only its service can read",
+                    f"chmod 600 {self._settings.dir / 'key.pem'}; if others have read it already, issue a new one",
+                )
+        for path in (place, place / "bundle.pem"):
+            found = path.stat()
+            if fault := authority_mode_fault(found.st_mode, found.st_gid, own_gids=own_gids):
+                name = "bundle.pem" if path.name == "bundle.pem" else ""
+                self._add(name, fault, "trust that nobody else can change", f"chmod go-w {self._settings.dir / name}")
+
+    def _key(self) -> keys.SigningKey | None:
+        try:
+            return keys.from_pem(self._files.key or b"", passphrase=self._passphrase())
+        except keys.PrivateKeyError as error:
+            sealed = keys.is_sealed(self._files.key or b"")
+            self._add(
+                "key.pem",
+                str(error),
+                "a PEM private key that can be opened",
+                'name the file that holds its passphrase: passphrase_file = "..." under [identity]' if sealed else None,
+            )
+        return None
+
+    def _passphrase(self) -> bytes | None:
+        source = self._settings.passphrase_file
+        if source is None:
+            return None
+        try:
+            return read_passphrase_file(source)
+        except (PassphraseError, OSError) as error:
+            found = str(error) if isinstance(error, PassphraseError) else f"it cannot be read ({error.strerror})"
+            self._problems.append(
+                Problem(
+                    file=str(source),
+                    found=found,
+                    expected="a file with the key's passphrase in its first line, readable by this user only",
+                    remedy="mend the file, or leave passphrase_file out if the key is not sealed",
+                )
+            )
+        return None
+
+    def _chain(self) -> tuple[x509.Certificate, ...]:
+        try:
+            return read_chain(self._files.chain or b"")
+        except ValueError as error:
+            self._add("chain.pem", str(error), "the leaf certificate, then its intermediates, in PEM")
+        return ()
+
+    def _leaf(self, chain: tuple[x509.Certificate, ...]) -> Leaf | None:
+        if not chain:
+            return None
+        try:
+            return read_leaf(chain[0].public_bytes(serialization.Encoding.DER))
+        except LeafError as error:
+            self._add("chain.pem", f"a leaf that is no SPIFFE identity: {error.detail}", "an X509-SVID")
+        return None
+
+    def _roots(self, leaf: Leaf | None) -> tuple[x509.Certificate, ...]:
+        if leaf is None:
+            return ()
+        try:
+            return read_bundle(self._files.bundle or b"", home=leaf.id.trust_domain)
+        except BundleError as error:
+            self._add("bundle.pem", str(error), f"the root certificates of {leaf.id.trust_domain}, in PEM")
+        return ()
+
+
+def _terms(chain: tuple[x509.Certificate, ...], roots: tuple[x509.Certificate, ...]) -> tuple[Term, ...]:
+    """The leaf, the intermediates, and the root that signed the topmost of them (one of several, in an overlap)."""
+    leaf, *above = chain
+    signing = [root for root in roots if root.subject == chain[-1].issuer]
+    anchor = max(signing or roots, key=lambda root: root.not_valid_after_utc)
+    ranked = [
+        (CertificateRole.LEAF, leaf),
+        *((CertificateRole.INTERMEDIATE, each) for each in above if each not in roots),
+        (CertificateRole.ROOT, anchor),
+    ]
+    return tuple(Term(role, each.not_valid_before_utc, each.not_valid_after_utc) for role, each in ranked)

@@ -1,0 +1,172 @@
+"""Taking connections on: the cap, one task and one access line each, and a wall between them.
+
+Shared by both directions. Whatever a handler raises ends its own connection only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshproxy.telemetry.access import ConnectionLine, timestamp
+from meshproxy.wire.closing import reset
+from meshproxy.wire.ends import ConnectionEnd, End
+from meshproxy.wire.listen import accept_forever, accept_waiting, close_listener
+from meshproxy.wire.relay import Traffic
+
+if TYPE_CHECKING:
+    import socket
+
+    from meshproxy.identity.store import IdentityStore
+    from meshproxy.telemetry.record import Recorder
+    from meshproxy.wire.address import Address
+    from meshproxy.wire.dial import Resolver
+    from meshproxy.wire.relay import Relay
+
+_RUN = secrets.token_hex(3)  # tells the connections of two runs apart in one log
+_NUMBERS = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every listener of one sidecar shares."""
+
+    relay: Relay
+    resolver: Resolver
+    identity: IdentityStore
+    recorder: Recorder
+
+
+@dataclass(slots=True)
+class Visit:
+    """One connection's story, from which its access line is written."""
+
+    listener: str
+    direction: str
+    peer: str
+    id: str = field(default_factory=lambda: f"{_RUN}-{next(_NUMBERS)}")
+    started: float = field(default_factory=trio.current_time)
+    arrived: str = field(default_factory=timestamp)
+    end: ConnectionEnd | None = None  # None: it never got far enough to be worth a line
+    traffic: Traffic = field(default_factory=Traffic)
+    caller: str = ""
+    decision: str = ""
+    rule: str = ""
+    reason: str = ""
+    mode: str = ""
+    policy: str = ""
+    upstream: str = ""
+    upstream_id: str = ""
+
+    def line(self, end: ConnectionEnd) -> ConnectionLine:
+        """Return the access line; bytes count towards the upstream as `in`."""
+        inbound = self.direction == "inbound"
+        return ConnectionLine(
+            ts=self.arrived,
+            listener=self.listener,
+            direction=self.direction,
+            id=self.id,
+            end=end.end,
+            peer=self.peer,
+            caller=self.caller,
+            decision=self.decision,
+            rule=self.rule,
+            reason=self.reason,
+            mode=self.mode,
+            policy=self.policy,
+            upstream=self.upstream,
+            upstream_id=self.upstream_id,
+            bytes_in=self.traffic.to_plain if inbound else self.traffic.to_tls,
+            bytes_out=self.traffic.to_tls if inbound else self.traffic.to_plain,
+            duration_ms=round((trio.current_time() - self.started) * 1000, 3),
+            side=end.side or "",
+            detail=end.detail,
+        )
+
+
+Handler = Callable[["socket.socket", Visit], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Where an acceptor stands: its listener's name and direction, its cap, and the socket it watches.
+
+    `address` is where it really listens, also when the settings left the port to the system.
+    """
+
+    name: str
+    direction: str
+    max_connections: int
+    listener: socket.socket
+    address: Address
+
+
+class Acceptor:
+    """Accepts on one listening socket and gives each connection to `handle`, in a task of its own.
+
+    `handle` owns the socket it is given and closes it; it sets `visit.end` once there is a story to tell.
+    """
+
+    def __init__(self, post: Post, recorder: Recorder, handle: Handler) -> None:
+        self._post = post
+        self._recorder = recorder
+        self._handle = handle
+        self._open = 0
+
+    def __repr__(self) -> str:
+        return f"<Acceptor {self._post.name} open={self._open}/{self._post.max_connections}>"
+
+    @property
+    def post(self) -> Post:
+        """Where it stands."""
+        return self._post
+
+    async def run(self, connections: trio.Nursery) -> None:
+        """Accept until cancelled; connections live in `connections` and outlive this."""
+        await accept_forever(self._post.listener, self._taker(connections), self._starved)
+
+    def take_waiting(self, connections: trio.Nursery) -> None:
+        """Take on who waits in the queue: closing the listener would reset them."""
+        accept_waiting(self._post.listener, self._taker(connections))
+
+    def close(self) -> None:
+        """Close the listening socket; idempotent. `run` must have been cancelled."""
+        close_listener(self._post.listener)
+
+    def _taker(self, connections: trio.Nursery) -> Callable[[socket.socket, str], None]:
+        def take(sock: socket.socket, peer: str) -> None:
+            if self._open >= self._post.max_connections:
+                reset(sock)
+                self._recorder.refused(
+                    self._post.name, "max_connections", peer=peer, remedy="raise max_connections of this listener"
+                )
+                return
+            self._open += 1
+            connections.start_soon(self._attend, sock, peer)
+
+        return take
+
+    async def _attend(self, sock: socket.socket, peer: str) -> None:
+        visit = Visit(self._post.name, self._post.direction, peer)
+        self._recorder.opened(visit.listener)
+        try:
+            await self._handle(sock, visit)
+        except trio.Cancelled:
+            if visit.caller or visit.upstream:
+                visit.end = ConnectionEnd(End.DRAINED, None, "cut at the end of the drain")
+            raise
+        except Exception:  # a bug in one connection must not end the others
+            visit.end = ConnectionEnd(End.FAILED, None, "internal error")
+            self._recorder.log.exception("internal_error", listener=visit.listener, id=visit.id)
+        finally:
+            reset(sock)
+            self._open -= 1
+            self._recorder.closed(visit.listener, None if visit.end is None else visit.line(visit.end))
+
+    def _starved(self, error: OSError) -> None:
+        self._recorder.starved(self._post.name, error)

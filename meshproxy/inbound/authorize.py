@@ -1,0 +1,75 @@
+"""One caller asked about at the allow-list: a Permit, or a denial that is counted, remembered and explained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshproxy.policy.decide import Outcome, Permit, decide_connection, permit
+from meshproxy.policy.explain import nearest_rule
+from meshproxy.telemetry.access import timestamp
+from meshproxy.telemetry.record import Denial
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ca import TrustDomain
+    from ca.svid import Leaf
+    from meshproxy.inbound.accept import Visit
+    from meshproxy.policy.compile import Policy
+    from meshproxy.policy.decide import Decision
+    from meshproxy.settings.schema import Inbound
+    from meshproxy.snapshot import Snapshot
+    from meshproxy.telemetry.record import Recorder
+
+
+class Authorizer:
+    """Asks the listener's current allow-list; the policy is read once per decision."""
+
+    def __init__(self, settings: Inbound, policy: Snapshot[Policy], recorder: Recorder) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._recorder = recorder
+
+    def __repr__(self) -> str:
+        return f"<Authorizer {self._settings.name} {self._policy!r}>"
+
+    def ask(self, visit: Visit, leaf: Leaf, *, home: TrustDomain, now: datetime) -> Permit | None:
+        """Return leave to forward, or None; the visit and the numbers know the decision afterwards."""
+        policy, mode = self._policy.value, self._settings.mode
+        decision = decide_connection(policy, leaf.id, home=home, now=now)
+        outcome = decision.outcome(mode)
+        visit.caller = str(leaf.id)
+        visit.decision = outcome
+        visit.rule = decision.rule.name if decision.rule else ""
+        visit.reason = decision.reason
+        visit.mode = mode
+        visit.policy = f"{decision.file}@{decision.generation}"
+        self._recorder.decided(visit.listener, outcome, rule=visit.rule, mode=mode, reason=decision.reason)
+        if not decision.granted:
+            self._explain(visit, leaf, policy, decision, home=home, now=now)
+        return permit(decision, mode)
+
+    def _explain(
+        self, visit: Visit, leaf: Leaf, policy: Policy, decision: Decision, *, home: TrustDomain, now: datetime
+    ) -> None:
+        # Finding the nearest rule costs O(rules) on a stranger's request: only for a line that will be written.
+        untold = self._recorder.may_tell(visit.listener, "denied")
+        if untold is None:
+            return
+        nearest = nearest_rule(policy, leaf.id, home=home, now=now)
+        told = str(nearest) if nearest else "no rule comes near"
+        self._recorder.denied(Denial(timestamp(now), visit.listener, visit.caller, decision.reason, told))
+        tell = self._recorder.log.warning if visit.decision == Outcome.DENY else self._recorder.log.info
+        tell(
+            "denied" if visit.decision == Outcome.DENY else "would_deny",
+            listener=visit.listener,
+            id=visit.id,
+            caller=visit.caller,
+            serial=f"{leaf.serial:x}",
+            peer=visit.peer,
+            reason=decision.reason,
+            policy=decision.file,
+            generation=decision.generation,
+            nearest_rule=told,
+            untold=untold,
+        )

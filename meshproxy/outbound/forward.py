@@ -1,0 +1,93 @@
+"""What an outbound connection lives through: the local caller, an identified far end, relay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ca.spiffe_id import complete
+from meshproxy.identity.store import NotReady
+from meshproxy.upstream.attempt import FailedAttempt, NoUpstream
+from meshproxy.wire.closing import reset
+from meshproxy.wire.ends import ConnectionEnd, End, Side
+from meshproxy.wire.listen import peer_uid
+from meshproxy.wire.relay import Term
+
+if TYPE_CHECKING:
+    import socket
+
+    from meshproxy.inbound.accept import Services, Visit
+    from meshproxy.settings.schema import Outbound
+    from meshproxy.upstream.endpoint import Dialer
+
+
+class OutboundHandler:
+    """Handles the connections of one outbound listener."""
+
+    def __init__(self, settings: Outbound, dialer: Dialer, services: Services) -> None:
+        self._settings = settings
+        self._dialer = dialer
+        self._services = services
+
+    def __repr__(self) -> str:
+        return f"<OutboundHandler {self._settings.name} -> {self._settings.to}>"
+
+    async def __call__(self, sock: socket.socket, visit: Visit) -> None:
+        """Serve one connection to its end; every end but a clean one resets the local caller."""
+        settings, services = self._settings, self._services
+        if not self._caller_allowed(sock, visit):
+            return
+        try:
+            identity = services.identity.usable()
+        except NotReady as reason:
+            services.recorder.refused(
+                visit.listener, "identity_not_ready", peer=visit.peer, remedy=f"{reason}; {reason.remedy}"
+            )
+            return
+
+        def tell(failure: FailedAttempt) -> None:
+            services.recorder.upstream_failed(
+                visit.listener, failure.phase, endpoint=failure.endpoint, detail=failure.detail
+            )
+
+        to = complete(settings.to, identity.leaf.id.trust_domain)
+        visit.upstream = str(to)
+        try:
+            far = await self._dialer.open(identity, to, tell)
+        except NoUpstream as failed:
+            visit.end = ConnectionEnd(End.FAILED, None, str(failed))
+            return
+        visit.upstream, visit.upstream_id = far.target, str(far.leaf.id)
+        ended = await services.relay.run(
+            sock,
+            far.tls,
+            peer_eof=settings.peer_eof,
+            term=Term(settings.limits.idle_timeout, min(far.leaf.not_after, identity.material.not_after)),
+            traffic=visit.traffic,
+        )
+        visit.end = refusal_in_words(ended, received=visit.traffic.to_plain)
+
+    def _caller_allowed(self, sock: socket.socket, visit: Visit) -> bool:
+        allowed = self._settings.allow_uids
+        if allowed is None:
+            return True
+        uid = peer_uid(sock)
+        if uid in allowed:
+            return True
+        self._services.recorder.refused(
+            visit.listener,
+            "uid",
+            peer=visit.peer,
+            remedy=f"user {uid} may not use this socket; allow_uids has {sorted(allowed)}",
+        )
+        reset(sock)
+        return False
+
+
+def refusal_in_words(ended: ConnectionEnd, *, received: int) -> ConnectionEnd:
+    """Name what a far end means that resets before its first byte.
+
+    In TLS 1.3 our handshake succeeds before the far side has judged us; a sidecar that refuses us then sends RST.
+    """
+    if ended.end is End.RESET and ended.side is Side.TLS and not received:
+        return ConnectionEnd(End.REFUSED, Side.TLS, "closed before any byte: probably refused by its allow-list")
+    return ended

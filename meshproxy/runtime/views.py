@@ -1,0 +1,190 @@
+"""What the admin server shows: plain functions of what the sidecar holds, called when somebody asks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from meshproxy import __version__
+from meshproxy.admin.server import Page, View
+from meshproxy.admin.status import (
+    CertificateStatus,
+    DenialStatus,
+    IdentityStatus,
+    ListenerStatus,
+    PolicyStatus,
+    Status,
+)
+from meshproxy.identity.store import NotReady
+from meshproxy.settings.schema import Inbound
+from meshproxy.telemetry.access import timestamp
+from meshproxy.telemetry.metrics import CONTENT_TYPE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from meshproxy.inbound.accept import Acceptor, Services
+    from meshproxy.policy.compile import Policy
+    from meshproxy.settings.schema import Outbound, Settings
+    from meshproxy.snapshot import Snapshot
+    from meshproxy.telemetry.writer import LogWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """One listener as it stands: its settings, who accepts for it, and (inbound) its allow-list."""
+
+    settings: Inbound | Outbound
+    acceptor: Acceptor
+    policy: Snapshot[Policy] | None = None
+
+
+@dataclass(slots=True)
+class Phase:
+    """Where the process is in its life."""
+
+    started_at: datetime
+    draining: bool = False
+
+
+class Views:
+    """The pages of one sidecar."""
+
+    def __init__(
+        self, file: str, settings: Settings, stations: Sequence[Station], services: Services, writer: LogWriter
+    ) -> None:
+        self._file = file
+        self._settings = settings
+        self._stations = stations
+        self._services = services
+        self._writer = writer
+        self._wall = services.relay.wall
+        self.phase = Phase(self._wall())
+        services.recorder.metrics.before_scrape(self._refresh_gauges)
+
+    def __repr__(self) -> str:
+        return f"<Views of {self._file}>"
+
+    def public(self) -> Mapping[str, View]:
+        """Return the harmless pages: no names, no reasons."""
+        return {"/live": self.live, "/ready": self.ready, "/metrics": self.metrics}
+
+    def all(self) -> Mapping[str, View]:
+        """Return every page."""
+        return {**self.public(), "/status": self.status_page}
+
+    def live(self) -> Page:
+        """Return 200 while the loop turns."""
+        return _json(200, {"live": True})
+
+    def ready(self) -> Page:
+        """Return 200 while calls are served, else 503 with the state in one word."""
+        state = self._state()
+        return _json(200 if state == "serving" else 503, {"ready": state == "serving", "state": state})
+
+    def metrics(self) -> Page:
+        """Return the Prometheus exposition."""
+        return Page(200, CONTENT_TYPE, self._services.recorder.metrics.exposition())
+
+    def status_page(self) -> Page:
+        """Return `status` as JSON."""
+        return Page(200, "application/json", msgspec.json.encode(self.status()) + b"\n")
+
+    def status(self) -> Status:
+        """Return how the sidecar is, in full."""
+        return Status(
+            version=__version__,
+            pid=os.getpid(),
+            started_at=timestamp(self.phase.started_at),
+            state=self._state(),
+            file=self._file,
+            identity=self._identity(),
+            listeners=tuple(self._listener(station) for station in self._stations),
+            denials=tuple(
+                DenialStatus(d.ts, d.listener, d.caller, d.reason, d.nearest) for d in self._services.recorder.denials
+            ),
+            log_lines_dropped=self._writer.dropped,
+        )
+
+    def _state(self) -> str:
+        if self.phase.draining:
+            return "draining"
+        try:
+            self._services.identity.usable()
+        except NotReady:
+            return "refusing"
+        return "serving"
+
+    def _identity(self) -> IdentityStatus:
+        store, now = self._services.identity, self._wall()
+        reason = remedy = ""
+        try:
+            store.usable()
+        except NotReady as not_ready:
+            reason, remedy = str(not_ready), not_ready.remedy
+        loaded = store.loaded
+        return IdentityStatus(
+            id=str(loaded.leaf.id) if loaded else "",
+            ready=not reason,
+            reason=reason,
+            remedy=remedy,
+            directory=str(self._settings.identity.dir),
+            generation=store.generation,
+            loaded_at=timestamp(store.loaded_at) if store.loaded_at else "",
+            last_error=store.last_error,
+            serial=f"{loaded.leaf.serial:x}" if loaded else "",
+            certificates=tuple(
+                CertificateStatus(term.role, timestamp(term.not_after), (term.not_after - now).total_seconds())
+                for term in (loaded.material.terms if loaded else ())
+            ),
+        )
+
+    def _listener(self, station: Station) -> ListenerStatus:
+        settings, post = station.settings, station.acceptor.post
+        counts = self._services.recorder.listener(settings.name)
+        return ListenerStatus(
+            name=settings.name,
+            direction=post.direction,
+            listen=str(post.address),
+            to=str(settings.forward) if isinstance(settings, Inbound) else settings.to,
+            protocol=settings.protocol,
+            open=counts.open,
+            max_connections=post.max_connections,
+            decided=counts.decided,
+            ended=counts.ended,
+            handshake_failures=counts.handshake_failures,
+            refused=counts.refused,
+            failed_upstream=counts.failed_upstream,
+            mode=settings.mode if isinstance(settings, Inbound) else "",
+            policy=self._policy(station.policy) if station.policy else None,
+        )
+
+    def _policy(self, policy: Snapshot[Policy]) -> PolicyStatus:
+        value = policy.value
+        return PolicyStatus(
+            file=value.file,
+            hash=value.content_hash,
+            generation=value.generation,
+            rules=len(value.rules),
+            expired_rules=tuple(rule.name for rule in value.expired(self._wall())),
+        )
+
+    def _refresh_gauges(self) -> None:
+        metrics, loaded, now = self._services.recorder.metrics, self._services.identity.loaded, self._wall()
+        metrics.log_dropped.set(self._writer.dropped)
+        if loaded is None:
+            return
+        shortest: dict[str, float] = {}
+        for term in loaded.material.terms:
+            left = (term.not_after - now).total_seconds()
+            shortest[term.role] = min(left, shortest.get(term.role, left))
+        for role, left in shortest.items():
+            metrics.certificate_seconds.labels(role).set(left)
+
+
+def _json(status: int, value: Mapping[str, bool | str]) -> Page:
+    return Page(status, "application/json", msgspec.json.encode(value) + b"\n")

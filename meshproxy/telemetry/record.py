@@ -1,0 +1,155 @@
+"""One place that is told what happens on listeners: it counts always, logs at a bounded rate, and remembers denials."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from meshproxy.limits.rate import Rate
+from meshproxy.telemetry.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshproxy.telemetry.access import AccessLog, ConnectionLine
+    from meshproxy.telemetry.events import Logger
+    from meshproxy.telemetry.metrics import Metrics
+
+_DENIALS_KEPT = 50
+
+# What one listener may say about failures: enough to see what goes on, too little to fill a disk.
+_TOLD_PER_SECOND = 2.0
+_TOLD_AT_ONCE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A refused caller, as `status` shows it. `caller` may be a stranger's claim; it is printable."""
+
+    ts: str
+    listener: str
+    caller: str
+    reason: str
+    nearest: str
+
+
+@dataclass(slots=True)
+class ListenerCounts:
+    """What `status` tells about one listener."""
+
+    open: int = 0
+    handshake_failures: int = 0
+    failed_upstream: int = 0
+    refused: int = 0
+    decided: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)
+
+
+class Recorder:
+    """Counts, logs and remembers for all listeners of one sidecar; `monotonic` only paces the log."""
+
+    def __init__(self, metrics: Metrics, log: Logger, access: AccessLog, monotonic: Callable[[], float]) -> None:
+        self.metrics = metrics
+        self.log = log
+        self._access = access
+        self._monotonic = monotonic
+        self._rates: dict[tuple[str, str], Rate] = {}
+        self.denials: deque[Denial] = deque(maxlen=_DENIALS_KEPT)
+        self.counts: dict[str, ListenerCounts] = {}
+
+    def __repr__(self) -> str:
+        return f"<Recorder {self.counts!r} denials={len(self.denials)}>"
+
+    def listener(self, name: str) -> ListenerCounts:
+        """Return the counts of one listener; names come from the settings, so there are few."""
+        return self.counts.setdefault(name, ListenerCounts())
+
+    def may_tell(self, listener: str, what: str) -> int | None:
+        """Return None when `what` was told too often lately, else how many went untold since."""
+        rate = self._rates.get((listener, what))
+        if rate is None:
+            rate = self._rates[listener, what] = Rate(per_second=_TOLD_PER_SECOND, burst=_TOLD_AT_ONCE)
+        return rate.take(self._monotonic())
+
+    def opened(self, listener: str) -> None:
+        """Count a connection that was taken on."""
+        self.listener(listener).open += 1
+        self.metrics.connections_open.labels(listener).inc()
+
+    def closed(self, listener: str, line: ConnectionLine | None) -> None:
+        """Count the end of a connection that was `opened`, and write its access line.
+
+        Without a line (it never authenticated, or was refused unjudged) its own event and counter have told already.
+        """
+        counts = self.listener(listener)
+        counts.open -= 1
+        self.metrics.connections_open.labels(listener).dec()
+        if line is None:
+            return
+        counts.ended[line.end] = counts.ended.get(line.end, 0) + 1
+        self.metrics.connections.labels(listener, line.end).inc()
+        if line.bytes_in:
+            self.metrics.bytes.labels(listener, "in").inc(line.bytes_in)
+        if line.bytes_out:
+            self.metrics.bytes.labels(listener, "out").inc(line.bytes_out)
+        self._access(line)
+
+    def decided(self, listener: str, outcome: str, *, rule: str, mode: str, reason: str) -> None:
+        """Count one decision of an allow-list."""
+        counts = self.listener(listener)
+        counts.decided[outcome] = counts.decided.get(outcome, 0) + 1
+        self.metrics.authz_decisions.labels(listener, outcome, rule, mode, reason).inc()
+
+    def refused(self, listener: str, reason: str, *, peer: str, remedy: str = "") -> None:
+        """Count a connection closed before anything was judged (limit, not ready, wrong user)."""
+        self.listener(listener).refused += 1
+        self.metrics.connections_refused.labels(listener, reason).inc()
+        untold = self.may_tell(listener, reason)
+        if untold is not None:
+            self.log.warning(
+                "connection_refused", listener=listener, reason=reason, peer=peer, untold=untold, remedy=remedy
+            )
+
+    def handshake_failed(self, listener: str, fault: str, *, peer: str, detail: str, claimed: str = "") -> None:
+        """Count a peer that did not authenticate; `claimed` is what its certificate says, for people only."""
+        self.listener(listener).handshake_failures += 1
+        self.metrics.handshake_failures.labels(listener, fault).inc()
+        untold = self.may_tell(listener, "handshake_failed")
+        if untold is not None:
+            self.log.warning(
+                "handshake_failed",
+                listener=listener,
+                reason=fault,
+                detail=detail,
+                peer=peer,
+                claimed=claimed,
+                untold=untold,
+            )
+
+    def upstream_failed(self, listener: str, phase: str, *, endpoint: str, detail: str) -> None:
+        """Count an attempt at an upstream that failed."""
+        self.listener(listener).failed_upstream += 1
+        self.metrics.upstream_failures.labels(listener, phase).inc()
+        untold = self.may_tell(listener, "upstream_failed")
+        if untold is not None:
+            self.log.warning(
+                "upstream_failed", listener=listener, phase=phase, endpoint=endpoint, detail=detail, untold=untold
+            )
+
+    def denied(self, denial: Denial) -> None:
+        """Remember a refused caller for `status`."""
+        self.denials.append(Denial(denial.ts, denial.listener, printable(denial.caller), denial.reason, denial.nearest))
+
+    def starved(self, listener: str, error: OSError) -> None:
+        """Count a pause in accepting; told at most once per second."""
+        self.metrics.accept_pauses.labels(listener).inc()
+        untold = self.may_tell(listener, "starved")
+        if untold is not None:
+            self.log.error(
+                "accepting_paused",
+                listener=listener,
+                error=error.strerror or str(error),
+                remedy="raise the limit of open files (ulimit -n, LimitNOFILE=) or lower max_connections",
+                untold=untold,
+            )

@@ -1,0 +1,156 @@
+"""Connecting to upstreams. An outbound connection leaves this room identified, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from ca.svid import Leaf, LeafError
+from meshproxy.identity.peer import judge_peer
+from meshproxy.upstream.attempt import FailedAttempt, NoUpstream, Phase, attempt_order
+from meshproxy.wire.closing import linger, reset
+from meshproxy.wire.dial import ResolveError, connect
+from meshproxy.wire.tls import TlsConnection
+from meshproxy.wire.tls_faults import HandshakeError
+
+if TYPE_CHECKING:
+    import socket
+
+    from ca import SpiffeId
+    from meshproxy.identity.store import Identity
+    from meshproxy.wire.address import Address
+    from meshproxy.wire.dial import Resolver, Target
+    from meshproxy.wire.relay import Wall
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """A TLS connection whose far end has proved to be the identity asked for."""
+
+    tls: TlsConnection
+    leaf: Leaf
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where to look for the far end, and the TLS words to say to it."""
+
+    endpoints: tuple[Address, ...]
+    server_name: str | None = None
+    alpn: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds: for one address to accept, and for its handshake."""
+
+    connect: float
+    handshake: float
+
+
+OnFailure = Callable[[FailedAttempt], None]
+
+
+async def connect_plain(
+    resolver: Resolver, address: Address, on_failure: OnFailure, *, within: float
+) -> tuple[socket.socket, str]:
+    """Connect to the own service; returns the socket and where it leads. Raises NoUpstream."""
+    attempt = _Attempt(address, on_failure)
+    for target in await attempt.resolve(resolver, within):
+        sock = await attempt.connect(target, within)
+        if sock is not None:
+            return sock, str(target)
+    raise NoUpstream(attempt.failures)
+
+
+class Dialer:
+    """Opens identified connections to one destination and remembers which endpoints failed lately."""
+
+    def __init__(self, destination: Destination, patience: Patience, resolver: Resolver, wall: Wall) -> None:
+        self._destination = destination
+        self._patience = patience
+        self._resolver = resolver
+        self._wall = wall
+        self._failed_at: dict[Address, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<Dialer {self._destination!r} resting={len(self._failed_at)}>"
+
+    async def open(self, identity: Identity, to: SpiffeId, on_failure: OnFailure) -> Identified:
+        """Connect as `identity` to the first endpoint that proves to be `to`.
+
+        Endpoints are tried in turn, and each failure is told as it happens. Raises NoUpstream when none is left.
+        """
+        failures: list[FailedAttempt] = []
+        for endpoint in attempt_order(self._destination.endpoints, self._failed_at, trio.current_time()):
+            attempt = _Attempt(endpoint, on_failure)
+            for target in await attempt.resolve(self._resolver, self._patience.connect):
+                sock = await attempt.connect(target, self._patience.connect)
+                identified = None if sock is None else await self._identify(sock, target, identity, to, attempt)
+                if identified is not None:
+                    self._failed_at.pop(endpoint, None)
+                    return identified
+            self._failed_at[endpoint] = trio.current_time()
+            failures += attempt.failures
+        raise NoUpstream(failures)
+
+    async def _identify(
+        self, sock: socket.socket, target: Target, identity: Identity, to: SpiffeId, attempt: _Attempt
+    ) -> Identified | None:
+        context = identity.contexts.client(self._destination.alpn)
+        try:
+            tls = TlsConnection(sock, context, server_side=False, server_name=self._destination.server_name)
+            with trio.fail_after(self._patience.handshake):
+                await tls.handshake()
+            leaf = judge_peer(tls, home=identity.leaf.id.trust_domain, now=self._wall())
+            if leaf.id == to:
+                return Identified(tls, leaf, str(target))
+            attempt.failed(target, Phase.IDENTITY, f"the far end is {leaf.id}, only {to} is accepted")
+        except trio.TooSlowError:
+            attempt.failed(target, Phase.HANDSHAKE, f"no answer within {self._patience.handshake:g} s")
+        except HandshakeError as error:
+            attempt.failed(target, Phase.HANDSHAKE, f"{error.fault}: {error.detail}")
+            await linger(sock)  # our alert should arrive
+        except LeafError as error:
+            attempt.failed(target, Phase.IDENTITY, f"{error.fault}: {error.detail}")
+        except BaseException:
+            reset(sock)
+            raise
+        reset(sock)
+        return None
+
+
+class _Attempt:
+    """One endpoint being tried: carries out a step, and turns its failure into words."""
+
+    def __init__(self, endpoint: Address, on_failure: OnFailure) -> None:
+        self._endpoint = endpoint
+        self._on_failure = on_failure
+        self.failures: list[FailedAttempt] = []
+
+    async def resolve(self, resolver: Resolver, within: float) -> tuple[Target, ...]:
+        try:
+            return await resolver.resolve(self._endpoint, within=within)
+        except ResolveError as error:
+            self.failed(None, Phase.RESOLVE, str(error))
+            return ()
+
+    async def connect(self, target: Target, within: float) -> socket.socket | None:
+        try:
+            with trio.fail_after(within):
+                return await connect(target)
+        except trio.TooSlowError:
+            self.failed(target, Phase.CONNECT, f"no answer within {within:g} s")
+        except OSError as error:
+            self.failed(target, Phase.CONNECT, error.strerror or str(error))
+        return None
+
+    def failed(self, target: Target | None, phase: Phase, detail: str) -> None:
+        named, tried = str(self._endpoint), str(target or self._endpoint)
+        failure = FailedAttempt(named if named == tried else f"{named} ({tried})", phase, detail)
+        self.failures.append(failure)
+        self._on_failure(failure)
