@@ -1,0 +1,427 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from meshproxy.policy.decide import Mode
+from meshproxy.settings.read import Reading, read_settings
+from meshproxy.settings.schema import (
+    AdminSettings,
+    IdentitySettings,
+    Inbound,
+    Limits,
+    Outbound,
+    PeerEof,
+    Protocol,
+    RuntimeSettings,
+)
+from meshproxy.toml import Place, parse_toml
+from meshproxy.wire.address import TcpAddress, UnixAddress
+
+BASE = Path("/etc/meshproxy")
+IDENTITY = '[identity]\ndir = "identity"\n'
+INBOUND = """[[inbound]]
+name = "api"
+listen = "0.0.0.0:8443"
+forward = "127.0.0.1:8080"
+protocol = "tcp"
+policy = "api.allow.toml"
+"""
+OUTBOUND = """[[outbound]]
+name = "ledger"
+listen = "127.0.0.1:7001"
+to = "/ledger"
+endpoints = ["10.0.0.7:8443", "ledger.internal:8443"]
+protocol = "tcp"
+"""
+GOOD = IDENTITY + INBOUND + OUTBOUND  # lines 1-2, 3-8, 9-14
+
+
+def read(text: str) -> Reading:
+    return read_settings(parse_toml(text.encode(), file="side.toml"), base=BASE)
+
+
+def test_the_least_file_has_the_defaults_of_the_contract() -> None:
+    reading = read(GOOD)
+    assert reading.problems == ()
+    settings = reading.settings
+    assert settings is not None
+    assert settings.identity == IdentitySettings(BASE / "identity", None, unsafe_key_mode=False)
+    assert settings.admin == AdminSettings(TcpAddress("127.0.0.1", 9900), None)
+    assert settings.runtime == RuntimeSettings(workers=1, drain_timeout=30.0, drain_delay=0.0)
+    assert settings.limits == Limits(10.0, 10.0, 5.0, 300.0, 10_000)
+    assert settings.inbound == (
+        Inbound(
+            name="api",
+            listen=TcpAddress("0.0.0.0", 8443),
+            forward=TcpAddress("127.0.0.1", 8080),
+            protocol=Protocol.TCP,
+            policy=BASE / "api.allow.toml",
+            mode=Mode.ENFORCE,
+            limits=settings.limits,
+            peer_eof=PeerEof.STRICT,
+        ),
+    )
+    assert settings.outbound == (
+        Outbound(
+            name="ledger",
+            listen=TcpAddress("127.0.0.1", 7001),
+            to="/ledger",
+            endpoints=(TcpAddress("10.0.0.7", 8443), TcpAddress("ledger.internal", 8443)),
+            protocol=Protocol.TCP,
+            limits=settings.limits,
+        ),
+    )
+
+
+def test_every_key_is_read_and_a_listeners_own_limits_win() -> None:
+    text = """
+[identity]
+dir = "/var/lib/id"
+passphrase_file = "secret/pass"
+unsafe_key_mode = true
+[admin]
+listen = "unix:admin.sock"
+public_listen = "0.0.0.0:9901"
+[runtime]
+workers = 1
+drain_timeout = "10s"
+drain_delay = "2s"
+[limits]
+handshake_timeout = "1s"
+head_timeout = "2s"
+connect_timeout = "3s"
+idle_timeout = "4s"
+max_connections = 5
+[[inbound]]
+name = "api"
+listen = "[::]:0"
+forward = "10.0.0.1:80"
+unsafe_forward = true
+protocol = "tcp"
+policy = "/etc/allow.toml"
+mode = "audit"
+peer_eof = "lenient"
+idle_timeout = "1h"
+max_connections = 7
+[[outbound]]
+name = "ledger"
+listen = "unix:ledger.sock"
+allow_uids = [1000, 0]
+to = "spiffe://partner.net/ledger"
+endpoints = "ledger:8443"
+protocol = "tcp"
+server_name = "ledger.internal"
+alpn = "h2"
+connect_timeout = "250ms"
+[[outbound]]
+name = "wide"
+listen = "0.0.0.0:0"
+unsafe_listen = true
+to = "/wide"
+endpoints = ["unix:/run/wide.sock"]
+protocol = "tcp"
+"""
+    reading = read(text)
+    assert reading.problems == ()
+    settings = reading.settings
+    assert settings is not None
+    assert settings.identity == IdentitySettings(Path("/var/lib/id"), BASE / "secret/pass", unsafe_key_mode=True)
+    assert reading.unsafe_key_mode
+    assert settings.admin == AdminSettings(UnixAddress("/etc/meshproxy/admin.sock"), TcpAddress("0.0.0.0", 9901))
+    assert settings.runtime == RuntimeSettings(1, 10.0, 2.0)
+    assert settings.limits == Limits(1.0, 2.0, 3.0, 4.0, 5)
+    (inbound,) = settings.inbound
+    assert (inbound.mode, inbound.peer_eof, inbound.unsafe_forward) == (Mode.AUDIT, PeerEof.LENIENT, True)
+    assert inbound.limits == Limits(1.0, 2.0, 3.0, 3600.0, 7)
+    ledger, wide = settings.outbound
+    assert ledger.limits == Limits(1.0, 2.0, 0.25, 4.0, 5)
+    assert (ledger.allow_uids, ledger.server_name, ledger.alpn) == (frozenset({0, 1000}), "ledger.internal", ("h2",))
+    assert ledger.endpoints == (TcpAddress("ledger", 8443),)
+    assert (wide.unsafe_listen, wide.endpoints) == (True, (UnixAddress("/run/wide.sock"),))
+
+
+def test_any_one_listener_is_enough() -> None:
+    assert read(IDENTITY + INBOUND).problems == ()
+    assert read(IDENTITY + OUTBOUND).problems == ()
+
+
+def test_port_zero_may_be_listened_on_twice() -> None:
+    text = GOOD.replace("0.0.0.0:8443", "127.0.0.1:0").replace("127.0.0.1:7001", "127.0.0.1:0")
+    assert read(text).problems == ()
+
+
+def test_a_faulty_file_still_names_its_allow_lists() -> None:
+    reading = read(INBOUND.replace('"tcp"', '"http"') + INBOUND.replace("api", "b").replace("8443", "8444"))
+    assert reading.settings is None
+    first, second = reading.policies
+    assert (first.listener, first.policy, first.protocol) == ("api", BASE / "api.allow.toml", None)
+    assert (second.protocol, second.place) == (Protocol.TCP, Place(12, "inbound[1].policy"))
+
+
+def changed(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new, 1)
+
+
+BROKEN = [
+    # content, line, where, found, expected, remedy
+    ("", 1, "", "no [identity]", "a table [identity]", 'Add [identity] with `dir = "identity"`'),
+    (IDENTITY, 1, "", "no listener", "at least one [[inbound]] or [[outbound]]", "Add [[inbound]]"),
+    (changed('dir = "identity"', ""), 1, "identity", "no `dir`", "`dir` in this table", 'Add `dir = "identity"`'),
+    (changed('dir = "identity"', "dir = 3"), 2, "identity.dir", "3", "a string", 'dir = "identity"'),
+    (changed('dir = "identity"', 'dir = ""'), 2, "identity.dir", 'the string ""', "a path", "dir ="),
+    ("identity = 3\n" + INBOUND, 1, "identity", "3", "a table", "Write it as [identity]"),
+    (changed("dir =", "drr ="), 2, "identity.drr", 'the unknown key "drr"', "one of dir,", "Did you mean `dir`?"),
+    (GOOD + '[polices]\nx = "y"', 15, "polices", 'the unknown key "polices"', "one of admin, identity", "Remove it"),
+    (GOOD + "[limit]", 15, "limit", 'the unknown key "limit"', "one of", "Did you mean `limits`?"),
+    (
+        GOOD + "[admin]\nlisten = '0.0.0.0:9900'",
+        16,
+        "admin.listen",
+        "0.0.0.0:9900, which others can reach",
+        "a loopback address or a unix socket",
+        "`public_listen`",
+    ),
+    (
+        GOOD + "[admin]\nlisten = '9900'",
+        16,
+        "admin.listen",
+        'the string "9900"',
+        "host:port",
+        'listen = "127.0.0.1:9900"',
+    ),
+    (
+        GOOD + "[admin]\npublic_listen = '0.0.0.0:8443'",
+        5,
+        "inbound[0].listen",
+        '"0.0.0.0:8443", which admin.public_listen on line 16 has',
+        "an address of its own",
+        "Change one",
+    ),
+    (
+        changed("127.0.0.1:7001", "127.0.0.1:9900"),
+        11,
+        "outbound[0].listen",
+        '"127.0.0.1:9900", which admin.listen',
+        "admin has 127.0.0.1:9900 unless",
+        "Change one",
+    ),
+    (
+        GOOD + "[runtime]\nworkers = 2",
+        16,
+        "runtime.workers",
+        "2",
+        "more than one worker is not in this version",
+        "workers = 1",
+    ),
+    (GOOD + "[runtime]\nworkers = 0", 16, "runtime.workers", "0", "1:", "workers = 1"),
+    (
+        GOOD + '[runtime]\ndrain_delay = "5"',
+        16,
+        "runtime.drain_delay",
+        'the string "5"',
+        "a duration",
+        'drain_delay = "0s"',
+    ),
+    (GOOD + "[runtime]\ndrain_timeout = 5", 16, "runtime.drain_timeout", "5", "a string", 'drain_timeout = "30s"'),
+    (
+        GOOD + '[limits]\nidle_timeout = "0s"',
+        16,
+        "limits.idle_timeout",
+        'the string "0s"',
+        "above zero",
+        'idle_timeout = "5m"',
+    ),
+    (GOOD + "[limits]\nmax_connections = 0", 16, "limits.max_connections", "0", "from 1 to", "max_connections = 10000"),
+    (
+        GOOD + "[limits]\nidle_time = 1",
+        16,
+        "limits.idle_time",
+        "the unknown key",
+        "one of",
+        "Did you mean `idle_timeout`?",
+    ),
+    (GOOD + 'connect_timeout = "-1s"', 15, "outbound[0].connect_timeout", "-1s", "a duration", "connect_timeout ="),
+    (changed('name = "api"', ""), 3, "inbound[0]", "no `name`", "`name` in this table", 'Add `name = "api"`'),
+    (changed('"api"', '"a pi"'), 4, "inbound[0].name", 'the string "a pi"', "a name of 1 to 64", "name ="),
+    (
+        changed('"ledger"', '"api"'),
+        10,
+        "outbound[0].name",
+        '"api", which inbound[0].name on line 4 has',
+        "a name of its own",
+        "Change one",
+    ),
+    (
+        changed("0.0.0.0:8443", "127.0.0.1:7001"),
+        11,
+        "outbound[0].listen",
+        "which inbound[0].listen on line 5 has",
+        "an address of its own",
+        "Change one",
+    ),
+    (changed("0.0.0.0:8443", "0.0.0.0"), 5, "inbound[0].listen", 'the string "0.0.0.0"', "host:port", "listen ="),
+    (changed("0.0.0.0:8443", "0.0.0.0:65536"), 5, "inbound[0].listen", "65536", "a port from 0 to 65535", "listen ="),
+    (
+        changed("127.0.0.1:8080", "10.1.2.3:8080"),
+        6,
+        "inbound[0].forward",
+        "10.1.2.3:8080, which reaches beyond",
+        "a loopback address or a unix socket",
+        "`unsafe_forward = true`",
+    ),
+    (
+        changed("127.0.0.1:8080", "app:8080"),
+        6,
+        "inbound[0].forward",
+        "app:8080, which reaches beyond",
+        "a loopback",
+        "`unsafe_forward",
+    ),
+    (
+        changed("127.0.0.1:8080", "127.0.0.1:0"),
+        6,
+        "inbound[0].forward",
+        '"127.0.0.1:0"',
+        "nobody can be reached on port 0",
+        "forward =",
+    ),
+    (changed('protocol = "tcp"', ""), 3, "inbound[0]", "no `protocol`", "`protocol` in", 'Add `protocol = "tcp"`'),
+    (
+        changed('"tcp"', '"http"'),
+        7,
+        "inbound[0].protocol",
+        '"http"',
+        "HTTP mode is not in this version",
+        'protocol = "tcp"',
+    ),
+    (changed('"tcp"', '"udp"'), 7, "inbound[0].protocol", '"udp"', '"tcp"', 'protocol = "tcp"'),
+    (
+        changed('policy = "api.allow.toml"', ""),
+        3,
+        "inbound[0]",
+        "no `policy`",
+        "there is no implicit allow",
+        "`allow = []` lets nobody in",
+    ),
+    (changed('"api.allow.toml"', "7"), 8, "inbound[0].policy", "7", "a string", 'policy = "api.allow.toml"'),
+    (IDENTITY + INBOUND + 'mode = "off"', 9, "inbound[0].mode", '"off"', '"enforce" or "audit"', 'mode = "enforce"'),
+    (GOOD + 'mode = "audit"', 15, "outbound[0].mode", "the unknown key", "one of", "Remove it"),
+    (GOOD + 'peer_eof = "no"', 15, "outbound[0].peer_eof", '"no"', '"strict" or "lenient"', 'peer_eof = "strict"'),
+    (
+        IDENTITY + INBOUND + 'unsafe_forward = "yes"',
+        9,
+        "inbound[0].unsafe_forward",
+        '"yes"',
+        "true or false",
+        "unsafe_forward =",
+    ),
+    (
+        changed("127.0.0.1:7001", "0.0.0.0:7001"),
+        11,
+        "outbound[0].listen",
+        "0.0.0.0:7001, which reaches beyond",
+        "with this service's identity",
+        "`unsafe_listen = true`",
+    ),
+    (changed('to = "/ledger"', ""), 9, "outbound[0]", "no `to`", "`to` in this table", 'Add `to = "/ledger"`'),
+    (changed('"/ledger"', '"/*"'), 12, "outbound[0].to", '"/*"', "one identity such as /ledger", 'to = "/ledger"'),
+    (changed('"/ledger"', '"/a//b"'), 12, "outbound[0].to", '"/a//b"', "an empty path segment", 'to = "/ledger"'),
+    (
+        changed('["10.0.0.7:8443", "ledger.internal:8443"]', "[]"),
+        13,
+        "outbound[0].endpoints",
+        "an empty array",
+        "at least one item",
+        "endpoints =",
+    ),
+    (
+        changed("ledger.internal:8443", "10.0.0.7:8443"),
+        13,
+        "outbound[0].endpoints[1]",
+        '"10.0.0.7:8443"',
+        "only once",
+        "endpoints =",
+    ),
+    (
+        changed("ledger.internal:8443", "::1:8443"),
+        13,
+        "outbound[0].endpoints[1]",
+        '"::1:8443"',
+        "an IPv6 address in brackets",
+        "endpoints =",
+    ),
+    (changed("10.0.0.7:8443", "10.0.0.7:0"), 13, "outbound[0].endpoints[0]", '"10.0.0.7:0"', "port 0", "endpoints ="),
+    (
+        GOOD + "allow_uids = [1000]",
+        15,
+        "outbound[0].allow_uids",
+        "`allow_uids` with 127.0.0.1:7001",
+        "a unix socket",
+        'listen = "unix:/path"',
+    ),
+    (
+        changed("127.0.0.1:7001", "unix:l.sock") + "allow_uids = 1000",
+        15,
+        "outbound[0].allow_uids",
+        "1000",
+        "an array",
+        "allow_uids = [1000]",
+    ),
+    (
+        changed("127.0.0.1:7001", "unix:l.sock") + "allow_uids = [-1]",
+        15,
+        "outbound[0].allow_uids[0]",
+        "-1",
+        "a user ID",
+        "allow_uids = [1000]",
+    ),
+    (
+        changed("127.0.0.1:7001", "unix:l.sock") + "allow_uids = []",
+        15,
+        "outbound[0].allow_uids",
+        "an empty array",
+        "at least one item",
+        "allow_uids =",
+    ),
+    (
+        GOOD + 'host = "x"',
+        15,
+        "outbound[0].host",
+        "`host` on a tcp listener",
+        'only protocol = "http"',
+        "`server_name`",
+    ),
+    (GOOD + 'server_name = "10.0.0.1"', 15, "outbound[0].server_name", '"10.0.0.1"', "no IP address", "server_name ="),
+    (GOOD + 'alpn = ["h2", "h2"]', 15, "outbound[0].alpn[1]", '"h2"', "only once", 'alpn = ["h2"]'),
+    ("inbound = 3\n" + GOOD.replace(INBOUND, ""), 1, "inbound", "3", "an array", "Write it as [[inbound]]"),
+    (GOOD.replace("[[inbound]]", "[inbound]"), 3, "inbound", "a table", "an array", "Write it as [[inbound]]"),
+]
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_says_what_where_and_what_to_do(case: tuple[str, int, str, str, str, str]) -> None:
+    content, line, where, found, expected, remedy = case
+    reading = read(content)
+    assert reading.settings is None
+    told = [p for p in reading.problems if (p.line, p.where) == (line, where) and found in p.found]
+    assert len(told) == 1, reading.problems
+    assert told[0].file == "side.toml"
+    assert expected in told[0].expected
+    assert remedy in told[0].remedy
+
+
+SINGLE = [case for case in BROKEN if IDENTITY in case[0] and INBOUND.splitlines()[0] in case[0]]
+
+
+@pytest.mark.parametrize("case", SINGLE)
+def test_one_fault_is_one_problem(case: tuple[str, int, str, str, str, str]) -> None:
+    assert len(read(case[0]).problems) == 1
+
+
+def test_listeners_on_one_line_are_told_apart() -> None:
+    one = '{ name = "a", listen = "127.0.0.1:1", to = "/a", endpoints = "b:1", protocol = "tcp" }'
+    reading = read(f"outbound = [ {one}, {one} ]\n" + IDENTITY)
+    assert [problem.where for problem in reading.problems] == ["outbound[1].name", "outbound[1].listen"]
