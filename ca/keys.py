@@ -70,4 +70,8 @@ def from_pem(pem: bytes, *, passphrase: bytes | None) -> SigningKey:
 def matches(key: SigningKey, certificate: x509.Certificate) -> bool:
     """Whether `certificate` certifies the public half of `key`."""
     own = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return own == certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    try:
+        certified = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, UnsupportedAlgorithm):
+        return False  # a key the library cannot even read is not ours
+    return own == certified

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ca.spiffe_id import SpiffeId, TrustDomain
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 
 _CLAIM_LIMIT: Final = 300  # characters of a hostile certificate that may reach a log line
 _REMEMBERED_BYTES: Final = 8192  # larger leaves are judged too, but not kept
+# What cryptography raises for DER it cannot read: ValueError mostly, and these of its own, which are none.
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
 
 
 class LeafFault(StrEnum):
@@ -102,8 +111,7 @@ def read_leaf(der: bytes) -> Leaf:
         found = {type(extension.value): extension.value for extension in certificate.extensions}
         not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         serial = certificate.serial_number
-    # cryptography raises ValueError for bad DER, and its own kinds for duplicate or unsupported extensions.
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except _UNREADABLE as error:
         raise LeafError(LeafFault.MALFORMED, f"it cannot be read: {_one_line(error)}") from error
 
     identity = _identity(certificate, found.get(x509.SubjectAlternativeName))
@@ -146,7 +154,7 @@ def _identity(certificate: x509.Certificate, san: x509.ExtensionType | None) -> 
 def _subject(certificate: x509.Certificate) -> str:
     try:
         return certificate.subject.rfc4514_string()
-    except ValueError:  # the subject is parsed lazily, and may be the malformed part
+    except ValueError:  # parsed only now, and it may be the malformed part
         return ""
 
 
@@ -180,9 +188,23 @@ def read_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
     if b"-----BEGIN CERTIFICATE-----" not in pem:
         raise ValueError("no certificate (no PEM block BEGIN CERTIFICATE)")
     try:
-        return tuple(x509.load_pem_x509_certificates(pem))
-    except ValueError as error:
+        return tuple(map(_with_readable_names, x509.load_pem_x509_certificates(pem)))
+    except _UNREADABLE as error:
         raise ValueError(f"a certificate that cannot be read ({_one_line(error)})") from error
+
+
+def read_certificate(der: bytes) -> x509.Certificate:
+    """One certificate from DER, as an endpoint presents it. Raises ValueError with a phrase when it cannot be read."""
+    try:
+        return _with_readable_names(x509.load_der_x509_certificate(der))
+    except _UNREADABLE as error:
+        raise ValueError(f"a certificate that cannot be read ({_one_line(error)})") from error
+
+
+def _with_readable_names(certificate: x509.Certificate) -> x509.Certificate:
+    """The certificate, after touching what the library parses only when asked: no later reader meets a fault."""
+    _ = certificate.subject, certificate.issuer, certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return certificate
 
 
 def chain_fault(chain: Sequence[x509.Certificate], roots: Iterable[x509.Certificate], now: datetime) -> str | None:
@@ -234,7 +256,7 @@ def trust_path(chain: Sequence[x509.Certificate], roots: Iterable[x509.Certifica
 def _is_signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):  # another name, a key of another kind, another signature
+    except (*_UNREADABLE, InvalidSignature):  # another name, a key of another kind, another signature
         return False
     return True
 
@@ -243,7 +265,7 @@ def _issuer_fault(issuer: x509.Certificate, *, depth: int) -> str | None:
     """RFC 5280 4.2.1.9 and 4.2.1.3: a CA, allowed `depth` intermediates below itself, holding keyCertSign."""
     try:
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (*_UNREADABLE, x509.ExtensionNotFound):
         return f"{_name(issuer)} is not a CA"
     if not constraints.ca:
         return f"{_name(issuer)} is not a CA"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca import identity_directory, inspection, keys
@@ -17,7 +16,7 @@ from ca.bundle import BundleError, read_bundle
 from ca.inspection import Evidence, Finding, Report, Verdict, Weight
 from ca.permissions import authority_mode_fault, key_mode_fault
 from ca.spiffe_id import SpiffeId, TrustDomain
-from ca.svid import LeafError, read_chain, read_leaf
+from ca.svid import LeafError, read_certificate, read_chain, read_leaf
 from meshproxy.cli import portrait
 from meshproxy.cli.terminal import example, fail, os_error_words, print_json
 from meshproxy.units import parse_duration
@@ -26,6 +25,8 @@ from meshproxy.wire.probe import ClientIdentity, IdentityUnusableError, Outcome,
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cryptography import x509
 
     from meshproxy.wire.address import Address
 
@@ -161,9 +162,9 @@ def _from_endpoint(seen: Probe, trust: Trust, findings: tuple[Finding, ...]) -> 
     if not seen.chain:
         fail(f"{seen.address}: {seen.detail}")
     try:
-        chain = tuple(x509.load_der_x509_certificate(der) for der in seen.chain)
+        chain = tuple(map(read_certificate, seen.chain))
     except ValueError as error:
-        fail(f"{seen.address} presents a certificate that cannot be read: {str(error)[:200]!a}", exit_code=1)
+        fail(f"{seen.address} presents {error}", exit_code=1)
     roots, found = _roots(chain[0], trust)
     return Evidence(chain, roots, trust.home, None, (*findings, *found))
 
@@ -208,9 +209,9 @@ def _chain(content: bytes, source: str) -> tuple[x509.Certificate, ...]:
     """The certificates of a PEM text, or the one of a DER file."""
     if content[:1] == b"\x30":  # a DER SEQUENCE (X.690 8.9); PEM is text
         try:
-            return (x509.load_der_x509_certificate(content),)
-        except ValueError:
-            fail(f"{source} holds a DER structure that is no certificate")
+            return (read_certificate(content),)
+        except ValueError as error:
+            fail(f"{source} holds {error}")
     try:
         return read_chain(content)
     except ValueError as error:
