@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from meshproxy.policy.document import Rule
     from meshproxy.policy.match import IdentityPattern, Segments
 
-MAX_PATTERNS: Final = 20_000  # patterns looked at, about 30 ms; a longer list is explained by its beginning
+MAX_PATTERNS: Final = 2_000  # patterns looked at, at most 12 ms on the loop; a longer list is judged by its beginning
 _MAX_SHOWN: Final = 120  # characters of an identity or pattern in a log line
 
 
@@ -61,16 +61,16 @@ def nearest_rule(policy: Policy, caller: SpiffeId, *, home: TrustDomain, now: da
     Meant for a caller that was denied: rules that do grant are passed over. `now` is aware.
     """
     segments = identity_segments(caller)
+    at_home = caller.trust_domain == home
     best: tuple[Distance, Rule, IdentityPattern] | None = None
     patterns = ((rule, pattern) for rule in policy.rules for pattern in rule.callers)
     for rule, pattern in islice(patterns, MAX_PATTERNS):
-        in_domain = caller.trust_domain == (pattern.trust_domain or home)
-        if not pattern.segments.match(segments):
-            distance = _miss(pattern.segments, segments) if in_domain else None
-        elif in_domain:
-            distance = Distance.EXPIRED if rule.expired(now) else None
-        else:
-            distance = Distance.TRUST_DOMAIN
+        in_domain = at_home if pattern.trust_domain is None else pattern.trust_domain == caller.trust_domain
+        distance = _distance(pattern.segments, segments)
+        if not in_domain:
+            distance = Distance.TRUST_DOMAIN if distance is Distance.EXPIRED else None
+        elif distance is Distance.EXPIRED and not rule.expired(now):
+            continue
         if distance is not None and (best is None or distance < best[0]):
             best = (distance, rule, pattern)
     if best is None:
@@ -84,13 +84,20 @@ def nearest_rule(policy: Policy, caller: SpiffeId, *, home: TrustDomain, now: da
     return Nearest(rule, distance, f'rule "{rule.name}" ({policy.file}:{rule.line}) grants {_cut(pattern.text)}, {why}')
 
 
-def _miss(pattern: Segments, segments: list[str]) -> Distance | None:
-    """How a pattern in the caller's own trust domain missed, or None when the two have little in common."""
-    pairs = list(zip(pattern.fixed, segments, strict=False))
-    misses = [(wanted, segment) for wanted, segment in pairs if wanted not in {segment, ANY_SEGMENT}]
-    shares_a_segment = any(wanted == segment for wanted, segment in pairs)
-    if len(segments) < len(pattern.fixed) or (len(segments) > len(pattern.fixed) and not pattern.open_ended):
+def _distance(pattern: Segments, segments: list[str]) -> Distance | None:
+    """How far a pattern is from the segments of a caller; EXPIRED when they match, None when they are unlike."""
+    shares_a_segment = False
+    misses: list[tuple[str, str]] = []
+    for wanted, segment in zip(pattern.fixed, segments, strict=False):
+        if wanted == segment:
+            shares_a_segment = True
+        elif wanted != ANY_SEGMENT:
+            misses.append((wanted, segment))
+    surplus = len(segments) - len(pattern.fixed)
+    if surplus < 0 or (surplus > 0 and not pattern.open_ended):
         return Distance.LENGTH if shares_a_segment and not misses else None
+    if not misses:
+        return Distance.EXPIRED
     if all(wanted.casefold() == segment.casefold() for wanted, segment in misses):
         return Distance.CASE
     if len(misses) == 1 and (shares_a_segment or _alike(*misses[0])):
@@ -99,11 +106,11 @@ def _miss(pattern: Segments, segments: list[str]) -> Distance | None:
 
 
 def _alike(wanted: str, segment: str) -> bool:
-    """Whether two segments may be a slip of the pen: what they share at both ends is at least half of the longer."""
-    longer, shorter = max(len(wanted), len(segment)), min(len(wanted), len(segment))
+    """Whether two segments may be a slip of the pen: what they share at both ends is most of the longer one."""
+    shorter, longer = sorted((len(wanted), len(segment)))
     head = next((n for n in range(shorter) if wanted[n] != segment[n]), shorter)
     tail = next((n for n in range(shorter - head) if wanted[-1 - n] != segment[-1 - n]), shorter - head)
-    return 2 * (head + tail) >= longer
+    return 3 * (head + tail) >= 2 * longer
 
 
 def _cut(text: str) -> str:

@@ -19,12 +19,12 @@ from meshproxy.settings.schema import Protocol
 from meshproxy.toml import parse_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from meshproxy.policy.compile import Policy
     from meshproxy.settings.read import PolicyUse, Reading
-    from meshproxy.settings.schema import Settings
+    from meshproxy.settings.schema import AdminSettings, IdentitySettings, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +40,48 @@ class Configuration:
     files: tuple[Path, ...]
 
 
+class FaultyConfiguration(FaultyInput):
+    """Faulty settings or allow-lists. `identity` is where the settings say the own certificate is, if they could.
+
+    Whoever judges a whole sidecar goes on there, so that all faults are told at once.
+    """
+
+    def __init__(self, problems: Iterable[Problem], identity: IdentitySettings | None) -> None:
+        super().__init__(problems)
+        self.identity = identity
+
+
 def load_configuration(path: Path, *, generation: int = 1) -> Configuration:
     """Read the sidecar's file at `path` and every allow-list it names, each once; blocks on the file system.
 
-    `generation` counts these loads and is handed on to the policies. Raises FaultyInput with every problem of every
-    file. It judges who may write the allow-lists and their directories (`unsafe_key_mode = true` waives that), and
-    does not look at the identity directory.
+    `generation` counts these loads and is handed on to the policies. Raises FaultyConfiguration with every problem
+    of every file. It judges who may write the allow-lists and their directories (`unsafe_key_mode = true` waives that),
+    and does not look at the identity directory.
     """
+    reading, file = _read(path), file_name(path)
+    policies, faults = _load_policies(reading, file, generation)
+    problems = dict.fromkeys([*reading.problems, *faults])  # one directory may hold many allow-lists: told once
+    if problems or reading.settings is None:
+        raise FaultyConfiguration(problems, reading.identity)
+    of_listener = {each.name: policies[each.policy] for each in reading.settings.inbound}
+    return Configuration(reading.settings, MappingProxyType(of_listener), (path.absolute(), *policies))
+
+
+def load_admin(path: Path) -> AdminSettings:
+    """Read where the sidecar of the file at `path` can be asked, whatever else is wrong with the file.
+
+    Raises FaultyInput when the file cannot be read at all.
+    """
+    return _read(path).admin
+
+
+def _read(path: Path) -> Reading:
     file = file_name(path)
     try:
         content, _ = read_file(path)
     except UnreadableFile as error:
         raise FaultyInput([Problem(file, error.found, "a sidecar's TOML file", error.remedy)]) from None
-    reading = read_settings(parse_toml(content, file=file), base=path.absolute().parent)
-    policies, faults = _load_policies(reading, file, generation)
-    problems = dict.fromkeys([*reading.problems, *faults])  # one directory may hold many allow-lists: told once
-    if problems or reading.settings is None:
-        raise FaultyInput(problems)
-    of_listener = {each.name: policies[each.policy] for each in reading.settings.inbound}
-    return Configuration(reading.settings, MappingProxyType(of_listener), (path.absolute(), *policies))
+    return read_settings(parse_toml(content, file=file), base=path.absolute().parent)
 
 
 def _load_policies(reading: Reading, file: str, generation: int) -> tuple[dict[Path, Policy], list[Problem]]:

@@ -18,13 +18,13 @@ from meshproxy.settings.schema import (
     Inbound,
     Limits,
     Outbound,
-    PeerEof,
     Protocol,
     RuntimeSettings,
     Settings,
 )
 from meshproxy.toml import Judge, boolean, quote
 from meshproxy.wire.address import TcpAddress
+from meshproxy.wire.ends import PeerEof
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -56,11 +56,16 @@ class PolicyUse:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What became of a file: `settings` when there are no `problems`, and in any case the allow-lists it names."""
+    """What became of a file: `settings` when there are no `problems`.
+
+    In any case the allow-lists, the identity and the admin address it names, as far as they could be read.
+    """
 
     settings: Settings | None
     problems: tuple[Problem, ...]
     policies: tuple[PolicyUse, ...]
+    identity: IdentitySettings | None
+    admin: AdminSettings
     unsafe_key_mode: bool
 
 
@@ -70,7 +75,14 @@ def read_settings(document: TomlDocument, *, base: Path) -> Reading:
     reader = _SettingsReader(base)
     settings = reader.read(judge.root)
     problems = judge.faults()
-    return Reading(None if problems else settings, problems, tuple(reader.policies), reader.unsafe_key_mode)
+    return Reading(
+        None if problems else settings,
+        problems,
+        tuple(reader.policies),
+        reader.identity,
+        reader.admin,
+        reader.unsafe_key_mode,
+    )
 
 
 class _SettingsReader:
@@ -83,12 +95,14 @@ class _SettingsReader:
         self._path = grammar.file_path(base)
         self._taken: dict[tuple[str, Hashable], Place] = {}  # ("name" or "address", the value) -> who has it
         self.policies: list[PolicyUse] = []
+        self.identity: IdentitySettings | None = None
+        self.admin = AdminSettings()
         self.unsafe_key_mode = False
 
     def read(self, root: Table) -> Settings | None:
         """Read the whole file; None, with the problems recorded, when something required is missing or faulty."""
-        identity = self._identity(root)
-        admin = self._admin(root)
+        identity = self.identity = self._identity(root)
+        self.admin = self._admin(root)
         runtime = _runtime(root)
         table = root.table("limits")
         limits = Limits() if table is None else _limits(table, Limits())
@@ -106,7 +120,7 @@ class _SettingsReader:
             identity=identity,
             inbound=tuple(each for each in inbound if each is not None),
             outbound=tuple(each for each in outbound if each is not None),
-            admin=admin,
+            admin=self.admin,
             runtime=runtime,
             limits=limits,
         )

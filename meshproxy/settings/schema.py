@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from meshproxy.policy.decide import Mode
 from meshproxy.wire.address import Address, TcpAddress
+from meshproxy.wire.ends import PeerEof
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,13 +24,6 @@ class Protocol(StrEnum):
 
     HTTP = "http"
     TCP = "tcp"
-
-
-class PeerEof(StrEnum):
-    """What a TCP end without `close_notify` means: a truncated stream, or (counted and logged) a clean end."""
-
-    STRICT = "strict"
-    LENIENT = "lenient"
 
 
 @dataclass(frozen=True, slots=True)

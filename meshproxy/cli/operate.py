@@ -1,0 +1,90 @@
+"""The commands around a running sidecar: run it, judge its files, ask how it is."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, print_problems, wants_colour
+
+_FILE = click.argument("file", type=click.Path(path_type=Path))
+
+
+@click.command(epilog=example("meshproxy run sidecar.toml"))
+@_FILE
+def run(file: Path) -> None:
+    """Run the sidecar that FILE describes, in the foreground.
+
+    Logs go to stderr: JSON lines, or a readable form on a terminal. SIGTERM and SIGINT drain and a second one exits at
+    once; SIGHUP looks at the identity again. Exits 0 when nothing was cut, 1 otherwise or when it cannot start.
+    """
+    from meshproxy.errors import FaultyInput, StartError  # noqa: PLC0415 - `status` must not wait for the data path
+    from meshproxy.runtime import process  # noqa: PLC0415 - as above
+    from meshproxy.telemetry.events import LogStyle  # noqa: PLC0415 - as above
+
+    watched = sys.stderr.isatty()
+    look = process.LogLook(LogStyle.CONSOLE if watched else LogStyle.JSON, colors=wants_colour(sys.stderr))
+    try:
+        nothing_cut = process.run(file, look)
+    except FaultyInput as faulty:
+        print_problems(faulty.problems)
+        count = len(faulty.problems)
+        fail(f"{count} {'problem' if count == 1 else 'problems'}; nothing was started", exit_code=1)
+    except StartError as error:
+        fail(f"{error}; nothing was started", exit_code=1)
+    raise SystemExit(0 if nothing_cut else 1)
+
+
+@click.command(epilog=example("meshproxy check sidecar.toml"))
+@_FILE
+@click.option("--json", "as_json", is_flag=True, help="Print the judgement as JSON on stdout.")
+def check(file: Path, *, as_json: bool) -> None:
+    """Judge everything that `run FILE` would load: settings, allow-lists, identity.
+
+    Tells all faults at once and binds nothing, so it may be used beside a running sidecar. Exits 0 when all is sound,
+    1 otherwise.
+    """
+    from meshproxy.runtime.judge import judge  # noqa: PLC0415 - as in run
+
+    judgement = judge(file, datetime.now(UTC))
+    if as_json:
+        print_json({"sound": not judgement.problems, "problems": judgement.problems, "warnings": judgement.warnings})
+        raise SystemExit(1 if judgement.problems else 0)
+    for warning in judgement.warnings:
+        click.echo(f"{paint('warning', Tone.WARNING, on=sys.stderr)}: {warning}", err=True)
+    if judgement.problems:
+        print_problems(judgement.problems)
+        count = len(judgement.problems)
+        fail(f"{file}: {count} {'problem' if count == 1 else 'problems'}", exit_code=1)
+    if judgement.configuration is None or judgement.material is None:
+        raise AssertionError("a sound judgement has both")
+    settings = judgement.configuration.settings
+    click.echo(f"{paint('sound', Tone.GOOD)}: {file} as {judgement.material.leaf.id}")
+    for inbound in settings.inbound:
+        policy = judgement.configuration.policies[inbound.name]
+        rules = f"{len(policy.rules)} {'rule' if len(policy.rules) == 1 else 'rules'}"
+        click.echo(f"  inbound   {inbound.name}: {inbound.listen} -> {inbound.forward}, {rules} of {policy.file}")
+    for outbound in settings.outbound:
+        click.echo(f"  outbound  {outbound.name}: {outbound.listen} -> {outbound.to}")
+
+
+@click.command(epilog=example("meshproxy status sidecar.toml", "meshproxy status --json sidecar.toml | jq .identity"))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print /status as it is.")
+def status(file: Path | None, *, as_json: bool) -> None:
+    """Ask the running sidecar how it is: identity and expiry, listeners, allow-lists, recent denials.
+
+    FILE names the sidecar's settings, from which the admin address is taken; without it the default address
+    127.0.0.1:9900 is asked. Exits 0 when it serves, 1 when it refuses or drains, 2 when it cannot be asked.
+    """
+    from meshproxy.cli.status import ask, in_words  # noqa: PLC0415 - as in run
+
+    answer = ask(file)
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(in_words(answer))
+    raise SystemExit(0 if answer.state == "serving" else 1)

@@ -1,0 +1,141 @@
+"""Asking a running sidecar for `/status`, and saying it in words: the 2 a.m. command."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from meshproxy.admin.status import Status
+from meshproxy.cli.terminal import Tone, fail, os_error_words, paint, print_problems
+from meshproxy.errors import FaultyInput
+from meshproxy.settings.load import load_admin
+from meshproxy.settings.schema import DEFAULT_ADMIN
+from meshproxy.units import format_duration
+from meshproxy.wire.address import UnixAddress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from meshproxy.admin.status import IdentityStatus, ListenerStatus
+    from meshproxy.wire.address import Address
+
+_PATIENCE = 5.0
+_DENIALS_SHOWN = 5
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def ask(file: Path | None) -> Status:
+    """Return what the sidecar of `file` (None: the default admin address) says. Ends the command when it cannot."""
+    address = DEFAULT_ADMIN if file is None else _admin_address(file)
+    connection: http.client.HTTPConnection
+    if isinstance(address, UnixAddress):
+        connection = _UnixConnection(address.path)
+    else:
+        connection = http.client.HTTPConnection(address.host, address.port, timeout=_PATIENCE)
+    try:
+        connection.request("GET", "/status")
+        response = connection.getresponse()
+        body = response.read()
+    except ConnectionRefusedError:
+        fail(f"no sidecar answers at {address}; start it with: meshproxy run {file or 'FILE'}")
+    except (OSError, http.client.HTTPException) as error:
+        words = os_error_words(error) if isinstance(error, OSError) else "it speaks no HTTP"
+        fail(f"cannot ask the sidecar at {address}: {words}")
+    finally:
+        connection.close()
+    try:
+        return msgspec.json.decode(body, type=Status)
+    except msgspec.DecodeError:
+        fail(f"what answers at {address} is not a meshproxy sidecar of this version (HTTP {response.status})")
+
+
+def _admin_address(file: Path) -> Address:
+    try:
+        return load_admin(file).listen
+    except FaultyInput as faulty:
+        print_problems(faulty.problems)
+        fail(f"{file} does not say where its sidecar can be asked")
+
+
+def in_words(status: Status) -> str:
+    """Return the answer as a person reads it."""
+    tone = {"serving": Tone.GOOD, "draining": Tone.WARNING}.get(status.state, Tone.BAD)
+    lines = [
+        f"{paint(status.state, tone)}  {status.file}",
+        f"pid {status.pid}, meshproxy {status.version}, started {status.started_at}",
+        "",
+        *_identity(status.identity),
+        "",
+        *(line for listener in status.listeners for line in _listener(listener)),
+        "",
+        *_denials(status),
+    ]
+    if status.log_lines_dropped:
+        lines += ["", f"{status.log_lines_dropped} log lines were dropped: whoever reads stderr is too slow"]
+    return "\n".join(lines)
+
+
+def _identity(identity: IdentityStatus) -> list[str]:
+    lines = [f"identity    {identity.id or 'none'}"]
+    if not identity.ready:
+        lines += [f"            {paint('not ready', Tone.BAD)}: {identity.reason}", f"            -> {identity.remedy}"]
+    for certificate in identity.certificates:
+        left = certificate.seconds_left
+        told = f"{format_duration(left)} left" if left > 0 else paint("expired", Tone.BAD)
+        lines.append(f"            {certificate.role:12} until {certificate.not_after}  ({told})")
+    if identity.loaded_at:
+        lines.append(f"            generation {identity.generation}, loaded {identity.loaded_at}")
+    if identity.last_error:
+        lines.append(f"            {paint('last load failed', Tone.WARNING)}: {identity.last_error}")
+    return lines
+
+
+def _listener(listener: ListenerStatus) -> list[str]:
+    mode = f", {listener.mode}" if listener.mode else ""
+    route = f"{listener.listen} -> {listener.to}  ({listener.protocol}{mode})"
+    lines = [f"{listener.direction:11} {paint(listener.name, Tone.STRONG)}  {route}"]
+    decided = ", ".join(f"{count} {word}" for word, count in sorted(listener.decided.items()))
+    ended = ", ".join(f"{count} {word}" for word, count in sorted(listener.ended.items()))
+    failed = [
+        (listener.handshake_failures, "handshakes failed"),
+        (listener.refused, "refused unjudged"),
+        (listener.failed_upstream, "upstream attempts failed"),
+    ]
+    lines.append(
+        f"            {listener.open} open of {listener.max_connections}" + (f"; {decided}" if decided else "")
+    )
+    if ended:
+        lines.append(f"            ended: {ended}")
+    told = ", ".join(f"{count} {what}" for count, what in failed if count)
+    if told:
+        lines.append(f"            {paint(told, Tone.WARNING)}")
+    if listener.policy:
+        policy = listener.policy
+        lines.append(f"            {policy.file}: {policy.rules} rules, generation {policy.generation}, {policy.hash}")
+        if policy.expired_rules:
+            lines.append(f"            {paint('expired', Tone.WARNING)}: {', '.join(policy.expired_rules)}")
+    return lines
+
+
+def _denials(status: Status) -> list[str]:
+    if not status.denials:
+        return ["no denials since start"]
+    shown = status.denials[-_DENIALS_SHOWN:]
+    lines = [f"last {len(shown)} of {len(status.denials)} remembered denials"]
+    for denial in reversed(shown):
+        lines.append(f"  {denial.ts}  {denial.listener}  {denial.caller}  ({denial.reason})")
+        lines.append(f"            {denial.nearest}")
+    return lines

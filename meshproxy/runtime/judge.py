@@ -1,0 +1,99 @@
+"""Everything `run` would load, judged without starting anything: the settings, the allow-lists, the identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from meshproxy.errors import FaultyInput, Problem
+from meshproxy.identity.expiry import Urgency, urgency
+from meshproxy.identity.material import MissingIdentity, Validity, read_material
+from meshproxy.settings.load import FaultyConfiguration, load_configuration
+from meshproxy.units import format_duration
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from meshproxy.identity.material import Material
+    from meshproxy.settings.load import Configuration
+    from meshproxy.settings.schema import IdentitySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was found: all problems, and what is only worth a warning. Sound when there is no problem."""
+
+    problems: tuple[Problem, ...]
+    warnings: tuple[str, ...]
+    configuration: Configuration | None
+    material: Material | None
+
+
+def judge(path: Path, now: datetime) -> Judgement:
+    """Judge a sidecar's file and all it names, at `now`.
+
+    Stricter than starting: a missing or expired identity lets `run` start (refusing, and healing), but is a problem.
+    """
+    problems: list[Problem] = []
+    configuration: Configuration | None = None
+    try:
+        configuration = load_configuration(path)
+        identity: IdentitySettings | None = configuration.settings.identity
+    except FaultyInput as faulty:
+        problems += faulty.problems
+        identity = faulty.identity if isinstance(faulty, FaultyConfiguration) else None
+    material = None if identity is None else _material(identity, now, problems)
+    warnings = [*_expiring(material, now), *_expired_grants(configuration, now)]
+    return Judgement(FaultyInput(problems).problems, tuple(warnings), configuration, material)
+
+
+def _material(identity: IdentitySettings, now: datetime, problems: list[Problem]) -> Material | None:
+    try:
+        material = read_material(identity)
+    except FaultyInput as faulty:
+        problems += faulty.problems
+        return None
+    except MissingIdentity as missing:
+        problems.append(
+            Problem(
+                str(identity.dir), str(missing), "key.pem, chain.pem and bundle.pem of this service", missing.remedy
+            )
+        )
+        return None
+    validity = material.validity(now)
+    if validity is not Validity.VALID:
+        until = (
+            f"valid from {material.leaf.not_before:%Y-%m-%dT%H:%M:%SZ} until {material.not_after:%Y-%m-%dT%H:%M:%SZ}"
+        )
+        remedy = f"meshproxy ca issue {material.leaf.id.path} --dir CA_DIR --out {identity.dir}"
+        problems.append(
+            Problem(
+                str(identity.dir / "chain.pem"),
+                f"a certificate that is {validity.replace('_', ' ')} ({until})",
+                "one that is valid now",
+                remedy if validity is Validity.EXPIRED else f"check this machine's clock, or {remedy}",
+            )
+        )
+    return material
+
+
+def _expiring(material: Material | None, now: datetime) -> list[str]:
+    if material is None:
+        return []
+    return [
+        f"the {term.role} certificate expires in {format_duration((term.not_after - now).total_seconds())}"
+        for term in material.terms
+        if Urgency.NONE < urgency(term, now) < Urgency.EXPIRED
+    ]
+
+
+def _expired_grants(configuration: Configuration | None, now: datetime) -> list[str]:
+    if configuration is None:
+        return []
+    policies = {policy.file: policy for policy in configuration.policies.values()}
+    return [
+        f"{policy.file}:{rule.line}: rule {rule.name} expired at {rule.expires:%Y-%m-%d} and no longer grants"
+        for policy in policies.values()
+        for rule in policy.expired(now)
+    ]
