@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshproxy.settings import grammar
-from meshproxy.settings.schema import PeerEof, Protocol
+from meshproxy.settings.schema import Protocol
 from meshproxy.wire.address import TcpAddress, UnixAddress
+from meshproxy.wire.ends import PeerEof
 
 if TYPE_CHECKING:
     from meshproxy.toml import Reader

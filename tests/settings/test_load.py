@@ -8,8 +8,10 @@ import pytest
 
 from meshproxy.errors import FaultyInput, Problem
 from meshproxy.settings.files import UnreadableFile, file_name, read_file
-from meshproxy.settings.load import Configuration, load_configuration
+from meshproxy.settings.load import Configuration, FaultyConfiguration, load_admin, load_configuration
+from meshproxy.settings.schema import DEFAULT_ADMIN, IdentitySettings
 from meshproxy.toml import MAX_BYTES
+from meshproxy.wire.address import UnixAddress
 
 SIDECAR = """[identity]
 dir = "identity"
@@ -243,3 +245,22 @@ def test_names_are_told_as_one_would_type_them(home: Path, monkeypatch: pytest.M
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert file_name(Path("x")) == "x"
+
+
+def test_a_faulty_configuration_still_tells_where_the_identity_is(home: Path) -> None:
+    (home / "api.allow.toml").unlink()
+    with pytest.raises(FaultyConfiguration) as refusal:
+        load()
+    assert refusal.value.identity == IdentitySettings(home / "identity")
+    (home / "side.toml").write_text("[identity]\ndir = 3\n")
+    with pytest.raises(FaultyConfiguration) as refusal:
+        load()
+    assert refusal.value.identity is None
+
+
+def test_the_admin_address_is_read_whatever_else_is_wrong(home: Path) -> None:
+    assert load_admin(Path("side.toml")).listen == DEFAULT_ADMIN
+    (home / "side.toml").write_text('[admin]\nlisten = "unix:admin.sock"\n[[inbound]]\nnmae = 3\n')
+    assert load_admin(Path("side.toml")).listen == UnixAddress(str(home / "admin.sock"))
+    with pytest.raises(FaultyInput):
+        load_admin(Path("nothere.toml"))

@@ -12,12 +12,12 @@ from meshproxy.settings.schema import (
     Inbound,
     Limits,
     Outbound,
-    PeerEof,
     Protocol,
     RuntimeSettings,
 )
 from meshproxy.toml import Place, parse_toml
 from meshproxy.wire.address import TcpAddress, UnixAddress
+from meshproxy.wire.ends import PeerEof
 
 BASE = Path("/etc/meshproxy")
 IDENTITY = '[identity]\ndir = "identity"\n'
