@@ -1,14 +1,39 @@
-"""How urgent a renewal is: decided by `now` and the share of the certificate's life that is left."""
+"""When certificates are valid, and how urgent their renewal is: decided by `now`."""
 
 from __future__ import annotations
 
-from enum import IntEnum
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
-    from meshproxy.identity.material import Term
+
+class Validity(StrEnum):
+    """Where now lies in the life of a certificate chain."""
+
+    VALID = "valid"
+    NOT_YET_VALID = "not_yet_valid"
+    EXPIRED = "expired"
+
+
+class CertificateRole(StrEnum):
+    """The certificates whose expiry somebody must watch."""
+
+    LEAF = "leaf"
+    INTERMEDIATE = "intermediate"
+    ROOT = "root"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """When a certificate is valid, both ends inclusive (RFC 5280 section 4.1.2.5)."""
+
+    role: CertificateRole
+    not_before: datetime
+    not_after: datetime
 
 
 class Urgency(IntEnum):
@@ -22,6 +47,14 @@ class Urgency(IntEnum):
 
 _SOON = 0.25
 _URGENT = 0.10
+
+
+def validity(terms: Iterable[Term], now: datetime) -> Validity:
+    """Return whether all certificates of a chain are valid at `now`; one that expired outweighs one yet to come."""
+    chain = tuple(terms)
+    if any(now > term.not_after for term in chain):
+        return Validity.EXPIRED
+    return Validity.NOT_YET_VALID if any(now < term.not_before for term in chain) else Validity.VALID
 
 
 def urgency(term: Term, now: datetime) -> Urgency:

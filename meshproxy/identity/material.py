@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import serialization
@@ -20,6 +19,7 @@ from ca.passphrase import PassphraseError, read_passphrase_file
 from ca.permissions import authority_mode_fault, key_mode_fault
 from ca.svid import Leaf, LeafError, chain_fault, read_chain, read_leaf
 from meshproxy.errors import FaultyInput, Problem
+from meshproxy.identity.expiry import CertificateRole, Term, Validity, validity
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,31 +37,6 @@ class MissingIdentity(Exception):
     def __init__(self, missing: str, directory: str) -> None:
         super().__init__(missing)
         self.remedy = _REISSUE.format(dir=directory)
-
-
-class Validity(StrEnum):
-    """Where now lies in the life of a certificate chain."""
-
-    VALID = "valid"
-    NOT_YET_VALID = "not_yet_valid"
-    EXPIRED = "expired"
-
-
-class CertificateRole(StrEnum):
-    """The certificates whose expiry somebody must watch."""
-
-    LEAF = "leaf"
-    INTERMEDIATE = "intermediate"
-    ROOT = "root"
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """When a certificate is valid, both ends inclusive (RFC 5280 section 4.1.2.5)."""
-
-    role: CertificateRole
-    not_before: datetime
-    not_after: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +58,7 @@ class Material:
 
     def validity(self, now: datetime) -> Validity:
         """Whether leaf, intermediates and the root that signed them are all valid at `now`."""
-        if any(now > term.not_after for term in self.terms):
-            return Validity.EXPIRED
-        if any(now < term.not_before for term in self.terms):
-            return Validity.NOT_YET_VALID
-        return Validity.VALID
+        return validity(self.terms, now)
 
     @property
     def not_after(self) -> datetime:

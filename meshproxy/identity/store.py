@@ -13,8 +13,8 @@ import trio
 
 from meshproxy.errors import FaultyInput, Problem
 from meshproxy.identity.contexts import Contexts
-from meshproxy.identity.expiry import Urgency, urgency
-from meshproxy.identity.material import CertificateRole, MissingIdentity, Validity, read_material
+from meshproxy.identity.expiry import CertificateRole, Urgency, Validity, urgency
+from meshproxy.identity.material import MissingIdentity, read_material
 from meshproxy.snapshot import Snapshot
 from meshproxy.units import format_duration
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ca.svid import Leaf
-    from meshproxy.identity.material import Material, Term
+    from meshproxy.identity.expiry import Term
+    from meshproxy.identity.material import Material
     from meshproxy.settings.schema import IdentitySettings
     from meshproxy.telemetry.events import Logger
     from meshproxy.telemetry.metrics import Metrics

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshproxy.errors import FaultyInput, Problem
-from meshproxy.identity.expiry import Urgency, urgency
-from meshproxy.identity.material import MissingIdentity, Validity, read_material
+from meshproxy.identity.expiry import Urgency, Validity, urgency
+from meshproxy.identity.material import MissingIdentity, read_material
 from meshproxy.settings.load import FaultyConfiguration, load_configuration
 from meshproxy.units import format_duration
 
