@@ -124,24 +124,35 @@ def read_identity(directory: Path) -> IdentityFiles:
 
 def _add_generation(out: Path, contents: dict[str, bytes]) -> int:
     """Write the next generation, switch to it, and let go of all but the one before."""
-    previous = (out / CURRENT).readlink().name if (out / CURRENT).is_symlink() else None
+    previous = _current(out)
     numbers = [int(match[1]) for entry in out.iterdir() if (match := _GENERATION.fullmatch(entry.name))]
     number = max(numbers, default=0) + 1
     place = out / f"gen-{number}"
     key_mode = 0o600 | (_group_may_read(out / previous / KEY) if previous else 0)
-    with storage.new_directory(place) as fresh:
-        for name, content in contents.items():
-            storage.write_file(fresh / name, content, mode=key_mode if name == KEY else 0o644)
-        fresh.chmod(stat.S_IMODE(out.stat().st_mode) & 0o755)
-        _give_to_owner_of(out, fresh)
-    for name in _FILES:
-        if not (out / name).is_symlink():
-            storage.replace_link(out / name, f"{CURRENT}/{name}")
-    storage.replace_link(out / CURRENT, place.name)  # the switch
+    missing = [out / name for name in _FILES if not (out / name).is_symlink()]
+    try:
+        with storage.new_directory(place) as fresh:
+            for name, content in contents.items():
+                storage.write_file(fresh / name, content, mode=key_mode if name == KEY else 0o644)
+            fresh.chmod(stat.S_IMODE(out.stat().st_mode) & 0o755)
+            _give_to_owner_of(out, fresh)
+        for link in missing:
+            storage.replace_link(link, f"{CURRENT}/{link.name}")
+        storage.replace_link(out / CURRENT, place.name)  # the switch
+    except BaseException:
+        if _current(out) == previous:  # not switched: take back what nobody points at
+            for link in missing:
+                link.unlink(missing_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
+        raise
     for other in numbers:
         if f"gen-{other}" != previous:
             shutil.rmtree(out / f"gen-{other}", ignore_errors=True)
     return number
+
+
+def _current(out: Path) -> str | None:
+    return (out / CURRENT).readlink().name if (out / CURRENT).is_symlink() else None
 
 
 def _give_to_owner_of(out: Path, fresh: Path) -> None:
