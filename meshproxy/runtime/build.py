@@ -107,6 +107,7 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
             if public_socket is not None and admin.public_listen is not None:
                 house.start_soon(AdminServer(public_socket, admin.public_listen, views.public(), check_host=False).run)
             _announce(telling.log, file, stations, admin_socket)
+            _warn_of_expired_grants(telling.log, stations)
             # What was made to start will live as long as the process; the collector need not walk it again.
             gc.collect()
             gc.freeze()
@@ -147,3 +148,10 @@ def _announce(log: Logger, file: str, stations: list[Station], admin: socket.soc
         admin=str(bound_address(admin)),
         listeners={station.settings.name: str(station.acceptor.post.address) for station in stations},
     )
+
+
+def _warn_of_expired_grants(log: Logger, stations: list[Station]) -> None:
+    policies = {station.policy.value.file: station.policy.value for station in stations if station.policy is not None}
+    for policy in policies.values():
+        for rule in policy.expired(wall_clock()):
+            log.warning("grant_expired", rule=rule.name, policy=f"{policy.file}:{rule.line}", expired=str(rule.expires))
