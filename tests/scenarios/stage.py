@@ -1,0 +1,313 @@
+"""The stage: a throw-away mesh on disk, and sidecars on it as real processes that tell what happens to them.
+
+    api = stage.sidecar("api", inbound("api", forward=service.address))
+    api.address("api")                                # where the listener really is: its port was left to the system
+    api.log.event("denied", caller="spiffe://mesh.test/mallory")
+    api.log.connection(end="clean").bytes_in
+
+Nothing here sleeps and hopes: whatever is waited for is read from the sidecar's log or asked at its admin address, with
+a deadline. Leaving the stage kills everything, and fails when a sidecar logged `internal_error`, wrote a line that is
+no JSON, or ended without being told to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import msgspec
+import pytest
+
+from meshproxy.admin.status import Status
+from meshproxy.telemetry.access import ConnectionLine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+
+    from tests.factory import Identity, MeshCa
+
+_T = TypeVar("_T")
+
+PATIENCE = 20.0  # seconds for what takes milliseconds, on a machine busy with something else
+ADMIN = "127.0.0.1:0"
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """The meshproxy command line as this interpreter runs it."""
+    return [sys.executable, "-m", "meshproxy", *map(str, arguments)]
+
+
+def meshproxy(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a meshproxy command to its end."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def poll(question: Callable[[], bool], what: str, *, within: float = PATIENCE) -> None:
+    """Ask until the answer is yes; fails the test after `within` seconds."""
+    deadline = time.monotonic() + within
+    while not question():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {within:g} s in vain: {what}")
+        time.sleep(0.02)
+
+
+class Line(dict[str, object]):
+    """One event of the log."""
+
+    def text(self, key: str) -> str:
+        """A field that is text; empty when the line has none of that name."""
+        return str(self.get(key, ""))
+
+
+class Log:
+    """The lines a sidecar writes to stderr, read as they come."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._page = 0
+        self.lines: list[Line] = []
+        self.unreadable: list[bytes] = []
+        self.ended = False
+
+    def __str__(self) -> str:
+        return "\n".join([*(json.dumps(line) for line in self.lines), *map(repr, self.unreadable)])
+
+    def follow(self, raw: bytes) -> None:
+        """Take one line."""
+        with self._changed:
+            try:
+                self.lines.append(Line(json.loads(raw)))
+            except ValueError:
+                self.unreadable.append(raw)
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        with self._changed:
+            self.ended = True
+            self._changed.notify_all()
+
+    def turn_page(self) -> None:
+        """From here on look only at lines that come after this."""
+        with self._changed:
+            self._page = len(self.lines)
+
+    def seen(self, event: str, **fields: object) -> list[Line]:
+        """What has been told so far, without waiting."""
+        return [line for line in self.lines[self._page :] if line.get("event") == event and _has(line, fields)]
+
+    def event(self, event: str, *, within: float = PATIENCE, **fields: object) -> Line:
+        """The first line of this kind with these fields; waits for it."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self.ended or bool(self.seen(event, **fields)), within):
+                pytest.fail(f"no {event} with {fields} within {within:g} s; the log says:\n{self}")
+            found = self.seen(event, **fields)
+        if not found:
+            pytest.fail(f"the sidecar ended without {event} {fields}; its log says:\n{self}")
+        return found[0]
+
+    def connection(self, *, within: float = PATIENCE, **fields: object) -> ConnectionLine:
+        """The first access line with these fields; waits for it."""
+        return msgspec.convert(self.event("connection", within=within, **fields), ConnectionLine)
+
+
+def _has(line: Mapping[str, object], fields: Mapping[str, object]) -> bool:
+    return all(line.get(key) == value for key, value in fields.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the admin server said."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+    @property
+    def json(self) -> Line:
+        return Line(json.loads(self.body))
+
+
+class Sidecar:
+    """One `meshproxy run` in the foreground of its own process."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.log = Log()
+        self._told_to_end = False
+        self.process = subprocess.Popen(command("run", file), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._started = self.log.event("started")
+
+    def _read(self) -> None:
+        stderr = self.process.stderr
+        if stderr is not None:
+            with stderr:
+                for raw in stderr:
+                    self.log.follow(raw)
+        self.log.end()
+
+    def address(self, listener: str) -> str:
+        """Where a listener really listens, as an endpoint is written."""
+        listeners = self._started["listeners"]
+        if not isinstance(listeners, dict):
+            raise TypeError("started tells its listeners as a table")
+        return str(listeners[listener])
+
+    @property
+    def admin(self) -> str:
+        """Where the admin server really listens."""
+        return self._started.text("admin")
+
+    def get(self, path: str, *, host: str | None = None, method: str = "GET", at: str | None = None) -> Answer:
+        """Ask the admin server, under another Host name if told so, or at another address."""
+        with contextlib.closing(_admin_connection(at or self.admin)) as connection:
+            connection.request(method, path, headers={} if host is None else {"Host": host})
+            response = connection.getresponse()
+            return Answer(response.status, response.getheader("content-type", ""), response.read())
+
+    def status(self) -> Status:
+        """`/status`, as its documented shape."""
+        return msgspec.json.decode(self.get("/status").body, type=Status)
+
+    def metric(self, family: str, **labels: str) -> float:
+        """One sample of `/metrics`; 0 when it has not been counted yet."""
+        for name, found, value in self.samples():
+            if name == family and found == labels:
+                return value
+        return 0.0
+
+    def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
+        """Every sample of `/metrics`: its name, labels and value."""
+        for line in self.get("/metrics").body.decode().splitlines():
+            match = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
+            if match:
+                yield match[1], dict(re.findall(r'(\w+)="([^"]*)"', match[2] or "")), float(match[3])
+
+    @property
+    def resident(self) -> int:
+        """Resident memory in bytes."""
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        return int(found[1]) * 1024 if found else 0
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; from now on it may end."""
+        self._told_to_end = self._told_to_end or number != signal.SIGHUP
+        self.process.send_signal(number)
+
+    def exit_code(self, *, within: float = PATIENCE) -> int:
+        """Wait for its end."""
+        code = self.process.wait(within)
+        self._reader.join(PATIENCE)
+        return code
+
+    def kill(self) -> None:
+        """End it as a crash or an empty battery would."""
+        self.signal(signal.SIGKILL)
+        self.exit_code()
+
+    def leave(self) -> list[str]:
+        """End it whatever it does; returns what was wrong with it."""
+        faults = []
+        if not self._told_to_end and self.process.poll() is not None:
+            faults.append(f"{self.file.stem} ended with {self.process.returncode} without being told to")
+        self.process.kill()
+        self.exit_code()
+        faults += [
+            f"{self.file.stem} logged {line}" for line in self.log.lines if line.get("event") == "internal_error"
+        ]
+        faults += [f"{self.file.stem} wrote {raw!r}, which is no JSON" for raw in self.log.unreadable]
+        return faults
+
+
+def _admin_connection(address: str) -> http.client.HTTPConnection:
+    if not address.startswith("unix:"):
+        return http.client.HTTPConnection(address, timeout=PATIENCE)
+    connection = http.client.HTTPConnection("localhost", timeout=PATIENCE)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(PATIENCE)
+    connection.sock.connect(address.removeprefix("unix:"))
+    return connection
+
+
+def inbound(name: str = "api", *, forward: str, policy: str = "web.allow.toml", more: str = "") -> str:
+    """An [[inbound]] table on a free port; `more` is further lines of it."""
+    return (
+        f'[[inbound]]\nname = "{name}"\nlisten = "127.0.0.1:0"\nforward = "{forward}"\n'
+        f'protocol = "tcp"\npolicy = "{policy}"\n{more}\n'
+    )
+
+
+def outbound(name: str = "to-api", *, endpoints: list[str], to: str = "/api", more: str = "") -> str:
+    """An [[outbound]] table on a free port; `more` is further lines of it."""
+    return (
+        f'[[outbound]]\nname = "{name}"\nlisten = "127.0.0.1:0"\nto = "{to}"\n'
+        f'protocol = "tcp"\nendpoints = {json.dumps(endpoints)}\n{more}\n'
+    )
+
+
+class Stage:
+    """A workspace with the mesh's CA beside it, and everything started on it."""
+
+    def __init__(self, workspace: Path, mesh: MeshCa) -> None:
+        self.workspace = workspace
+        self.mesh = mesh
+        self._leaving = contextlib.ExitStack()
+        self._sidecars: list[Sidecar] = []
+        self.write("web.allow.toml", '[[allow]]\nname = "web-calls"\nfrom = "/web"\n')
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        faults = [fault for sidecar in self._sidecars for fault in sidecar.leave()]
+        self._leaving.close()
+        assert not faults, "\n".join(faults)
+
+    def keep(self, thing: contextlib.AbstractContextManager[_T]) -> _T:
+        """Enter something that is left together with the stage, after the sidecars."""
+        return self._leaving.enter_context(thing)
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file into the workspace."""
+        path = self.workspace / name
+        path.write_text(text)
+        return path
+
+    def identity(self, path: str) -> Identity:
+        """Today's identity of `path`, in a directory of the workspace; issued once."""
+        into = self.workspace / f"identity{path.replace('/', '-')}"
+        return self.mesh.issue(path, into=into)
+
+    def configure(self, name: str, tables: str, *, identity: Path | None = None) -> Path:
+        """Write a sidecar's file: as `/name`, on a free admin port, unless the tables say otherwise."""
+        directory = identity or self.identity(f"/{name}").directory
+        head = f'[identity]\ndir = "{directory}"\n'
+        if "[admin]" not in tables:
+            head += f'[admin]\nlisten = "{ADMIN}"\n'
+        return self.write(f"{name}.toml", f"{head}{tables}")
+
+    def sidecar(self, name: str, tables: str, *, identity: Path | None = None) -> Sidecar:
+        """Start a sidecar and wait until it says so."""
+        return self.run(self.configure(name, tables, identity=identity))
+
+    def run(self, file: Path) -> Sidecar:
+        """Start the sidecar a file describes and wait until it says so."""
+        sidecar = Sidecar(file)
+        self._sidecars.append(sidecar)
+        return sidecar
