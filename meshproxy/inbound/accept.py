@@ -166,6 +166,8 @@ class Acceptor:
         finally:
             reset(sock)
             self._open -= 1
+            if visit.traffic.bare_fin:
+                self._recorder.bare_fin(visit.listener)
             self._recorder.closed(visit.listener, None if visit.end is None else visit.line(visit.end))
 
     def _starved(self, error: OSError) -> None:

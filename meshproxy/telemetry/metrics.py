@@ -46,6 +46,11 @@ class Metrics:
         self.bytes = counter(
             "meshproxy_bytes_total", "Application bytes relayed; in is towards the upstream.", "listener", "direction"
         )
+        self.bare_fins = counter(
+            "meshproxy_bare_fins_total",
+            "TLS peers that ended without close_notify; truncation, or an end on a lenient listener.",
+            "listener",
+        )
         self.upstream_failures = counter(
             "meshproxy_upstream_failures_total", "Attempts at an upstream that failed, by phase.", "listener", "phase"
         )

@@ -95,6 +95,10 @@ class Recorder:
             self.metrics.bytes.labels(listener, "out").inc(line.bytes_out)
         self._access(line)
 
+    def bare_fin(self, listener: str) -> None:
+        """Count a TLS peer that ended without `close_notify`, whatever the listener makes of it."""
+        self.metrics.bare_fins.labels(listener).inc()
+
     def decided(self, listener: str, outcome: str, *, rule: str, mode: str, reason: str) -> None:
         """Count one decision of an allow-list."""
         counts = self.listener(listener)

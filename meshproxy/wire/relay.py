@@ -37,10 +37,11 @@ class Term:
 
 @dataclass(slots=True)
 class Traffic:
-    """Application bytes moved so far, as the access line tells them."""
+    """Application bytes moved so far, as the access line tells them, and whether the TLS peer just hung up."""
 
     to_tls: int = 0
     to_plain: int = 0
+    bare_fin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Relay:
         finally:
             splice.release()
             traffic.to_tls, traffic.to_plain = splice.sent_to_tls, splice.sent_to_plain
+            traffic.bare_fin = splice.bare_fin
             for sock in (plain, tls.sock):
                 if clean:
                     sock.close()

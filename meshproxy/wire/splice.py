@@ -35,6 +35,8 @@ _FAIR_SHARE = 4
 # Answers to KeyUpdate pile up in the BIO while the peer does not read; beyond this it does so on purpose.
 _MOST_UNSENT_CONTROL = 64 * 1024
 
+_BARE_FIN = "the peer ended without close_notify"
+
 
 class _Broken(Exception):
     def __init__(self, side: Side, error: OSError) -> None:
@@ -165,7 +167,8 @@ class Splice:
 
     def _finish_when_both_ended(self) -> None:
         if self._plain_shut and self._tls_shut and self._to_plain is None and self._to_tls is None:
-            self._finish(ConnectionEnd(End.CLEAN))
+            # A lenient listener takes a bare FIN for an end, and says that it was one.
+            self._finish(ConnectionEnd(End.CLEAN, None, _BARE_FIN if self.bare_fin else ""))
 
     # plain -> TLS
 
@@ -320,7 +323,7 @@ class Splice:
     def _end_without_notify(self) -> None:
         self.bare_fin = True
         if self._peer_eof is PeerEof.STRICT:
-            self._finish(ConnectionEnd(End.TRUNCATED, Side.TLS, "the peer ended without close_notify"))
+            self._finish(ConnectionEnd(End.TRUNCATED, Side.TLS, _BARE_FIN))
         else:
             self._tls_eof = True
             self._close_plain()
