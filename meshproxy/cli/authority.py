@@ -148,9 +148,9 @@ def issue(
             names = Names(complete(identity, opened.trust_domain), dns, ips)
         except ValueError as error:
             fail(str(error))
-        svid, generation = authorities.issue_into(opened, SvidRequest(names, ttl), out, now=datetime.now(UTC))
+        now = datetime.now(UTC).replace(microsecond=0)  # certificates know whole seconds only
+        svid, generation = authorities.issue_into(opened, SvidRequest(names, ttl), out, now=now)
     ends = svid.certificate.not_valid_after_utc
-    lasts = in_words(ends - datetime.now(UTC) + timedelta(seconds=1))
     if as_json:
         print_json(
             {
@@ -166,7 +166,7 @@ def issue(
         )
     else:
         click.echo(paint(str(names.id), Tone.STRONG))
-        click.echo(f"  lasts     {lasts}, until {ends:%Y-%m-%d %H:%M:%S} UTC")
+        click.echo(f"  lasts     {in_words(ends - now)}, until {ends:%Y-%m-%d %H:%M:%S} UTC")
         click.echo(f"  written   {out} (generation {generation}): key.pem, chain.pem, bundle.pem")
     if svid.clamped_by is not None:
         click.echo(f"meshproxy: shorter than asked for: the {svid.clamped_by} expires then; renew the CA", err=True)

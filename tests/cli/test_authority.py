@@ -265,7 +265,7 @@ def test_a_leaf_longer_than_a_sixth_of_the_intermediate_is_refused() -> None:
 
 
 def test_a_certificate_cut_short_by_its_ca_says_so_on_stderr(tmp_path: Path) -> None:
-    make_mesh_ca(tmp_path, made=datetime.now(UTC) - INTERMEDIATE_TTL + timedelta(hours=3))
+    make_mesh_ca(tmp_path, made=datetime.now(UTC) - INTERMEDIATE_TTL + timedelta(hours=3, seconds=30))
     result = run("ca", "issue", "/web", "--dir", "ca", "--out", "web")
     assert result.exit_code == 0
     assert "lasts     3 h" in result.stdout
