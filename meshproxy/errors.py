@@ -1,12 +1,14 @@
-"""What can be wrong with something a person wrote, told so that the person can mend it.
+"""What can go wrong, told so that a person can mend it.
 
 A `Problem` is one fault in one file; `FaultyInput` carries all of them at once, because being told of ten mistakes
-one at a time is nine runs too many.
+one at a time is nine runs too many. A `Failure` is what became of an HTTP exchange that got no answer from its service:
+one table drives the reply, the access line and the metric.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,3 +49,47 @@ class FaultyInput(Exception):
 
 class StartError(Exception):
     """The sidecar cannot start for a reason outside its files (an address in use); its text is one clear sentence."""
+
+
+class Failure(Enum):
+    """Why the sidecar answered, or cut, instead of the service.
+
+    Each has the status of the reply, the error type of RFC 9209 section 2.3 for `Proxy-Status` (None: the reply is not
+    a proxy's failure), the word for metrics and the access log, and the title a caller is shown. The title says which
+    phase failed and nothing internal.
+    """
+
+    DENIED = (403, "http_request_denied", "denied", "This caller may not make this request")
+    BAD_REQUEST = (400, "http_request_error", "bad_request", "The request is not acceptable HTTP")
+    METHOD_REFUSED = (405, "http_request_error", "method_refused", "This method is not forwarded")
+    TARGET_TOO_LONG = (414, "http_request_error", "target_too_long", "The request target is too long")
+    HEAD_TOO_LARGE = (431, "http_request_error", "head_too_large", "The request head is too large")
+    NOT_IMPLEMENTED = (501, "http_request_error", "not_implemented", "The request asks for what is not implemented")
+    VERSION_REFUSED = (505, "http_request_error", "version_refused", "This version of HTTP is not spoken here")
+    REQUEST_TIMEOUT = (408, "http_request_error", "request_timeout", "The request did not arrive in time")
+    RESOLVE = (502, "dns_error", "upstream_unresolved", "The name of the upstream could not be resolved")
+    CONNECT_REFUSED = (502, "connection_refused", "upstream_refused", "The upstream could not be connected")
+    CONNECT_TIMEOUT = (504, "connection_timeout", "connect_timeout", "The upstream did not accept in time")
+    TLS = (502, "tls_protocol_error", "upstream_tls", "The TLS handshake with the upstream failed")
+    IDENTITY = (502, "tls_certificate_error", "upstream_identity", "The upstream is not who it should be")
+    UPSTREAM_CLOSED = (502, "connection_terminated", "upstream_closed", "The upstream closed before it answered")
+    UPSTREAM_DENIED = (502, "destination_unavailable", "upstream_denied", "The upstream closed before any byte")
+    UPSTREAM_PROTOCOL = (
+        502,
+        "http_protocol_error",
+        "upstream_protocol",
+        "The upstream's answer is not acceptable HTTP",
+    )
+    RESPONSE_TIMEOUT = (504, "http_response_timeout", "response_timeout", "The upstream did not answer in time")
+    NOT_READY = (503, "proxy_internal_error", "not_ready", "The sidecar has no usable identity")
+    LIMIT = (503, "connection_limit_reached", "limit", "Too much is going on")
+    INTERNAL = (500, "proxy_internal_error", "internal", "The sidecar failed")
+    # Never a reply: the head of the answer was out already, or nobody is there to read one.
+    RESPONSE_TRUNCATED = (502, "http_response_incomplete", "response_truncated", "The answer ended early")
+    CLIENT_GONE = (499, None, "client_gone", "The caller went away")
+
+    def __init__(self, status: int, token: str | None, word: str, title: str) -> None:
+        self.status = status
+        self.token = token
+        self.word = word
+        self.title = title
