@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from ca.spiffe_id import SpiffeId, TrustDomain, complete
 from meshproxy.settings.schema import Protocol
 from meshproxy.toml import whole_number, written
-from meshproxy.units import parse_duration
-from meshproxy.wire.address import TcpAddress, UnixAddress, parse_address
+from meshproxy.units import parse_duration, parse_size
+from meshproxy.wire.address import MAX_PORT, TcpAddress, UnixAddress, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from meshproxy.wire.address import Address
 
 MAX_CONNECTIONS: Final = 1_000_000  # per listener; beyond the descriptors any kernel gives a process by default
+MAX_FIELDS: Final = (
+    1000  # of one head; proxies in use stop at about 100, so more is a wish for trouble rather than for fields
+)
+MAX_RATE: Final = 1 << 20  # bytes per second; honest callers on bad networks are slower than any more
 MAX_UID: Final = (1 << 32) - 2  # uid_t is 32 bits, and its last value means "no change" (setreuid(2))
 
 _S = TypeVar("_S", bound=StrEnum)
@@ -28,6 +33,12 @@ _STAND_IN: Final = TrustDomain("own.trust.domain")  # short identities are compl
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # becomes a metric label
 # RFC 6066 section 3: a DNS name without a trailing dot, never an IP literal, which ends in a number or has colons.
 _SERVER_NAME: Final = re.compile(r"(?=.{1,253}\Z)(?:[A-Za-z0-9_-]{1,63}\.)*(?![0-9]+\Z)[A-Za-z0-9_-]{1,63}")
+# RFC 9110 section 7.2: uri-host [ ":" port ]; of RFC 3986 section 3.2.2 only the hosts that name a machine, no escapes.
+_HOST_FIELD: Final = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]"
+    r"|(?P<name>(?=[^:]{1,253}(?::|\Z))(?:[A-Za-z0-9_-]{1,63}\.)*(?P<last>[A-Za-z0-9_-]{1,63})))"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
 _ALPN: Final = re.compile(r"[!-~]{1,255}")  # RFC 7301 section 3.1 allows any octets; names that are used are visible
 
 
@@ -103,14 +114,6 @@ def _listener_name(text: str) -> str:
     return text
 
 
-def _protocol(text: str) -> Protocol:
-    if text == Protocol.HTTP:
-        raise ValueError('"tcp": HTTP mode is not in this version, and tcp carries HTTP too (judging connections only)')
-    if text != Protocol.TCP:
-        raise ValueError('"tcp"')
-    return Protocol.TCP
-
-
 def _far_identity(text: str) -> str:
     try:
         identity: SpiffeId = complete(text, _STAND_IN)
@@ -129,10 +132,46 @@ def _server_name(text: str) -> str:
     return text
 
 
+def _host_field(text: str) -> str:
+    expected = "a Host field: a DNS name or IP address (IPv6 in brackets), and optionally a port from 1 to 65535"
+    parts = _HOST_FIELD.fullmatch(text)
+    if parts is None or (parts["port"] is not None and not 1 <= int(parts["port"]) <= MAX_PORT):
+        raise ValueError(expected)
+    try:
+        if parts["v6"] is not None:
+            ipaddress.IPv6Address(parts["v6"])
+        elif parts["last"].isdigit():  # no DNS name ends in a number: 10.0.0.300 is a slip of the pen
+            ipaddress.IPv4Address(parts["name"])
+    except ValueError:
+        raise ValueError(expected) from None
+    return text
+
+
 def _alpn_name(text: str) -> str:
     if not _ALPN.fullmatch(text):
         raise ValueError('an ALPN protocol name such as "h2" (RFC 7301 3.1)')
     return text
+
+
+def _size(lowest: str, highest: str) -> Reader[int]:
+    """Return a reader of sizes in bytes between two that are written as in a file."""
+    bounds = (parse_size(lowest), parse_size(highest))
+
+    def parse(text: str) -> int:
+        size = parse_size(text)
+        if not bounds[0] <= size <= bounds[1]:
+            raise ValueError(f"a size from {lowest} to {highest}")
+        return size
+
+    return written(parse)
+
+
+def _rate(text: str) -> int | None:
+    """Read a size per second; None for zero, which turns the limit off: no size is slower than nothing."""
+    rate = parse_size(text)
+    if rate > MAX_RATE:
+        raise ValueError(f"a size per second of at most {MAX_RATE >> 20}MiB, or 0B for none")
+    return rate or None
 
 
 def _bounded(lowest: int, highest: int, expected: str) -> Callable[[object], int]:
@@ -148,10 +187,15 @@ def _bounded(lowest: int, highest: int, expected: str) -> Callable[[object], int
 duration = written(parse_duration)
 positive_duration = written(_positive_duration)
 listener_name = written(_listener_name)
-protocol = written(_protocol)
+protocol = one_of(Protocol)
 far_identity = written(_far_identity)
 server_name = written(_server_name)
+host_field = written(_host_field)
 alpn_name = written(_alpn_name)
+head_size = _size("1KiB", "1MiB")
+target_size = _size("256B", "64KiB")
+field_count = _bounded(10, MAX_FIELDS, f"a whole number from 10 to {MAX_FIELDS}")
+body_rate = written(_rate)
 connection_cap = _bounded(1, MAX_CONNECTIONS, f"a whole number from 1 to {MAX_CONNECTIONS}")
 uid = _bounded(0, MAX_UID, f"a user ID from 0 to {MAX_UID}")
 worker_count = _bounded(1, 1, "1: more than one worker is not in this version")

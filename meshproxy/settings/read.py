@@ -27,7 +27,7 @@ from meshproxy.wire.address import TcpAddress
 from meshproxy.wire.ends import PeerEof
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
     from pathlib import Path
 
     from meshproxy.errors import Problem
@@ -38,6 +38,33 @@ _H = TypeVar("_H", bound="Hashable")
 _ALONE: Final = {
     "name": "a name of its own for each listener",
     "address": f"an address of its own for each listener (admin has {DEFAULT_ADMIN} unless [admin] says otherwise)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _OnlyIn:
+    """A listener's key that says nothing under the other protocol.
+
+    There it is refused: not looking at it would leave a person with a limit that does not hold.
+    """
+
+    protocol: Protocol
+    because: str
+    remedy: str
+
+
+_HTTP_LIMITS: Final = dict.fromkeys(
+    ("response_timeout", "body_min_rate", "head_bytes", "max_fields", "target_bytes", "pool_idle"),
+    _OnlyIn(Protocol.HTTP, "tcp sees no messages", "Remove it; in [limits] it may stay, for http listeners"),
+)
+_OF_OUTBOUND: Final = {
+    "host": _OnlyIn(
+        Protocol.HTTP,
+        "tcp has no Host field to set",
+        "Remove it; for TLS server name indication write `server_name`",
+    ),
+    "alpn": _OnlyIn(Protocol.TCP, 'http listeners always offer "http/1.1"', "Remove it"),
+    **_HTTP_LIMITS,
 }
 
 
@@ -157,7 +184,7 @@ class _SettingsReader:
         name = self._name(table, like='"api"')
         listen = self._listen(table, like='"0.0.0.0:8443"')
         forward = table.require("forward", self._destination, like='"127.0.0.1:8080"')
-        protocol = table.require("protocol", grammar.protocol, like='"tcp"')
+        protocol = table.require("protocol", grammar.protocol, like='"http"')
         policy = self._policy(table, name, protocol)
         mode = table.take("mode", grammar.one_of(Mode), Mode.ENFORCE, like='"enforce"')
         limits = _limits(table, defaults)
@@ -165,6 +192,7 @@ class _SettingsReader:
         unsafe = table.take("unsafe_forward", boolean, default=False, like="true")
         if forward is not None and not forward.is_local and not unsafe:
             _refuse_remote(table, "forward", forward, "the service's bytes would leave this machine in the clear")
+        _refuse_foreign(table, protocol, _HTTP_LIMITS)
         if name is None or listen is None or forward is None or protocol is None or policy is None:
             return None
         return Inbound(name, listen, forward, protocol, policy, mode, limits, peer_eof, unsafe)
@@ -174,11 +202,12 @@ class _SettingsReader:
         listen = self._listen(table, like='"127.0.0.1:7001"')
         to = table.require("to", grammar.far_identity, like='"/ledger"')
         endpoints = table.require_each("endpoints", grammar.each_once(self._destination), like='["10.0.0.7:8443"]')
-        protocol = table.require("protocol", grammar.protocol, like='"tcp"')
+        protocol = table.require("protocol", grammar.protocol, like='"http"')
         limits = _limits(table, defaults)
         peer_eof = table.take("peer_eof", grammar.one_of(PeerEof), PeerEof.STRICT, like='"strict"')
         allow_uids = table.take_each("allow_uids", grammar.uid, None, like="[1000]")
         server_name = table.take("server_name", grammar.server_name, None, like='"ledger.internal"')
+        host = table.take("host", grammar.host_field, None, like='"ledger.internal"')
         alpn = table.take_each("alpn", grammar.each_once(grammar.alpn_name), (), like='["h2"]')
         unsafe = table.take("unsafe_listen", boolean, default=False, like="true")
         if listen is not None and not listen.is_local and not unsafe:
@@ -190,17 +219,11 @@ class _SettingsReader:
                 expected="a unix socket: only there the kernel says which user is calling",
                 remedy='Write `listen = "unix:/path"`, or remove `allow_uids`',
             )
-        if "host" in table:
-            table.problem(
-                "host",
-                found="`host` on a tcp listener",
-                expected='no `host`: only protocol = "http" has a Host field to set',
-                remedy="Remove it; for TLS server name indication write `server_name`",
-            )
+        _refuse_foreign(table, protocol, _OF_OUTBOUND)
         if name is None or listen is None or to is None or protocol is None:
             return None
         uids = None if allow_uids is None else frozenset(allow_uids)
-        return Outbound(name, listen, to, endpoints, protocol, limits, peer_eof, uids, server_name, alpn, unsafe)
+        return Outbound(name, listen, to, endpoints, protocol, limits, peer_eof, uids, server_name, alpn, unsafe, host)
 
     def _policy(self, table: Table, name: str | None, protocol: Protocol | None) -> Path | None:
         if "policy" not in table:
@@ -248,6 +271,17 @@ def _refuse_remote(table: Table, key: str, address: Address, danger: str) -> Non
     )
 
 
+def _refuse_foreign(table: Table, protocol: Protocol | None, bound: Mapping[str, _OnlyIn]) -> None:
+    for key, its in bound.items():
+        if protocol not in (None, its.protocol) and key in table:
+            table.problem(
+                key,
+                found=f"`{key}` on a listener of protocol {quote(str(protocol))}",
+                expected=f"it with protocol = {quote(its.protocol)} only: {its.because}",
+                remedy=its.remedy,
+            )
+
+
 def _runtime(root: Table) -> RuntimeSettings:
     default = RuntimeSettings()
     table = root.table("runtime")
@@ -266,10 +300,24 @@ def _limits(table: Table, defaults: Limits) -> Limits:
     def timeout(key: str, default: float, like: str) -> float:
         return table.take(key, grammar.positive_duration, default, like=like)
 
-    return Limits(
+    limits = Limits(
         handshake_timeout=timeout("handshake_timeout", defaults.handshake_timeout, '"10s"'),
         head_timeout=timeout("head_timeout", defaults.head_timeout, '"10s"'),
         connect_timeout=timeout("connect_timeout", defaults.connect_timeout, '"5s"'),
         idle_timeout=timeout("idle_timeout", defaults.idle_timeout, '"5m"'),
         max_connections=table.take("max_connections", grammar.connection_cap, defaults.max_connections, like="10000"),
+        response_timeout=timeout("response_timeout", defaults.response_timeout, '"60s"'),
+        body_min_rate=table.take("body_min_rate", grammar.body_rate, defaults.body_min_rate, like='"500B"'),
+        head_bytes=table.take("head_bytes", grammar.head_size, defaults.head_bytes, like='"32KiB"'),
+        max_fields=table.take("max_fields", grammar.field_count, defaults.max_fields, like="100"),
+        target_bytes=table.take("target_bytes", grammar.target_size, defaults.target_bytes, like='"8KiB"'),
+        pool_idle=table.take("pool_idle", grammar.duration, defaults.pool_idle, like='"3s"'),
     )
+    if "target_bytes" in table and limits.target_bytes >= limits.head_bytes:
+        table.problem(
+            "target_bytes",
+            found=f"a target of {limits.target_bytes} bytes in a head of {limits.head_bytes}",
+            expected="less than `head_bytes`: the target is a part of the head",
+            remedy="Raise `head_bytes` as well, or lower `target_bytes`",
+        )
+    return limits

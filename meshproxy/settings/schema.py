@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_ADMIN: Final = TcpAddress("127.0.0.1", 9900)
+HTTP_ALPN: Final = "http/1.1"  # RFC 7301 section 6
+BODY_RATE_WINDOW: Final = 10.0  # seconds that `Limits.body_min_rate` is averaged over
+
+_KIB: Final = 1 << 10
 
 
 class Protocol(StrEnum):
@@ -54,13 +58,32 @@ class RuntimeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The deadlines (seconds) and the connection cap of one listener."""
+    """What one listener bears: deadlines in seconds, sizes in bytes; the last seven mean something in HTTP mode only.
+
+    handshake_timeout   from accepting a connection to the end of its TLS handshake
+    connect_timeout     for one address of an upstream to accept
+    idle_timeout        nothing moved in either direction; for HTTP also between two requests of a caller
+    max_connections     open at once; what is beyond is reset before the handshake
+    head_timeout        from the first byte of a request head to its last (all of it, so that a trickle does not help)
+    response_timeout    from the end of a request to the last byte of the response head
+    body_min_rate       bytes per second, averaged over `BODY_RATE_WINDOW`: a slower body is cut; None is off ("0B")
+    head_bytes          of a request or response head, first line and empty line included
+    max_fields          field lines of one head, or of one trailer section
+    target_bytes        of a request target, query included (RFC 9110 section 4.1 asks for at least 8000)
+    pool_idle           how long an unused upstream connection is kept for the next request; 0 keeps none
+    """
 
     handshake_timeout: float = 10.0
     head_timeout: float = 10.0
     connect_timeout: float = 5.0
     idle_timeout: float = 300.0
     max_connections: int = 10_000
+    response_timeout: float = 60.0
+    body_min_rate: int | None = 500
+    head_bytes: int = 32 * _KIB
+    max_fields: int = 100
+    target_bytes: int = 8 * _KIB
+    pool_idle: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +100,11 @@ class Inbound:
     peer_eof: PeerEof = PeerEof.STRICT
     unsafe_forward: bool = False
 
+    @property
+    def offered_alpn(self) -> tuple[str, ...]:
+        """What to offer in the handshake (RFC 7301); nothing in TCP mode."""
+        return (HTTP_ALPN,) if self.protocol is Protocol.HTTP else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
@@ -84,6 +112,7 @@ class Outbound:
 
     `to` is the only identity accepted at the far end, as written: short (`/ledger`, in the own trust domain, which only
     the loaded identity knows) or a full SPIFFE ID. `allow_uids` None means any local user may connect.
+    `host` (HTTP only) is the Host field of what is sent there (RFC 9110 section 7.2); None leaves the caller's.
     """
 
     name: str
@@ -97,6 +126,12 @@ class Outbound:
     server_name: str | None = None
     alpn: tuple[str, ...] = ()
     unsafe_listen: bool = False
+    host: str | None = None
+
+    @property
+    def offered_alpn(self) -> tuple[str, ...]:
+        """What to offer in the handshake (RFC 7301): always `http/1.1` in HTTP mode, what `alpn` says in TCP mode."""
+        return (HTTP_ALPN,) if self.protocol is Protocol.HTTP else self.alpn
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,16 @@ def test_http_keys_on_a_tcp_listener_name_rule_and_listener(home: Path) -> None:
     assert paths.line == 5
 
 
+def test_http_keys_are_legal_on_http_listeners_unless_a_tcp_one_shares_the_list(home: Path) -> None:
+    (home / "api.allow.toml").write_text(ALLOW + 'methods = ["GET"]\npaths = "/a"\n')
+    (home / "side.toml").write_text(SIDECAR.replace('"tcp"', '"http"'))
+    assert load().policies["api"].rules[0].methods == ("GET",)
+    (home / "side.toml").write_text(SIDECAR.replace('"tcp"', '"http"', 1))
+    assert {problem.expected for problem in problems()} == {
+        'only `from`: listener "batch" (side.toml:14) has protocol = "tcp" and sees no requests'
+    }
+
+
 def test_a_missing_allow_list_is_told_where_it_is_named(home: Path) -> None:
     (home / "api.allow.toml").unlink()
     (problem,) = problems()

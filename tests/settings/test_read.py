@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ endpoints = ["10.0.0.7:8443", "ledger.internal:8443"]
 protocol = "tcp"
 """
 GOOD = IDENTITY + INBOUND + OUTBOUND  # lines 1-2, 3-8, 9-14
+HTTP = GOOD.replace('"tcp"', '"http"')
 
 
 def read(text: str) -> Reading:
@@ -50,7 +52,19 @@ def test_the_least_file_has_the_defaults_of_the_contract() -> None:
     assert settings.identity == IdentitySettings(BASE / "identity", None, unsafe_key_mode=False)
     assert settings.admin == AdminSettings(TcpAddress("127.0.0.1", 9900), None)
     assert settings.runtime == RuntimeSettings(workers=1, drain_timeout=30.0, drain_delay=0.0)
-    assert settings.limits == Limits(10.0, 10.0, 5.0, 300.0, 10_000)
+    assert settings.limits == Limits(
+        handshake_timeout=10.0,
+        head_timeout=10.0,
+        connect_timeout=5.0,
+        idle_timeout=300.0,
+        max_connections=10_000,
+        response_timeout=60.0,
+        body_min_rate=500,
+        head_bytes=32_768,
+        max_fields=100,
+        target_bytes=8192,
+        pool_idle=3.0,
+    )
     assert settings.inbound == (
         Inbound(
             name="api",
@@ -94,6 +108,12 @@ head_timeout = "2s"
 connect_timeout = "3s"
 idle_timeout = "4s"
 max_connections = 5
+response_timeout = "6s"
+body_min_rate = "7B"
+head_bytes = "8KiB"
+max_fields = 90
+target_bytes = "1KiB"
+pool_idle = "10s"
 [[inbound]]
 name = "api"
 listen = "[::]:0"
@@ -131,15 +151,62 @@ protocol = "tcp"
     assert reading.unsafe_key_mode
     assert settings.admin == AdminSettings(UnixAddress("/etc/meshproxy/admin.sock"), TcpAddress("0.0.0.0", 9901))
     assert settings.runtime == RuntimeSettings(1, 10.0, 2.0)
-    assert settings.limits == Limits(1.0, 2.0, 3.0, 4.0, 5)
+    limits = Limits(1.0, 2.0, 3.0, 4.0, 5, 6.0, 7, 8192, 90, 1024, 10.0)
+    assert settings.limits == limits
     (inbound,) = settings.inbound
     assert (inbound.mode, inbound.peer_eof, inbound.unsafe_forward) == (Mode.AUDIT, PeerEof.LENIENT, True)
-    assert inbound.limits == Limits(1.0, 2.0, 3.0, 3600.0, 7)
+    assert inbound.limits == replace(limits, idle_timeout=3600.0, max_connections=7)
+    assert (inbound.protocol, inbound.offered_alpn) == (Protocol.TCP, ())
     ledger, wide = settings.outbound
-    assert ledger.limits == Limits(1.0, 2.0, 0.25, 4.0, 5)
+    assert ledger.limits == replace(limits, connect_timeout=0.25)
+    assert ledger.offered_alpn == ledger.alpn
     assert (ledger.allow_uids, ledger.server_name, ledger.alpn) == (frozenset({0, 1000}), "ledger.internal", ("h2",))
     assert ledger.endpoints == (TcpAddress("ledger", 8443),)
     assert (wide.unsafe_listen, wide.endpoints) == (True, (UnixAddress("/run/wide.sock"),))
+
+
+def test_an_http_listener_has_its_own_keys_and_always_offers_http() -> None:
+    reading = read(
+        GOOD.replace('"tcp"', '"http"').replace(
+            "[[outbound]]",
+            """response_timeout = "1m"
+body_min_rate = "0B"
+head_bytes = "1KiB"
+target_bytes = "256B"
+max_fields = 10
+pool_idle = "0s"
+[[outbound]]
+host = "ledger.internal:8080"
+server_name = "far.internal"
+body_min_rate = "1MiB"
+head_bytes = "1MiB"
+target_bytes = "64KiB"
+max_fields = 1000""",
+        )
+    )
+    assert reading.problems == ()
+    assert reading.settings is not None
+    (api,), (ledger,) = reading.settings.inbound, reading.settings.outbound
+    assert (api.protocol, api.offered_alpn) == (Protocol.HTTP, ("http/1.1",))
+    assert (ledger.protocol, ledger.offered_alpn) == (Protocol.HTTP, ("http/1.1",))
+    assert (ledger.host, ledger.server_name) == ("ledger.internal:8080", "far.internal")
+    assert api.limits == Limits(
+        response_timeout=60.0, body_min_rate=None, head_bytes=1024, target_bytes=256, max_fields=10, pool_idle=0.0
+    )
+    assert ledger.limits == Limits(body_min_rate=1 << 20, head_bytes=1 << 20, target_bytes=1 << 16, max_fields=1000)
+
+
+def test_a_smaller_head_needs_no_word_about_the_target() -> None:
+    assert read(GOOD + '[limits]\nhead_bytes = "4KiB"').problems == ()
+
+
+def test_limits_of_http_may_stand_beside_tcp_listeners_but_not_in_them() -> None:
+    assert read(GOOD + '[limits]\nresponse_timeout = "1s"\nhead_bytes = "64KiB"').problems == ()
+    keys = ['response_timeout="1s"', 'body_min_rate="1B"', 'head_bytes="64KiB"', "max_fields=50", 'pool_idle="1s"']
+    for text in (IDENTITY + INBOUND, IDENTITY + OUTBOUND):
+        problems = read(text + "\n".join([*keys, 'target_bytes="1KiB"'])).problems
+        assert len(problems) == len(keys) + 1
+        assert {problem.expected for problem in problems} == {'it with protocol = "http" only: tcp sees no messages'}
 
 
 def test_any_one_listener_is_enough() -> None:
@@ -153,7 +220,7 @@ def test_port_zero_may_be_listened_on_twice() -> None:
 
 
 def test_a_faulty_file_still_names_its_allow_lists() -> None:
-    reading = read(INBOUND.replace('"tcp"', '"http"') + INBOUND.replace("api", "b").replace("8443", "8444"))
+    reading = read(INBOUND.replace('"tcp"', '"udp"') + INBOUND.replace("api", "b").replace("8443", "8444"))
     assert reading.settings is None
     first, second = reading.policies
     assert (first.listener, first.policy, first.protocol) == ("api", BASE / "api.allow.toml", None)
@@ -288,16 +355,9 @@ BROKEN = [
         "nobody can be reached on port 0",
         "forward =",
     ),
-    (changed('protocol = "tcp"', ""), 3, "inbound[0]", "no `protocol`", "`protocol` in", 'Add `protocol = "tcp"`'),
-    (
-        changed('"tcp"', '"http"'),
-        7,
-        "inbound[0].protocol",
-        '"http"',
-        "HTTP mode is not in this version",
-        'protocol = "tcp"',
-    ),
-    (changed('"tcp"', '"udp"'), 7, "inbound[0].protocol", '"udp"', '"tcp"', 'protocol = "tcp"'),
+    (changed('protocol = "tcp"', ""), 3, "inbound[0]", "no `protocol`", "`protocol` in", 'Add `protocol = "http"`'),
+    (changed('"tcp"', '"udp"'), 7, "inbound[0].protocol", '"udp"', '"http" or "tcp"', 'protocol = "http"'),
+    (changed('"tcp"', '"HTTP"'), 7, "inbound[0].protocol", '"HTTP"', '"http" or "tcp"', 'protocol = "http"'),
     (
         changed('policy = "api.allow.toml"', ""),
         3,
@@ -390,10 +450,45 @@ BROKEN = [
         GOOD + 'host = "x"',
         15,
         "outbound[0].host",
-        "`host` on a tcp listener",
-        'only protocol = "http"',
+        '`host` on a listener of protocol "tcp"',
+        'protocol = "http" only: tcp has no Host field',
         "`server_name`",
     ),
+    (
+        HTTP + 'alpn = ["http/1.1"]',
+        15,
+        "outbound[0].alpn",
+        '`alpn` on a listener of protocol "http"',
+        'protocol = "tcp" only: http listeners always offer "http/1.1"',
+        "Remove it",
+    ),
+    (HTTP + 'host = "http://x"', 15, "outbound[0].host", '"http://x"', "a Host field", 'host = "ledger.internal"'),
+    (
+        IDENTITY + INBOUND + 'head_bytes = "64KiB"',
+        9,
+        "inbound[0].head_bytes",
+        '`head_bytes` on a listener of protocol "tcp"',
+        'protocol = "http" only: tcp sees no messages',
+        "in [limits] it may stay",
+    ),
+    (
+        GOOD + '[limits]\ntarget_bytes = "32KiB"',
+        16,
+        "limits.target_bytes",
+        "a target of 32768 bytes in a head of 32768",
+        "less than `head_bytes`",
+        "Raise `head_bytes`",
+    ),
+    (
+        HTTP + 'head_bytes = "1KiB"\ntarget_bytes = "2KiB"',
+        16,
+        "outbound[0].target_bytes",
+        "a target of 2048 bytes in a head of 1024",
+        "less than `head_bytes`",
+        "Raise `head_bytes`",
+    ),
+    (GOOD + "[limits]\nhead_bytes = 32768", 16, "limits.head_bytes", "32768", "a string", 'head_bytes = "32KiB"'),
+    (GOOD + "[limits]\nbody_min_rate = '0'", 16, "limits.body_min_rate", '"0"', "a size", 'body_min_rate = "500B"'),
     (GOOD + 'server_name = "10.0.0.1"', 15, "outbound[0].server_name", '"10.0.0.1"', "no IP address", "server_name ="),
     (GOOD + 'alpn = ["h2", "h2"]', 15, "outbound[0].alpn[1]", '"h2"', "only once", 'alpn = ["h2"]'),
     ("inbound = 3\n" + GOOD.replace(INBOUND, ""), 1, "inbound", "3", "an array", "Write it as [[inbound]]"),
