@@ -1,0 +1,30 @@
+"""One request and what became of it: the story its access line tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from meshproxy.errors import Failure
+    from meshproxy.http.head import RequestHead
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Filled in while the exchange goes on; times are seconds of the relay's clock, 0.0 when a point was not reached."""
+
+    started: float
+    request_id: bytes = b""
+    trace_id: bytes = b""
+    head: RequestHead | None = None  # None: what came was not a request
+    status: int = 0  # 0: no answer was begun
+    failure: Failure | None = None
+    detail: str = ""  # for our log only
+    upstream_asked: float = 0.0
+    answered: float = 0.0
+    ended: float = 0.0
+    bytes_in: int = 0  # body bytes of the request
+    bytes_out: int = 0  # body bytes of the answer
+    resent: bool = False
+    upgraded: bool = False

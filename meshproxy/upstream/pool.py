@@ -1,0 +1,127 @@
+"""Upstream connections that carry one exchange after another, and rest in between for a short while.
+
+Short, because the other side may close a resting connection at any time: the longer it rests, the likelier it dies in
+the hands of the next request (3 s cured that race for linkerd).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from meshproxy.wire.channel import ChannelBroken
+
+if TYPE_CHECKING:
+    from meshproxy.http.codec import ResponseReader
+    from meshproxy.wire.channel import Channel
+    from meshproxy.wire.readiness import Readiness
+    from meshproxy.wire.sweep import Sweeper
+
+
+class User(Protocol):
+    """Whoever has an exchange on a connection."""
+
+    def on_upstream(self, connection: UpstreamConnection, events: int) -> bool:
+        """Take the engine's events for it; returns whether its socket was drained."""
+
+
+@dataclass(slots=True, eq=False)
+class UpstreamConnection:
+    """One connection, watched from its first use to its end; `user` is None while it rests."""
+
+    channel: Channel
+    responses: ResponseReader
+    target: str
+    identity: str = ""  # outbound: the identity proved at the far end
+    generation: int = 0  # of the own identity it was opened with
+    used: bool = False
+    user: User | None = None
+    rests_until: float = field(default=0.0)
+
+
+class Pool:
+    """Resting connections to one upstream, the last used first; at most `most` of them, each for `idle` seconds."""
+
+    def __init__(self, engine: Readiness, sweeper: Sweeper, *, idle: float, most: int) -> None:
+        self._engine = engine
+        self._sweeper = sweeper
+        self._idle = idle
+        self._most = most
+        self._resting: deque[UpstreamConnection] = deque()
+        self.deadline = float("inf")
+        sweeper.add(self)
+
+    def __repr__(self) -> str:
+        return f"<Pool resting={len(self._resting)}/{self._most}>"
+
+    def take(self, *, generation: int) -> UpstreamConnection | None:
+        """Return a resting connection that was opened with this generation of the identity, or None."""
+        while self._resting:
+            connection = self._resting.pop()
+            if connection.generation == generation:
+                return connection
+            self.close(connection)
+        return None
+
+    def adopt(self, connection: UpstreamConnection) -> None:
+        """Watch a new connection until `close`."""
+
+        def handle(events: int) -> bool:
+            if connection.user is not None:
+                return connection.user.on_upstream(connection, events)
+            return self._disturbed(connection, events)
+
+        self._engine.watch(connection.channel.sock, handle)
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """Let a connection rest whose last exchange is over on both sides."""
+        connection.user, connection.used = None, True
+        if len(self._resting) >= self._most or connection.channel.waiting:
+            self.close(connection)
+            return
+        connection.rests_until = self._sweeper.within(self._idle)
+        self._resting.append(connection)
+        self.deadline = min(self.deadline, connection.rests_until)
+
+    def close(self, connection: UpstreamConnection) -> None:
+        """End a connection that no exchange needs: properly."""
+        connection.user = None
+        connection.channel.finish()
+        self._engine.close(connection.channel.sock)
+
+    def drop(self, connection: UpstreamConnection) -> None:
+        """End a connection in the middle of an exchange: by RST, so that nothing half-said looks complete."""
+        connection.user = None
+        self._engine.close(connection.channel.sock, abort=True)
+
+    def expire(self, now: float) -> None:
+        """Close what has rested long enough (called by the sweeper)."""
+        while self._resting and self._resting[0].rests_until <= now:
+            self.close(self._resting.popleft())
+        self.deadline = self._resting[0].rests_until if self._resting else float("inf")
+
+    def close_all(self) -> None:
+        """Close every resting connection and leave the sweeper."""
+        self._sweeper.discard(self)
+        while self._resting:
+            self.close(self._resting.popleft())
+
+    def _disturbed(self, connection: UpstreamConnection, events: int) -> bool:
+        """A resting connection has nothing to say: whatever comes, an end or bytes nobody asked for, it is done.
+
+        TLS may carry messages that are no bytes of the application (a session ticket): those are read and forgotten.
+        """
+        channel = connection.channel
+        channel.hint(events)
+        try:
+            while not channel.receive():
+                if channel.ended:
+                    break
+                if channel.drained:
+                    return True
+        except ChannelBroken:
+            pass
+        self._resting.remove(connection)
+        self.drop(connection)
+        return True

@@ -1,0 +1,229 @@
+"""Bytes in and out of one non-blocking socket, plain or TLS, for whoever must look at them before passing them on.
+
+(TCP mode does not look; it has `splice`.) A channel never waits. What the socket does not take is held, and the driver
+that sees `waiting` stops reading the other side: that is the back-pressure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from typing import TYPE_CHECKING, Protocol
+
+from meshproxy.wire.readiness import HANGUP
+from meshproxy.wire.tls import MOST_UNSENT_CONTROL
+from meshproxy.wire.tls_faults import alert_in_words
+
+if TYPE_CHECKING:
+    from meshproxy.wire.buffers import Buffers
+    from meshproxy.wire.readiness import Readiness
+    from meshproxy.wire.tls import TlsConnection
+
+
+class ChannelBroken(Exception):
+    """The connection broke; the text says how. `refused` when a TLS alert of the peer said so."""
+
+    def __init__(self, detail: str, *, refused: bool = False) -> None:
+        super().__init__(detail)
+        self.refused = refused
+
+
+class Channel(Protocol):
+    """One side of an exchange.
+
+    `drained` after a `receive` tells that the socket has no more for now; `ended` that no byte will follow, and
+    `ended_cleanly` that the peer itself said so (plain: FIN; TLS: close_notify).
+    """
+
+    sock: socket.socket
+    drained: bool
+    ended: bool
+    ended_cleanly: bool
+
+    def hint(self, events: int) -> None:
+        """Take the engine's event flags; after a hang-up a short read proves nothing."""
+
+    def receive(self) -> bytes:
+        """Return what came, `b""` when nothing did or the stream ended. Raises ChannelBroken."""
+
+    def send(self, data: bytes) -> None:
+        """Send, or hold what the socket does not take. Raises ChannelBroken."""
+
+    def flush(self) -> None:
+        """Go on sending what is held. Raises ChannelBroken."""
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes are held."""
+
+    def finish(self) -> None:
+        """Say the end of the stream, behind what is held; idempotent. Raises ChannelBroken."""
+
+
+class _Base:
+    """What both kinds share: reading into the scratch buffer, and the one remainder that waits."""
+
+    def __init__(self, sock: socket.socket, engine: Readiness, buffers: Buffers) -> None:
+        self.sock = sock
+        self.drained = False
+        self.ended = False
+        self.ended_cleanly = False
+        self._engine = engine
+        self._buffers = buffers
+        self._chunk = buffers.smallest
+        self._hangup = False
+        self._held: memoryview | None = None
+        self._finishing = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} fd={self.sock.fileno()} waiting={self.waiting} ended={self.ended}>"
+
+    @property
+    def waiting(self) -> int:
+        """See Channel."""
+        return 0 if self._held is None else len(self._held)
+
+    def hint(self, events: int) -> None:
+        """See Channel."""
+        if events & HANGUP:
+            self._hangup = True
+
+    def flush(self) -> None:
+        """See Channel."""
+        held = self._held
+        if held is None:
+            return
+        sent = self._transmit(held)
+        if sent < len(held):
+            self._hold(held[sent:])
+            return
+        self._hold(None)
+        self._engine.disarm_write(self.sock)
+        if self._finishing:
+            self._finishing = False
+            self._say_end()
+
+    def finish(self) -> None:
+        """See Channel."""
+        if self._held is not None:
+            self._finishing = True
+        else:
+            self._say_end()
+
+    def release(self) -> None:
+        """Forget what is held; the connection is over."""
+        self._hold(None)
+
+    def _say_end(self) -> None:
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def _put(self, data: bytes) -> None:
+        if self._held is not None:
+            # Only replies and the ends of messages come while something waits: drivers stop reading then.
+            self._hold(memoryview(bytes(self._held) + data))
+            return
+        sent = self._transmit(data)
+        if sent < len(data):
+            self._hold(memoryview(data)[sent:])
+            self._engine.arm_write(self.sock)
+
+    def _fill(self) -> int:
+        """Read once into `raw`; 0 at the end of the stream, -1 when there is nothing."""
+        chunk = self._chunk
+        try:
+            count = self.sock.recv_into(self._buffers.raw, chunk)
+        except BlockingIOError:
+            self.drained = True
+            return -1
+        except OSError as error:
+            raise ChannelBroken(error.strerror or "connection lost") from error
+        if count == chunk:
+            self._chunk = self._buffers.grown(chunk)
+        self.drained = count < chunk and not self._hangup
+        return count
+
+    def _transmit(self, data: bytes | memoryview) -> int:
+        try:
+            return self.sock.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise ChannelBroken(error.strerror or "connection lost") from error
+
+    def _hold(self, rest: memoryview | None) -> None:
+        self._buffers.held += (0 if rest is None else len(rest)) - self.waiting
+        self._held = rest
+
+
+class PlainChannel(_Base):
+    """A socket as it is."""
+
+    def receive(self) -> bytes:
+        """See Channel."""
+        count = self._fill()
+        if count > 0:
+            return bytes(self._buffers.raw[:count])
+        if count == 0:
+            self.ended = self.ended_cleanly = self.drained = True
+        return b""
+
+    def send(self, data: bytes) -> None:
+        """See Channel."""
+        self._put(data)
+
+
+class TlsChannel(_Base):
+    """The application's bytes of a TLS connection."""
+
+    def __init__(self, tls: TlsConnection, engine: Readiness, buffers: Buffers) -> None:
+        super().__init__(tls.sock, engine, buffers)
+        self.tls = tls
+        # Bytes that came with the last handshake flight are in the BIO already: the first look is there.
+        self._looked = not tls.incoming.pending
+
+    def receive(self) -> bytes:
+        """See Channel."""
+        if self._looked:
+            count = self._fill()
+            if count < 0:
+                return b""
+            if count == 0:
+                self.ended = self.drained = True
+                return b""
+            self.tls.incoming.write(self._buffers.raw[:count])
+        self._looked = True
+        try:
+            count = self.tls.read_into(self._buffers.clear)
+        except ssl.SSLError as error:
+            self.tls.flush_alert()
+            alert = alert_in_words(error.reason or "")
+            raise ChannelBroken(alert or "bytes that do not authenticate", refused=alert is not None) from error
+        self._answer_control()
+        if self.tls.peer_has_ended:
+            self.ended = self.ended_cleanly = self.drained = True
+        return bytes(self._buffers.clear[:count])
+
+    def _answer_control(self) -> None:
+        """Send the answer to a KeyUpdate; a peer that asks for many and reads none does so on purpose."""
+        pending = self.tls.outgoing.pending
+        if pending and self._held is None:
+            self._put(self.tls.outgoing.read())
+        elif pending > MOST_UNSENT_CONTROL:
+            raise ChannelBroken("the peer floods control messages")
+
+    def send(self, data: bytes) -> None:
+        """See Channel."""
+        try:
+            self.tls.session.write(data)
+        except ssl.SSLError as error:
+            raise ChannelBroken("the TLS session is broken") from error
+        self._put(self.tls.outgoing.read())
+
+    def _say_end(self) -> None:
+        # Once, and behind the last byte; see `splice` for the rules of `unwrap`.
+        with contextlib.suppress(ssl.SSLError, OSError, ChannelBroken):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self.tls.session.unwrap()
+            self._put(self.tls.outgoing.read())
