@@ -76,18 +76,34 @@ def new_directory(path: Path) -> Iterator[Path]:
     `clear_leftovers` of another process leaves it alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(temporary_name(path.name))
-    beside.mkdir(mode=0o700)
+    beside, lock = _fresh_and_locked(path)
     try:
-        with locked(beside):
-            yield beside
-            for directory, _, _ in os.walk(beside):
-                sync_directory(Path(directory))
-            beside.rename(path)
+        yield beside
+        for directory, _, _ in os.walk(beside):
+            sync_directory(Path(directory))
+        beside.rename(path)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+    finally:
+        os.close(lock)
     sync_directory(path.parent)
+
+
+def _fresh_and_locked(path: Path) -> tuple[Path, int]:
+    """A new temporary directory for `path`, and the descriptor that holds its lock."""
+    while True:
+        beside = path.with_name(temporary_name(path.name))
+        beside.mkdir(mode=0o700)
+        try:
+            lock = _open_directory(beside)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Between mkdir and lock it looked abandoned, and a clearing process may have taken it away: then once more.
+        if beside.is_dir():
+            return beside, lock
+        os.close(lock)
 
 
 def clear_leftovers(directory: Path, *, of: str | None = None) -> None:
@@ -108,7 +124,7 @@ def locked(directory: Path, *, wait: bool = True) -> Iterator[None]:
 
     Raises BlockingIOError when another holds it and `wait` is false.
     """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = _open_directory(directory)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
@@ -118,11 +134,15 @@ def locked(directory: Path, *, wait: bool = True) -> Iterator[None]:
 
 def sync_directory(directory: Path) -> None:
     """Make the names in `directory` durable: a rename alone may be undone by a power loss."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = _open_directory(directory)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _open_directory(directory: Path) -> int:
+    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def write_all(descriptor: int, content: bytes) -> None:

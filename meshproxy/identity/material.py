@@ -77,6 +77,8 @@ def read_material(settings: IdentitySettings) -> Material:
     except FileNotFoundError:
         raise MissingIdentity(f"there is no identity in {directory}", directory) from None
     except OSError as error:
+        if isinstance(error, NotADirectoryError) and not settings.dir.exists():
+            raise MissingIdentity(f"there is no identity in {directory}", directory) from None
         raise FaultyInput([_unreadable(directory, error)]) from error
     missing = [name for name, content in _contents(files) if content is None]
     if missing:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 MAX_PORT = 65535
 MAX_UNIX_PATH = 107  # sockaddr_un.sun_path is 108 bytes with its NUL (unix(7))
 
-# One label or name of RFC 1123 section 2.1, underscores allowed because compose and Kubernetes users type them.
-_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+# A name of RFC 1123 section 2.1, underscores allowed because compose and Kubernetes users type them. Labels have 1 to
+# 63 characters (RFC 1035 section 2.3.4): for others Python's resolver raises UnicodeError instead of answering.
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _PORT = re.compile(r"[0-9]{1,5}")
 
 

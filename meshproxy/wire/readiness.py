@@ -47,8 +47,9 @@ class Readiness(Protocol):
     def watch(self, sock: socket.socket, handler: Callable[[int], bool]) -> None:
         """Call `handler(events)` whenever `sock` becomes readable, hangs up, or (when armed) becomes writable.
 
-        The handler returns True when it read until the socket had no more, False when it stopped earlier; in that
-        case it owes a `resume`. It must not raise: an exception here ends the engine, and with it the process.
+        The handler returns True when it read until the socket had no more, False when it stopped earlier (it then owes
+        a `resume`) or the stream has ended: it need not be told again that there is something to read. It must not
+        raise: an exception here ends the engine, and with it the process.
         """
 
     def resume(self, sock: socket.socket) -> None:
@@ -118,6 +119,9 @@ class EpollReadiness:
                 task_status.started()
                 await self._run_events()
         finally:
+            # Who is cancelled together with the engine lets go of its sockets after it: `forget` is a no-op by then.
+            self._handlers.clear()
+            self._resumed.clear()
             self._epoll.close()
 
     async def _run_events(self) -> None:
@@ -166,11 +170,15 @@ class _Waits:
         self.parked: trio.Event | None = None  # set free when a resumed handler has drained the socket
         self.armed = trio.Event()
 
+    def tell(self, events: int) -> bool:
+        """Call the handler, unless the socket was forgotten after the task was woken and before its turn came."""
+        return self.reading.cancel_called or self.handler(events)
+
 
 class TrioReadiness:
     """The same interface over trio's own waits, for systems without epoll (macOS).
 
-    Trio reports levels, not edges: a handler that stopped early parks its reader, or the loop would spin.
+    Trio reports levels, not edges: a handler that stopped early, or met the end, parks its reader, or it would spin.
     """
 
     def __init__(self) -> None:
@@ -233,7 +241,7 @@ class TrioReadiness:
         with waits.reading, contextlib.suppress(trio.ClosedResourceError):
             while not waits.reading.cancel_called:
                 await trio.lowlevel.wait_readable(waits.sock)
-                if not waits.handler(READ):
+                if not waits.tell(READ):
                     waits.parked = trio.Event()
                     await waits.parked.wait()
                     waits.parked = None
@@ -243,7 +251,7 @@ class TrioReadiness:
             while not waits.writing.cancel_called:
                 await waits.armed.wait()
                 await trio.lowlevel.wait_writable(waits.sock)
-                waits.handler(WRITE)
+                waits.tell(WRITE)
 
 
 def make_readiness() -> Readiness:

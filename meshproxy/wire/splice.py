@@ -128,7 +128,7 @@ class Splice:
         self._hold_for_plain(None)
         self._hold_for_tls(None)
 
-    # Callbacks of the engine. True: drained. False: stopped early, `resume` is owed.
+    # Callbacks of the engine. True: drained. False: there is nothing to read for now, or (at the end) ever.
 
     def _on_plain(self, events: int) -> bool:
         if events & HANGUP:
@@ -176,7 +176,7 @@ class Splice:
         share = _FAIR_SHARE
         while self._to_tls is None:
             if self._plain_eof and not self._plain_hangup:
-                return True
+                return False
             if not share:
                 self._engine.resume(self._plain)
                 return False
@@ -189,7 +189,7 @@ class Splice:
                 if not self._plain_eof:
                     self._plain_eof = True
                     self._close_tls()
-                return True
+                return False
             self._tls.session.write(self._buffers.raw[:count])
             self.sent_to_tls += count
             self._send_tls()
@@ -255,7 +255,7 @@ class Splice:
         share = _FAIR_SHARE
         while self._to_plain is None:
             if self._tls_eof and not self._tls_hangup:
-                return True
+                return False
             if not share:
                 self._engine.resume(self._tls.sock)
                 return False
@@ -267,7 +267,7 @@ class Splice:
             if not count:
                 if not self._tls_eof:
                     self._end_without_notify()
-                return True
+                return False
             if self._tls_eof:
                 continue  # RFC 8446 section 6.1: data after close_notify is ignored
             self._tls.incoming.write(self._buffers.raw[:count])

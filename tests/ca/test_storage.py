@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import stat
@@ -134,6 +135,27 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -
         assert {entry.name for entry in tmp_path.iterdir()} == {living.name, other.name, ".caution"}
     storage.clear_leftovers(tmp_path)
     assert {entry.name for entry in tmp_path.iterdir()} == {"ca", ".caution"}
+
+
+def test_a_directory_cleared_away_before_its_lock_was_held_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may take a just made directory for abandoned: before it is opened, or before it is locked."""
+    real = fcntl.flock
+    stolen: list[Path] = []
+
+    def clear_first(descriptor: int, operation: int) -> None:
+        if not stolen:
+            stolen.extend(tmp_path.iterdir())
+            stolen[0].rmdir()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", clear_first)
+    with storage.new_directory(tmp_path / "ca") as fresh:
+        storage.write_file(fresh / "file", b"content")
+    assert len(stolen) == 1
+    assert (tmp_path / "ca/file").read_bytes() == b"content"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["ca"]
 
 
 def test_a_lock_is_exclusive_among_processes_and_dies_with_its_holder(tmp_path: Path) -> None:

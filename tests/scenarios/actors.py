@@ -96,10 +96,28 @@ def source(size: int) -> Behaviour:
     """Say `size` bytes and half-close, then listen to the end."""
 
     def say(sock: socket.socket, visit: Visit) -> None:
-        send_pattern(sock, size)
-        sock.shutdown(socket.SHUT_WR)
+        say_all(sock, size)
         for _ in chunks(sock, visit):
             pass
+
+    return say
+
+
+def say_all(sock: socket.socket, size: int) -> None:
+    """Say `size` bytes and half-close."""
+    send_pattern(sock, size)
+    sock.shutdown(socket.SHUT_WR)
+
+
+def full_duplex(size: int) -> Behaviour:
+    """Say `size` bytes while listening."""
+
+    def say(sock: socket.socket, visit: Visit) -> None:
+        talking = threading.Thread(target=say_all, args=(sock, size))
+        talking.start()
+        for _ in chunks(sock, visit):
+            pass
+        talking.join()
 
     return say
 
@@ -109,8 +127,8 @@ PATTERN = bytes(range(256)) * 1024
 
 def send_pattern(sock: socket.socket, size: int) -> None:
     """Send `size` bytes of a pattern."""
-    while size:
-        size -= sock.send(PATTERN[: min(size, len(PATTERN))])
+    for start in range(0, size, len(PATTERN)):
+        sock.sendall(PATTERN[: min(size - start, len(PATTERN))])
 
 
 def crc_of_pattern(size: int) -> int:
@@ -184,7 +202,11 @@ def dial(address: str) -> socket.socket:
     """A plain connection to an address as settings write it."""
     sock = socket.socket(socket.AF_UNIX if address.startswith("unix:") else socket.AF_INET)
     sock.settimeout(PATIENCE)
-    sock.connect(address.removeprefix("unix:") if address.startswith("unix:") else place(address))
+    try:
+        sock.connect(address.removeprefix("unix:") if address.startswith("unix:") else place(address))
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 

@@ -262,3 +262,16 @@ async def test_the_repr_tells_the_state_of_both_sides(tunnels: Tunnels) -> None:
     tunnel.app_a.shutdown(socket.SHUT_WR)
     await read_to_end(tunnel.app_b)
     assert "plain[read-closed waiting=0] tls[write-closed waiting=0] end=None" in repr(tunnel.a)
+
+
+async def test_a_half_closed_connection_costs_nothing_while_it_waits(tunnels: Tunnels) -> None:
+    """A socket at its end is readable for ever; an engine that reports levels must not turn in circles over it."""
+    tunnel = await tunnels.make()
+    tunnel.app_a.shutdown(socket.SHUT_WR)
+    assert await read_to_end(tunnel.app_b) == b""
+    with trio.fail_after(5):
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    await send(tunnel.app_b, b"the answer")
+    assert await receive(tunnel.app_a, 100) == b"the answer"
+    tunnel.app_b.shutdown(socket.SHUT_WR)
+    await both_clean(tunnel)

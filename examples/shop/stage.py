@@ -1,0 +1,249 @@
+"""The stage of the demo: the shop in a temporary directory, minted and started with the commands a person types."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import shutil
+import socket
+import sqlite3
+import sys
+import tempfile
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ca import authority, identity_directory, keys, profiles
+from ca.lifetime import Validity
+from ca.spiffe_id import complete
+from examples.shop import orders, wire_faults
+from examples.shop.caller import ask_unix, request
+from examples.shop.processes import Log, Processes, StageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SHOP: Final = Path(__file__).parent
+TRUST_DOMAIN: Final = "shop.example"
+
+# Directory below identity/ -> the identity in it. Two replicas share a name, never a certificate.
+IDENTITIES: Final = {
+    "web": "/web",
+    "orders": "/orders",
+    "orders-2": "/orders",
+    "ledger": "/ledger",
+    "orders-qa": "/orders-qa",
+}
+EXPIRED: Final = "orders-expired"
+FOREIGN: Final = "orders-foreign"
+
+SERVICES: Final = {
+    "ledger": ("--listen", "unix:run/ledger.sock", "--database", "data/ledger.db"),
+    "orders": (
+        *("--listen", "unix:run/orders.sock", "--ledger", "unix:run/orders-to-ledger.sock"),
+        *("--database", "data/orders.db"),
+    ),
+    "orders-2": (
+        *("--listen", "unix:run/orders-2.sock", "--ledger", "unix:run/orders-2-to-ledger.sock"),
+        *("--database", "data/orders.db"),
+    ),
+    "web": ("--listen", "unix:run/web.sock", "--orders", "unix:run/web-to-orders.sock"),
+}
+SIDECARS: Final = {
+    "ledger": "ledger.toml",
+    "orders": "orders.toml",
+    "orders-2": "orders-2.toml",
+    "web": "web.toml",
+    "stranger": "trouble/stranger.toml",
+    "faults": "trouble/faults.toml",
+}
+_WIRES: Final = {8491: wire_faults.Fault.FLIP, 8492: wire_faults.Fault.CUT}  # both lead to orders-2
+_UNHARMED: Final = 150_000  # bytes a bad wire lets pass: well beyond any handshake
+_ORDERS_OF_YESTERDAY: Final = 4_000  # so that there is something long to fetch
+
+_PORT: Final = re.compile(r"(?<=127\.0\.0\.1:)[0-9]+")
+_PORTS: Final = range(20_000, 32_000)  # below those the kernel gives to outgoing connections
+_PATIENCE: Final = 15.0  # seconds for a process to be ready
+_LOOK_EVERY: Final = 0.02
+_LONGEST_DIRECTORY: Final = 60  # characters: a unix socket's path below it must stay under 108
+
+
+class Stage:
+    """The shop, set up in `directory`. Use `open_stage`, which also takes it down."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        for name in ("run", "data", "logs"):
+            (directory / name).mkdir()
+        self.processes = Processes(directory / "logs")
+        self._ports = _lay_out(directory)
+
+    def __repr__(self) -> str:
+        return f"<Stage {self.directory} {self.processes!r}>"
+
+    def port(self, written: int) -> int:
+        """Return the port that was put in the place of the one `written` in the shop's files."""
+        return self._ports[written]
+
+    def log(self, sidecar: str) -> Log:
+        """Return the log of a sidecar."""
+        return self.processes.logs[f"{sidecar}.sidecar"]
+
+    def skip_logs(self) -> None:
+        """Pass over all that was logged so far."""
+        for log in self.processes.logs.values():
+            log.skip()
+
+    @property
+    def roots(self) -> Path:
+        """The roots of this mesh, as PEM."""
+        return self.identity("web") / identity_directory.BUNDLE
+
+    def identity(self, name: str) -> Path:
+        """Return an identity directory by its name."""
+        return self.directory / "identity" / name
+
+    async def mint(self) -> None:
+        """Make the CA and every identity with the command line, and beside them a foreign CA and an expired identity.
+
+        Raises StageError.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._mint_own)
+            nursery.start_soon(self._mint_foreign)
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Start services, sidecars and bad wires, and return when all of them are ready. Raises StageError."""
+        with closing(orders.open_database(str(self.directory / "data/orders.db"))) as database, database:
+            database.executemany(
+                "INSERT INTO orders (customer, item, quantity, cents, state) VALUES (?, 'teapot', 1, 2350, 'charged')",
+                ((f"customer {number}",) for number in range(_ORDERS_OF_YESTERDAY)),
+            )
+        for port, fault in _WIRES.items():
+            here, there = self.port(port), self.port(8442)
+            await nursery.start(partial(wire_faults.serve, fault, port=here, to_port=there, after=_UNHARMED))
+        for name, settings in SERVICES.items():
+            self._start(f"{name}.service", "-m", f"examples.shop.{name.partition('-')[0]}", *settings)
+        for name, file in SIDECARS.items():
+            self._start(f"{name}.sidecar", "-m", "meshproxy", "run", file)
+        for name in SERVICES:
+            await self._until_ready(f"{name}.service", f"run/{name}.sock", b"HTTP")
+        for name in SIDECARS:
+            await self._until_ready(f"{name}.sidecar", f"run/{name}.admin.sock", b"HTTP/1.1 200")
+
+    def kill(self, name: str) -> None:
+        """Kill a service and its sidecar at once, as when their machine fails."""
+        self.processes.kill(f"{name}.service")
+        self.processes.kill(f"{name}.sidecar")
+
+    def look_up(self, database: str, query: str, *values: object) -> tuple[object, ...] | None:
+        """Return the first row that `query` finds in data/`database`.db, or None; reads only."""
+        path = self.directory / "data" / f"{database}.db"
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as opened:
+            row: tuple[object, ...] | None = opened.execute(query, values).fetchone()
+            return row
+
+    async def _mint_own(self) -> None:
+        await self._make_ca("ca")
+        for name, identity in IDENTITIES.items():
+            await self._issue(identity, ca="ca", into=name)
+        self._issue_expired("/orders", into=EXPIRED)
+
+    async def _mint_foreign(self) -> None:
+        await self._make_ca("foreign-ca")
+        await self._issue("/orders", ca="foreign-ca", into=FOREIGN)
+
+    async def _make_ca(self, directory: str) -> None:
+        await self._meshproxy("ca", "init", "--dir", directory, "--trust-domain", TRUST_DOMAIN, "--no-passphrase")
+
+    async def _issue(self, identity: str, *, ca: str, into: str) -> None:
+        await self._meshproxy("ca", "issue", identity, "--dir", ca, "--out", f"identity/{into}")
+
+    async def _meshproxy(self, *words: str) -> None:
+        name = f"mint.{words[words.index('--dir') + 1]}"
+        await self.processes.run(name, [sys.executable, "-m", "meshproxy", *words], cwd=self.directory)
+
+    def _issue_expired(self, identity: str, *, into: str) -> None:
+        """Sign what no CA signs: a certificate whose time is over. It differs from a good one in nothing else."""
+        opened = authority.open_authority(self.directory / "ca", passphrase=None)
+        now = datetime.now(UTC).replace(microsecond=0)
+        key = keys.generate()
+        certificate = profiles.leaf(
+            profiles.Names(complete(identity, opened.trust_domain)),
+            key.public_key(),
+            issuer=opened.intermediate,
+            serial=x509.random_serial_number(),
+            validity=Validity(now - timedelta(days=1), now - timedelta(minutes=5)),
+        ).sign(opened.key, hashes.SHA256())
+        chain = b"".join(each.public_bytes(Encoding.PEM) for each in (certificate, opened.intermediate))
+        identity_directory.write_identity(
+            self.identity(into), key=keys.to_pem(key, passphrase=None), chain=chain, bundle=opened.bundle_pem
+        )
+
+    def _start(self, name: str, *arguments: str) -> None:
+        self.processes.start(name, [sys.executable, *arguments], cwd=self.directory)
+
+    async def _until_ready(self, name: str, path: str, proof: bytes) -> None:
+        """Ask for /ready at a unix socket until the answer begins with `proof`."""
+        with trio.move_on_after(_PATIENCE):
+            while True:
+                self.processes.require(name)
+                with contextlib.suppress(OSError):  # it does not listen yet
+                    answer = await ask_unix(self.directory / path, request("GET", "/ready", {}))
+                    if answer.data.startswith(proof):
+                        return
+                await trio.sleep(_LOOK_EVERY)
+        raise StageError(f"{name} was not ready within {_PATIENCE:g} s: {self.processes.logs[name].tail()}")
+
+
+@contextmanager
+def open_stage(to_be_kept: Callable[[], bool] = lambda: False) -> Iterator[Stage]:
+    """Make a stage; on leaving end all that runs there, and remove its directory unless it is `to_be_kept`."""
+    directory = Path(tempfile.mkdtemp(prefix="meshproxy-shop-", dir=_workspace()))
+    stage: Stage | None = None
+    try:
+        stage = Stage(directory)
+        yield stage
+    finally:
+        if stage is not None:
+            stage.processes.close()
+        if not to_be_kept():
+            shutil.rmtree(directory)
+
+
+def _workspace() -> str:
+    usual = tempfile.gettempdir()
+    return usual if len(usual) < _LONGEST_DIRECTORY else "/tmp"
+
+
+def _lay_out(directory: Path) -> dict[int, int]:
+    """Copy the shop's files, with a free port in the place of every port written; returns which became which."""
+    files = [*SIDECARS.values(), *(file.name for file in SHOP.glob("*.allow.toml"))]
+    texts = {file: (SHOP / file).read_text() for file in files}
+    written = sorted({port for text in texts.values() for port in _PORT.findall(text)})
+    ports = dict(zip(written, map(str, _free_ports(len(written))), strict=True))
+    for file, text in texts.items():
+        place = directory / file
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(_PORT.sub(lambda match: ports[match[0]], text))
+    return {int(before): int(after) for before, after in ports.items()}
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports nobody listens on, and that the kernel hands to nobody before we do."""
+    free: list[int] = []
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with closing(socket.socket()) as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            free.append(port)
+        if len(free) == count:
+            return free
+    raise StageError(f"no {count} free ports from {_PORTS.start} to {_PORTS.stop}")

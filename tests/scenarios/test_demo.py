@@ -1,0 +1,144 @@
+"""`make demo` keeps every promise on this machine, and whoever stops it finds nothing of it afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.long
+
+ROOT = Path(__file__).parents[2]
+PROMISES = [
+    "allowed",
+    "not_on_the_list",
+    "no_certificate",
+    "foreign_ca",
+    "expired",
+    "wrong_server",
+    "takeover",
+    "flipped_byte",
+    "truncated",
+]
+WITHIN = 60.0  # seconds: the demo takes 4, a busy machine several times that
+
+
+@pytest.fixture
+def workspace() -> Iterator[Path]:
+    """Where the demo makes its directory; short, because unix sockets lie below it."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as directory:
+        yield Path(directory)
+
+
+def start(workspace: Path, *options: str, root: Path = ROOT) -> subprocess.Popen[str]:
+    """The demo of the checkout `root`, running."""
+    command = [sys.executable, str(root / "examples/shop/demo.py"), *options]
+    environment = {**os.environ, "TMPDIR": str(workspace), "PYTHONPATH": str(root)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def processes_in(directory: Path) -> list[str]:
+    """The command lines of all processes that work in or below `directory`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink().is_relative_to(directory):
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue  # it has ended, or is not ours
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One whole run: what it reported, its exit code, what it said on stderr, and what it left in its workspace."""
+
+    rows: dict[str, dict[str, Any]]
+    kept: bool
+    returncode: int
+    errors: str
+    files_left: list[Path]
+    processes_left: list[str]
+
+
+@pytest.fixture(scope="module")
+def played() -> Played:
+    with tempfile.TemporaryDirectory(prefix="demo-") as directory:
+        workspace = Path(directory)
+        demo = start(workspace, "--json")
+        output, errors = demo.communicate(timeout=WITHIN)
+        report = json.loads(output)
+        rows = {row["name"]: row for row in report["rows"]}
+        return Played(rows, report["kept"], demo.returncode, errors, list(workspace.iterdir()), processes_in(workspace))
+
+
+def test_every_promise_is_kept(played: Played) -> None:
+    assert list(played.rows) == PROMISES
+    assert {name: row["seen"] for name, row in played.rows.items() if not row["kept"]} == {}
+    assert (played.kept, played.returncode, played.errors) == (True, 0, "")
+
+
+def test_it_leaves_nothing(played: Played) -> None:
+    assert (played.files_left, played.processes_left) == ([], [])
+
+
+def test_a_denial_is_explained_with_identity_file_generation_and_nearest_rule(played: Played) -> None:
+    (line,) = played.rows["not_on_the_list"]["explained"]
+    assert line["caller"] == "spiffe://shop.example/orders-qa"
+    assert (line["policy"], line["generation"]) == ("ledger.allow.toml", "1")
+    assert 'rule "orders-charge" (ledger.allow.toml:3) grants /orders' in line["nearest_rule"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_the_middle_it_leaves_nothing(workspace: Path, number: signal.Signals) -> None:
+    demo = start(workspace)
+    give_up = time.monotonic() + WITHIN
+    while len(processes_in(workspace)) < 10 and time.monotonic() < give_up:  # four services, six sidecars
+        assert demo.poll() is None
+        time.sleep(0.01)
+    demo.send_signal(number)
+    demo.send_signal(number)  # people press it twice
+    _, errors = demo.communicate(timeout=WITHIN)
+    assert demo.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert processes_in(workspace) == []
+    assert list(workspace.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends the children of a killed process")
+def test_killed_it_leaves_no_process(workspace: Path) -> None:
+    demo = start(workspace)
+    give_up = time.monotonic() + WITHIN
+    while len(processes_in(workspace)) < 10 and time.monotonic() < give_up:
+        assert demo.poll() is None
+        time.sleep(0.01)
+    demo.kill()
+    demo.communicate(timeout=WITHIN)
+    while processes_in(workspace) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert processes_in(workspace) == []
+
+
+def test_a_broken_promise_is_shown_and_its_logs_are_kept(workspace: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    allow_list = tmp_path / "examples/shop/ledger.allow.toml"
+    allow_list.write_text(allow_list.read_text().replace('"/orders"', '["/orders", "/orders-qa"]'))
+    demo = start(workspace, "--json", root=tmp_path)
+    report = json.loads(demo.communicate(timeout=WITHIN)[0])
+    assert [row["name"] for row in report["rows"] if not row["kept"]] == ["not_on_the_list"]
+    assert demo.returncode == 1
+    assert (Path(report["directory"]) / "logs/ledger.sidecar.log").is_file()
+    assert processes_in(workspace) == []

@@ -1,0 +1,67 @@
+"""With an expired certificate of its own the sidecar is up, not ready, refusing; a renewed one heals it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scenarios.actors import Ended, Service, client_context, dial, echo, exchange, read_to_end, tls_dial
+from tests.scenarios.stage import inbound, outbound, poll
+
+if TYPE_CHECKING:
+    from tests.scenarios.stage import Stage
+
+
+@pytest.mark.parametrize(
+    ("word", "reason", "remedy"),
+    [
+        ("expired", "our certificate for spiffe://mesh.test/api expired at ", "meshproxy ca issue /api --dir CA_DIR"),
+        ("not_yet_valid", "our certificate for spiffe://mesh.test/api is valid only from ", "clock"),
+    ],
+)
+def test_a_certificate_out_of_time_at_start(stage: Stage, word: str, reason: str, remedy: str) -> None:
+    service = stage.keep(Service(echo))
+    directory = stage.workspace / "api"
+    stage.mesh.issue("/api", into=directory, expired=word == "expired", not_yet_valid=word == "not_yet_valid")
+    api = stage.sidecar("api", inbound(forward=service.address), identity=directory)
+
+    assert api.get("/live").status == 200
+    assert api.get("/ready").status == 503
+    told = api.log.event("identity_not_ready")
+    assert told.text("reason").startswith(reason)
+    assert remedy in told.text("remedy")
+    with dial(api.address("api")) as caller:
+        assert read_to_end(caller) == (b"", Ended.RESET)
+
+    stage.mesh.issue("/api", into=directory)
+
+    poll(lambda: api.get("/ready").status == 200, "ready once the identity is renewed")
+    web = stage.sidecar("web", outbound(endpoints=[api.address("api")]))
+    assert exchange(web.address("to-api"), b"hello") == b"hello"
+
+
+def test_expiry_while_running_stops_new_connections(stage: Stage) -> None:
+    service = stage.keep(Service(echo))
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3)
+    directory = stage.workspace / "api"
+    stage.mesh.forge(into=directory, uris=["spiffe://mesh.test/api"], not_after=until)
+    api = stage.sidecar("api", inbound(forward=service.address), identity=directory)
+    context = client_context(stage.identity("/web"))
+    with tls_dial(api.address("api"), context) as caller:
+        caller.sendall(b"hello")
+        assert caller.recv(5) == b"hello"
+
+    assert api.log.event("certificate_expires", certificate="leaf").text("remedy").startswith("meshproxy ca issue /api")
+    poll(lambda: api.get("/ready").status == 503, "not ready any more")
+    with dial(api.address("api")) as newcomer:
+        assert read_to_end(newcomer) == (b"", Ended.RESET)
+    assert api.metric("meshproxy_certificate_expiry_seconds", certificate="leaf") < 0
+    assert api.log.event("identity_not_ready").text("reason").startswith("our certificate for")
+
+    stage.mesh.issue("/api", into=directory)
+    poll(lambda: api.get("/ready").status == 200, "healed")
+    with tls_dial(api.address("api"), context) as caller:
+        caller.sendall(b"again")
+        assert caller.recv(5) == b"again"

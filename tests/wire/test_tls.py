@@ -1,0 +1,175 @@
+"""Handshakes over memory BIOs: in parts, with early data behind them, and with their alerts sent."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from meshproxy.wire.ends import PeerEof
+from meshproxy.wire.splice import Splice
+from meshproxy.wire.tls import TlsConnection, receive
+from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from meshproxy.wire.buffers import Buffers
+    from meshproxy.wire.readiness import Readiness
+    from tests.wire.conftest import Contexts, Wires
+
+
+class Dribbling(socket.socket):
+    """A socket whose kernel takes seven bytes at a time, and every second time none."""
+
+    full = True
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> Dribbling:
+        made = cls(fileno=sock.detach())
+        made.setblocking(False)
+        return made
+
+    def send(self, data: Buffer, flags: int = 0, /) -> int:
+        self.full = not self.full
+        if self.full:
+            raise BlockingIOError
+        return super().send(memoryview(data)[:7], flags)
+
+
+async def both(client: TlsConnection, server: TlsConnection) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.handshake)
+        nursery.start_soon(server.handshake)
+
+
+async def test_both_sides_know_each_others_certificate_after_the_handshake(contexts: Contexts, wires: Wires) -> None:
+    near, far = wires.tcp()
+    client = TlsConnection(near, contexts.client, server_side=False)
+    server = TlsConnection(far, contexts.server, server_side=True)
+    await both(client, server)
+    assert client.peer_certificate
+    assert server.peer_certificate
+    assert client.peer_certificate != server.peer_certificate
+    assert "TLSv1.3" in repr(client)
+
+
+async def test_flights_arrive_in_parts_over_the_tiniest_of_buffers(contexts: Contexts, wires: Wires) -> None:
+    near, far = map(Dribbling.of, wires.tcp())
+    with near, far:
+        client = TlsConnection(near, contexts.client, server_side=False)
+        server = TlsConnection(far, contexts.server, server_side=True)
+        with trio.fail_after(5):
+            await both(client, server)
+        assert server.peer_certificate
+
+
+async def test_the_server_name_is_sent_when_there_is_one(contexts: Contexts, wires: Wires) -> None:
+    heard: list[str | None] = []
+
+    def hear(_sock: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> None:
+        heard.append(name)
+
+    contexts.server.sni_callback = hear
+    try:
+        for name in ("ledger.internal", None):
+            near, far = wires.tcp()
+            await both(
+                TlsConnection(near, contexts.client, server_side=False, server_name=name),
+                TlsConnection(far, contexts.server, server_side=True),
+            )
+    finally:
+        contexts.server.sni_callback = None
+    assert heard == ["ledger.internal", None]
+
+
+async def test_bytes_that_came_with_the_last_flight_are_relayed(
+    engine: Readiness, buffers: Buffers, contexts: Contexts, wires: Wires
+) -> None:
+    """They wait in the BIO, where no readiness event will ever tell of them."""
+    near, far = wires.tcp()
+    client = TlsConnection(near, contexts.client, server_side=False)
+    server = TlsConnection(far, contexts.server, server_side=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.handshake)
+
+        async def last_flight_with_a_request() -> None:
+
+            while True:
+                try:
+                    client.session.do_handshake()
+                except ssl.SSLWantReadError:
+                    near.send(client.outgoing.read())
+                    client.incoming.write(await receive(near, 16384))
+                else:
+                    break
+            client.session.write(b"early")
+            near.send(client.outgoing.read())
+
+        nursery.start_soon(last_flight_with_a_request)
+    app, plain = wires.unix()
+    splice = Splice(engine, buffers, plain, server, PeerEof.STRICT)
+    splice.start()
+    with trio.fail_after(5):
+        assert await receive(app, 100) == b"early"
+    splice.release()
+
+
+async def test_the_alert_of_a_failed_handshake_reaches_the_peer(contexts: Contexts, wires: Wires) -> None:
+    near, far = wires.tcp()
+    nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    nobody.check_hostname = False
+    nobody.verify_mode = ssl.CERT_NONE
+    client = TlsConnection(near, nobody, server_side=False)
+    server = TlsConnection(far, contexts.server, server_side=True)
+
+    async def be_refused() -> None:
+        with pytest.raises(HandshakeError) as caught:
+            await server.handshake()
+        assert caught.value.fault is HandshakeFault.NO_CERTIFICATE
+        far.close()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(be_refused)
+        await client.handshake()  # in TLS 1.3 it succeeds: the server has not judged yet
+        client.incoming.write(await receive(near, 16384))
+        with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+            client.session.read(1)
+
+
+async def test_an_alert_to_a_peer_that_is_gone_does_not_raise(contexts: Contexts, wires: Wires) -> None:
+    near, far = wires.tcp()
+    far.close()
+    connection = TlsConnection(near, contexts.server, server_side=True)
+    near.shutdown(socket.SHUT_WR)
+    connection.outgoing.write(b"x")
+    connection.flush_alert()
+
+
+async def test_a_cancelled_handshake_leaves_the_socket_to_its_owner(contexts: Contexts, wires: Wires) -> None:
+    near, _far = wires.tcp()
+    with trio.move_on_after(0.01) as scope:
+        await TlsConnection(near, contexts.server, server_side=True).handshake()
+    assert scope.cancelled_caught
+    assert near.fileno() >= 0
+
+
+async def test_receive_waits_for_the_first_byte_and_tells_the_end(wires: Wires) -> None:
+    near, far = wires.unix()
+    got: list[bytes] = []
+
+    async def take() -> None:
+        got.append(await receive(near, 3))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        await trio.testing.wait_all_tasks_blocked()
+        assert got == []
+        far.send(b"abcdef")
+    assert got == [b"abc"]
+    assert await receive(near, 100) == b"def"
+    far.close()
+    assert await receive(near, 100) == b""
