@@ -1,0 +1,14 @@
+"""HTTP/1.1, judged before it is believed: bytes in, values out, and bytes again from nothing but those values.
+
+    head      the values: heads, targets, framing, limits, and `BadMessage`, the one refusal
+    guard     the lexical judge: which bytes a head may be made of (CRLF only, no controls, no folding, sizes)
+    parse     from guarded bytes to head values; h11 is the parser of record, the rooms below judge what it found
+    target    the request target and the Host: which path is meant, and that there is only one reading of it
+    framing   where a message ends (RFC 9112 section 6.3, read strictly)
+    fields    what is passed on: hop-by-hop fields out, the caller's identity in; trace and request ids
+    chunked   the chunked coding, decoded strictly
+    codec     messages out of a stream of bytes, and messages into bytes
+    reply     the answers that are our own
+
+Each question is answered in one room. Nothing here reads a clock, a socket or a random source.
+"""
