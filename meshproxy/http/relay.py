@@ -370,9 +370,7 @@ class HttpRelay:
             if self._interim > _MOST_INTERIM:
                 raise BadMessage(502, "the upstream sends interim answers without end")
             if request.version is not Version.HTTP_1_0:
-                self.to_downstream.append(
-                    codec.response_bytes(head.status, head.reason, fields.outgoing_interim(head))
-                )
+                self.to_downstream.append(codec.response_bytes(head.status, head.reason, fields.outgoing_interim(head)))
             return
         self._response_head = head
         self.exchange.status, self.exchange.answered = head.status, now

@@ -39,7 +39,39 @@ class ConnectionLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field=
     detail: str = ""
 
 
-AccessLog = Callable[[ConnectionLine], None]
+class RequestLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", tag="request"):
+    """One HTTP request. Fields are documented in docs/logs.md."""
+
+    ts: str
+    listener: str
+    direction: str
+    id: str  # of its connection
+    request_id: str
+    peer: str
+    method: str = ""
+    path: str = ""  # without the query, which may hold secrets
+    status: int = 0  # 0: no answer was begun
+    caller: str = ""
+    decision: str = ""
+    rule: str = ""
+    reason: str = ""
+    mode: str = ""
+    policy: str = ""
+    upstream: str = ""
+    upstream_id: str = ""
+    bytes_in: int = 0  # of the request's body
+    bytes_out: int = 0  # of the answer's body
+    duration_ms: float = 0.0
+    answer_ms: float = 0.0  # from asking the upstream to the head of its answer
+    trace_id: str = ""
+    failure: str = ""  # a word of meshproxy.errors.Failure
+    detail: str = ""
+    resent: bool = False
+    end: str = ""  # upgraded: how the stream ended
+
+
+AccessLine = ConnectionLine | RequestLine
+AccessLog = Callable[[AccessLine], None]
 
 
 def timestamp(now: datetime | None = None) -> str:
@@ -48,20 +80,22 @@ def timestamp(now: datetime | None = None) -> str:
 
 
 def make_access_log(writer: LogWriter, style: LogStyle) -> AccessLog:
-    """Return a function that writes one line per connection to `writer`."""
+    """Return a function that writes one line per connection or request to `writer`."""
     encode = msgspec.json.Encoder().encode
 
-    def as_json(line: ConnectionLine) -> None:
+    def as_json(line: AccessLine) -> None:
         writer.put(encode(line) + b"\n")
 
-    def as_text(line: ConnectionLine) -> None:
+    def as_text(line: AccessLine) -> None:
         writer.put(in_words(line).encode() + b"\n")
 
     return as_text if style is LogStyle.CONSOLE else as_json
 
 
-def in_words(line: ConnectionLine) -> str:
+def in_words(line: AccessLine) -> str:
     """Return the console form: who, where to, decision, bytes, duration, end."""
+    if isinstance(line, RequestLine):
+        return _request_in_words(line)
     who = line.caller or line.peer
     to = line.upstream_id or line.upstream or "-"
     decided = f" {line.decision} by {line.rule}" if line.rule else f" {line.decision}" if line.decision else ""
@@ -69,4 +103,16 @@ def in_words(line: ConnectionLine) -> str:
     return printable(
         f"{line.ts} {line.direction:8} {line.listener}: {who} -> {to}{decided}"
         f" | {line.bytes_in} B in, {line.bytes_out} B out, {line.duration_ms:.1f} ms | {line.end}{detail}"
+    )
+
+
+def _request_in_words(line: RequestLine) -> str:
+    who = line.caller or line.peer
+    to = line.upstream_id or line.upstream or "-"
+    decided = f" {line.decision} by {line.rule}" if line.rule else f" {line.decision}" if line.decision else ""
+    told = ", ".join(part for part in (line.failure, line.detail, line.end) if part)
+    return printable(
+        f"{line.ts} {line.direction:8} {line.listener}: {line.status or '-'} {line.method} {line.path}"
+        f" {who} -> {to}{decided} | {line.bytes_in} B in, {line.bytes_out} B out, {line.duration_ms:.1f} ms"
+        + (f" | {told}" if told else "")
     )

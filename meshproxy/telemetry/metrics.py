@@ -51,6 +51,11 @@ class Metrics:
             "TLS peers that ended without close_notify; truncation, or an end on a lenient listener.",
             "listener",
         )
+        self.requests = counter(
+            "meshproxy_requests_total",
+            "HTTP requests ended, by class of status (none: no answer) and failure.",
+            *("listener", "status", "failure"),
+        )
         self.upstream_failures = counter(
             "meshproxy_upstream_failures_total", "Attempts at an upstream that failed, by phase.", "listener", "phase"
         )

@@ -12,7 +12,7 @@ from meshproxy.telemetry.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshproxy.telemetry.access import AccessLog, ConnectionLine
+    from meshproxy.telemetry.access import AccessLog, ConnectionLine, RequestLine
     from meshproxy.telemetry.events import Logger
     from meshproxy.telemetry.metrics import Metrics
 
@@ -44,6 +44,7 @@ class ListenerCounts:
     refused: int = 0
     decided: dict[str, int] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
+    answered: dict[str, int] = field(default_factory=dict)
 
 
 class Recorder:
@@ -98,6 +99,18 @@ class Recorder:
     def bare_fin(self, listener: str) -> None:
         """Count a TLS peer that ended without `close_notify`, whatever the listener makes of it."""
         self.metrics.bare_fins.labels(listener).inc()
+
+    def requested(self, line: RequestLine) -> None:
+        """Count one HTTP request and write its access line."""
+        counts = self.listener(line.listener)
+        status = f"{line.status // 100}xx" if line.status else "none"
+        counts.answered[status] = counts.answered.get(status, 0) + 1
+        self.metrics.requests.labels(line.listener, status, line.failure).inc()
+        if line.bytes_in:
+            self.metrics.bytes.labels(line.listener, "in").inc(line.bytes_in)
+        if line.bytes_out:
+            self.metrics.bytes.labels(line.listener, "out").inc(line.bytes_out)
+        self._access(line)
 
     def decided(self, listener: str, outcome: str, *, rule: str, mode: str, reason: str) -> None:
         """Count one decision of an allow-list."""

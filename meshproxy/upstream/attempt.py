@@ -32,6 +32,7 @@ class FailedAttempt:
     endpoint: str
     phase: Phase
     detail: str
+    timed_out: bool = False
 
     def __str__(self) -> str:
         return f"{self.endpoint}: {self.phase}: {self.detail}"

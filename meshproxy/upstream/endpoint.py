@@ -144,13 +144,13 @@ class _Attempt:
             with trio.fail_after(within):
                 return await connect(target)
         except trio.TooSlowError:
-            self.failed(target, Phase.CONNECT, f"no answer within {within:g} s")
+            self.failed(target, Phase.CONNECT, f"no answer within {within:g} s", timed_out=True)
         except OSError as error:
             self.failed(target, Phase.CONNECT, error.strerror or str(error))
         return None
 
-    def failed(self, target: Target | None, phase: Phase, detail: str) -> None:
+    def failed(self, target: Target | None, phase: Phase, detail: str, *, timed_out: bool = False) -> None:
         named, tried = str(self._endpoint), str(target or self._endpoint)
-        failure = FailedAttempt(named if named == tried else f"{named} ({tried})", phase, detail)
+        failure = FailedAttempt(named if named == tried else f"{named} ({tried})", phase, detail, timed_out)
         self.failures.append(failure)
         self._on_failure(failure)

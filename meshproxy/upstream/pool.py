@@ -6,17 +6,29 @@ the hands of the next request (3 s cured that race for linkerd).
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from meshproxy.wire.channel import ChannelBroken
+from meshproxy.wire.closing import reset
 
 if TYPE_CHECKING:
+    from meshproxy.errors import Failure
     from meshproxy.http.codec import ResponseReader
+    from meshproxy.upstream.endpoint import OnFailure
     from meshproxy.wire.channel import Channel
     from meshproxy.wire.readiness import Readiness
     from meshproxy.wire.sweep import Sweeper
+
+
+class NoUpstreamConnection(Exception):
+    """No upstream connection could be had: the failure to answer with, and why, in words for our log."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(detail)
+        self.failure = failure
 
 
 class User(Protocol):
@@ -82,18 +94,26 @@ class Pool:
             return
         connection.rests_until = self._sweeper.within(self._idle)
         self._resting.append(connection)
+        if not connection.channel.drained:
+            self._engine.resume(connection.channel.sock)
         self.deadline = min(self.deadline, connection.rests_until)
 
     def close(self, connection: UpstreamConnection) -> None:
         """End a connection that no exchange needs: properly."""
         connection.user = None
-        connection.channel.finish()
-        self._engine.close(connection.channel.sock)
+        channel = connection.channel
+        self._engine.forget(channel.sock)
+        with contextlib.suppress(ChannelBroken):
+            channel.finish()
+        channel.release()
+        channel.sock.close()
 
     def drop(self, connection: UpstreamConnection) -> None:
         """End a connection in the middle of an exchange: by RST, so that nothing half-said looks complete."""
         connection.user = None
-        self._engine.close(connection.channel.sock, abort=True)
+        self._engine.forget(connection.channel.sock)
+        connection.channel.release()
+        reset(connection.channel.sock)
 
     def expire(self, now: float) -> None:
         """Close what has rested long enough (called by the sweeper)."""
@@ -125,3 +145,15 @@ class Pool:
         self._resting.remove(connection)
         self.drop(connection)
         return True
+
+
+class Upstreams(Protocol):
+    """Where an exchange gets its upstream connection."""
+
+    pool: Pool
+
+    def resting(self) -> UpstreamConnection | None:
+        """Return a connection that can be used at once, or None."""
+
+    async def dial(self, on_failure: OnFailure) -> UpstreamConnection:
+        """Open a new one, which is the caller's, telling each failed attempt; raises NoUpstreamConnection."""

@@ -60,6 +60,9 @@ class Channel(Protocol):
     def finish(self) -> None:
         """Say the end of the stream, behind what is held; idempotent. Raises ChannelBroken."""
 
+    def release(self) -> None:
+        """Forget what is held; the connection is over."""
+
 
 class _Base:
     """What both kinds share: reading into the scratch buffer, and the one remainder that waits."""
@@ -112,7 +115,7 @@ class _Base:
             self._say_end()
 
     def release(self) -> None:
-        """Forget what is held; the connection is over."""
+        """See Channel."""
         self._hold(None)
 
     def _say_end(self) -> None:

@@ -20,6 +20,7 @@ import trio
 
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof, Side
 from meshproxy.wire.readiness import HANGUP, READ
+from meshproxy.wire.tls import MOST_UNSENT_CONTROL
 from meshproxy.wire.tls_faults import alert_in_words
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 # Chunks one callback may move before it lets the others go first.
 _FAIR_SHARE = 4
-
-# Answers to KeyUpdate pile up in the BIO while the peer does not read; beyond this it does so on purpose.
-_MOST_UNSENT_CONTROL = 64 * 1024
 
 _BARE_FIN = "the peer ended without close_notify"
 
@@ -201,7 +199,7 @@ class Splice:
 
     def _send_tls(self) -> None:
         if self._to_tls is not None:
-            if self._tls.outgoing.pending > _MOST_UNSENT_CONTROL:
+            if self._tls.outgoing.pending > MOST_UNSENT_CONTROL:
                 self._finish(ConnectionEnd(End.CORRUPT, Side.TLS, "the peer floods control messages"))
             return
         records = self._tls.outgoing.read()
@@ -280,19 +278,10 @@ class Splice:
 
     def _plain_from_session(self) -> None:
         """Decrypt all that was fed and send it on; an unread `close_notify` would look like truncation later."""
-        read: Callable[[int, memoryview], int] = self._tls.session.read  # type: ignore[assignment]  # typeshed: bytes only
-        clear, count = self._buffers.clear, 0
-        try:
-            while True:
-                got = read(len(clear) - count, clear[count:])
-                if not got:
-                    self._tls_eof = True
-                    break
-                count += got
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:
-            self._tls_eof = True  # how the peer's close_notify reads after we have sent ours
+        clear = self._buffers.clear
+        count = self._tls.read_into(clear)
+        if self._tls.peer_has_ended:
+            self._tls_eof = True
         if self._tls.outgoing.pending:
             self._send_tls()  # the answer to a KeyUpdate
         if count:

@@ -22,14 +22,18 @@ from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault, classify
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
 _FLIGHT = 16 * 1024
+
+# Answers to KeyUpdate pile up in the BIO while the peer does not read; beyond this it does so on purpose.
+MOST_UNSENT_CONTROL = 64 * 1024
 
 
 class TlsConnection:
     """One TLS connection; `session` and the BIOs are the splice's to drive once `handshake` has returned."""
 
-    __slots__ = ("incoming", "outgoing", "session", "sock")
+    __slots__ = ("incoming", "outgoing", "peer_has_ended", "session", "sock")
 
     def __init__(
         self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool, server_name: str | None = None
@@ -38,6 +42,7 @@ class TlsConnection:
         self.sock = sock
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
+        self.peer_has_ended = False  # by close_notify
         self.session = context.wrap_bio(
             self.incoming, self.outgoing, server_side=server_side, server_hostname=server_name
         )
@@ -70,6 +75,24 @@ class TlsConnection:
             raise classify(error) from error
         except OSError as error:
             raise HandshakeError(HandshakeFault.RESET, error.strerror or "connection lost") from error
+
+    def read_into(self, clear: memoryview) -> int:
+        """Decrypt everything that was fed into `clear`, which must have room for it; returns the count.
+
+        Read until the session wants more, always: a `close_notify` left unread would look like truncation later. Sets
+        `peer_has_ended` when it is met. Raises ssl.SSLError for an alert or for bytes that do not authenticate.
+        """
+        read: Callable[[int, memoryview], int] = self.session.read  # type: ignore[assignment]  # typeshed: bytes only
+        count = 0
+        try:
+            while got := read(len(clear) - count, clear[count:]):
+                count += got
+            self.peer_has_ended = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.peer_has_ended = True  # how the peer's close_notify reads after we have sent ours
+        return count
 
     def flush_alert(self) -> None:
         """Send what the session still wants to say, without waiting: a fatal alert precedes the reset."""

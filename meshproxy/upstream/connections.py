@@ -1,0 +1,124 @@
+"""HTTP mode's upstream connections: from the pool if one rests there, else dialled, plain or identified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ca.spiffe_id import complete
+
+from meshproxy.errors import Failure
+from meshproxy.http.codec import ResponseReader
+from meshproxy.identity.store import NotReady
+from meshproxy.upstream.attempt import NoUpstream, Phase
+from meshproxy.upstream.endpoint import connect_plain
+from meshproxy.upstream.pool import NoUpstreamConnection, Pool, UpstreamConnection
+from meshproxy.wire.channel import PlainChannel, TlsChannel
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from meshproxy.http.head import HeadLimits
+    from meshproxy.identity.store import IdentityStore
+    from meshproxy.upstream.attempt import FailedAttempt
+    from meshproxy.upstream.endpoint import Dialer, Identified, OnFailure
+    from meshproxy.wire.address import Address
+    from meshproxy.wire.dial import Resolver
+    from meshproxy.wire.relay import Relay
+
+# What a caller is told of the last endpoint tried; the log has them all.
+_FAILURES = {
+    Phase.RESOLVE: Failure.RESOLVE,
+    Phase.CONNECT: Failure.CONNECT_REFUSED,
+    Phase.HANDSHAKE: Failure.TLS,
+    Phase.IDENTITY: Failure.IDENTITY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What turns a connected socket into an upstream connection."""
+
+    relay: Relay
+    limits: HeadLimits
+
+    def plain(self, sock: socket.socket, target: str) -> UpstreamConnection:
+        """Wrap a plain socket."""
+        channel = PlainChannel(sock, self.relay.engine, self.relay.buffers)
+        return UpstreamConnection(channel, ResponseReader(self.limits), target)
+
+    def identified(self, far: Identified, generation: int) -> UpstreamConnection:
+        """Wrap an identified TLS connection, opened with this generation of the own identity."""
+        channel = TlsChannel(far.tls, self.relay.engine, self.relay.buffers)
+        return UpstreamConnection(
+            channel, ResponseReader(self.limits), far.target, identity=str(far.leaf.id), generation=generation
+        )
+
+
+class ServiceConnections:
+    """Connections to the own service, in plain."""
+
+    def __init__(self, address: Address, pool: Pool, wiring: Wiring, resolver: Resolver, *, within: float) -> None:
+        """Connect to `address`, waiting so many seconds."""
+        self.pool = pool
+        self._address = address
+        self._wiring = wiring
+        self._resolver = resolver
+        self._within = within
+
+    def __repr__(self) -> str:
+        return f"<ServiceConnections {self._address} {self.pool!r}>"
+
+    def resting(self) -> UpstreamConnection | None:
+        """See `Upstreams`."""
+        return self.pool.take(generation=0)
+
+    async def dial(self, on_failure: OnFailure) -> UpstreamConnection:
+        """See `Upstreams`."""
+        try:
+            sock, target = await connect_plain(self._resolver, self._address, on_failure, within=self._within)
+        except NoUpstream as failed:
+            raise NoUpstreamConnection(failure_of(failed.failures), str(failed)) from failed
+        return self._wiring.plain(sock, target)
+
+
+class MeshConnections:
+    """Connections to another service's sidecar: identified, as whoever we are at the time."""
+
+    def __init__(self, to: str, dialer: Dialer, pool: Pool, wiring: Wiring, identity: IdentityStore) -> None:
+        """Connect through `dialer` to the identity `to` only, short or full."""
+        self.pool = pool
+        self._to = to
+        self._dialer = dialer
+        self._wiring = wiring
+        self._identity = identity
+
+    def __repr__(self) -> str:
+        return f"<MeshConnections {self._to} {self.pool!r}>"
+
+    def resting(self) -> UpstreamConnection | None:
+        """See `Upstreams`; a connection made with an identity that was replaced since is not used again."""
+        return self.pool.take(generation=self._identity.generation)
+
+    async def dial(self, on_failure: OnFailure) -> UpstreamConnection:
+        """See `Upstreams`."""
+        try:
+            identity = self._identity.usable()
+        except NotReady as reason:
+            raise NoUpstreamConnection(Failure.NOT_READY, f"{reason}; {reason.remedy}") from reason
+        to = complete(self._to, identity.leaf.id.trust_domain)
+        generation = self._identity.generation
+        try:
+            far = await self._dialer.open(identity, to, on_failure)
+        except NoUpstream as failed:
+            raise NoUpstreamConnection(failure_of(failed.failures), str(failed)) from failed
+        return self._wiring.identified(far, generation)
+
+
+def failure_of(failures: Sequence[FailedAttempt]) -> Failure:
+    """Return what the caller is told: the phase the last attempt failed in, or the wait if it was a wait."""
+    last = failures[-1]
+    if last.phase is Phase.CONNECT and last.timed_out:
+        return Failure.CONNECT_TIMEOUT
+    return _FAILURES[last.phase]
