@@ -24,7 +24,7 @@ from meshproxy.cli.terminal import Tone, paint
 
 _PER_PROMISE: Final = 8.0  # seconds
 _NEXT: Final = (
-    ("Read", "README.md builds your first pair of sidecars; examples/shop/README.md runs this shop by hand"),
+    ("Read", "README.md for a first pair of sidecars; examples/shop/README.md to run this by hand"),
     ("Then ask", "meshproxy status orders.toml tells how a running sidecar is"),
 )
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -53,7 +53,7 @@ class Performance:
     @property
     def evidence(self) -> list[tuple[int, Evidence]]:
         """What the sidecars said, each with the number of its row."""
-        return [(number, each) for number, (_, seen) in enumerate(self.seen, 1) for each in seen.evidence]
+        return [(number, each) for number, (_, seen) in enumerate(self.seen, 1) for each in seen.told]
 
 
 async def perform(performance: Performance, table: Table | None) -> None:
@@ -141,7 +141,7 @@ def _as_json(performance: Performance) -> str:
             "expected": promise.expected,
             "seen": seen.words,
             "kept": seen.kept,
-            "explained": [{"sidecar": each.sidecar, **each.line} for each in seen.evidence],
+            "explained": [{"sidecar": each.sidecar, **each.line} for each in seen.told],
         }
         for promise, seen in performance.seen
     ]

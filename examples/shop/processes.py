@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LOOK_EVERY: Final = 0.02  # seconds between two looks at what has no event to wait for
+_PATIENCE: Final = 3.0  # seconds for a log line to come
 _GRACE: Final = 3.0  # seconds to end after SIGTERM
 _PR_SET_PDEATHSIG: Final = 1
 _libc: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -48,21 +49,26 @@ class Log:
         return f"<Log {self.path.name} at {self._position}>"
 
     async def line(self, **wanted: str) -> LogLine:
-        """Wait for the next line with these fields, and return it; lines before it are passed over."""
-        while True:
-            self._look()
-            while self._unread:
-                line = self._unread.popleft()
-                if wanted.items() <= line.items():
-                    return line
-            await trio.sleep(_LOOK_EVERY)
+        """Wait for the next line with these fields, and return it; an empty one when none comes in time.
+
+        Lines before it are passed over.
+        """
+        with trio.move_on_after(_PATIENCE):
+            while True:
+                self._look()
+                while self._unread:
+                    line = self._unread.popleft()
+                    if wanted.items() <= line.items():
+                        return line
+                await trio.sleep(_LOOK_EVERY)
+        return LogLine()
 
     def skip(self) -> None:
         """Pass over all that is there already."""
         self._look()
         self._unread.clear()
 
-    def tail(self, lines: int = 6) -> str:
+    def tail(self, lines: int = 12) -> str:
         """Return the last lines as text."""
         return "\n".join(self.path.read_text(errors="replace").splitlines()[-lines:])
 

@@ -34,6 +34,11 @@ class Seen:
     words: str
     evidence: tuple[Evidence, ...] = ()
 
+    @property
+    def told(self) -> tuple[Evidence, ...]:
+        """The evidence that there is: a line that was waited for in vain is none."""
+        return tuple(each for each in self.evidence if each.line)
+
 
 @dataclass(frozen=True, slots=True)
 class Promise:
@@ -53,7 +58,7 @@ async def _allowed(stage: Stage) -> Seen:
     callers = [(line["caller"], line["decision"], line["end"]) for line in (at_orders, at_ledger)]
     return Seen(
         booked and callers == [(_id("/web"), "allow", "clean"), (_id("/orders"), "allow", "clean")],
-        f"{words}; rules {at_orders['rule']}, {at_ledger['rule']}",
+        f"{words}; by rules {at_orders['rule']}, {at_ledger['rule']}",
     )
 
 
@@ -95,9 +100,15 @@ async def _without_sidecar(stage: Stage, identity: Path | None, *, reason: str) 
 async def _wrong_server(stage: Stage) -> Seen:
     answer = await ask_tcp(stage.port(7002), _charge("impostor"))
     failed = await stage.log("faults").line(event="upstream_failed", listener="impostor")
+    ended = await stage.log("faults").line(event="connection", listener="impostor")
+    sent = int(ended["bytes_in"] or 0)
+    reached_orders = "/charges" in stage.processes.logs["orders-2.service"].path.read_text()
     return Seen(
-        _kept_out(stage, answer, "impostor") and failed["phase"] == "identity",
-        _as_received(answer),
+        answer.error != ""
+        and not answer.data
+        and (failed["phase"], ended["end"], sent) == ("identity", "failed", 0)
+        and not reached_orders,
+        f"{answer.error or 'a clean end'}, {sent} bytes sent{', SOME ARRIVED' if reached_orders else ''}",
         (Evidence("faults", failed),),
     )
 
@@ -142,14 +153,14 @@ async def _over_bad_wire(stage: Stage, listener: str, *, port: int, end: str) ->
 
 
 PROMISES: Final = (
-    Promise("allowed", "an order: web → orders → ledger", "booked by both", _allowed),
-    Promise("not_on_the_list", "/orders-qa, which has a true identity, calls the ledger", "refused", _not_on_the_list),
-    Promise("no_certificate", "a caller without certificate", "no handshake", _no_certificate),
-    Promise("foreign_ca", "/orders of a foreign CA that has the very same names", "no handshake", _foreign_ca),
-    Promise("expired", "/orders, its certificate expired", "no handshake", _expired),
-    Promise("wrong_server", "web calls the ledger, and orders answers instead", "not a byte sent", _wrong_server),
-    Promise("takeover", "an order, when the first of two orders was killed", "the second takes over", _takeover),
-    Promise("flipped_byte", "one byte flipped on the wire", "error, nothing altered", _flipped),
+    Promise("allowed", "an order through all three", "in both databases", _allowed),
+    Promise("not_on_the_list", "/orders-qa calls the ledger", "refused: on no list", _not_on_the_list),
+    Promise("no_certificate", "no certificate", "no handshake", _no_certificate),
+    Promise("foreign_ca", "the same names, foreign CA", "no handshake", _foreign_ca),
+    Promise("expired", "/orders, but expired", "no handshake", _expired),
+    Promise("wrong_server", "orders answers as the ledger", "not a byte sent", _wrong_server),
+    Promise("takeover", "an order, one orders killed", "the second takes over", _takeover),
+    Promise("flipped_byte", "a byte flipped on the wire", "error, nothing altered", _flipped),
     Promise("truncated", "the wire cut by a bare FIN", "error, not a clean end", _cut),
 )
 
@@ -178,7 +189,7 @@ def _booked(stage: Stage, answer: Answer) -> tuple[bool, str]:
         return False, f"order {number}: {order} in orders.db, {charge} in ledger.db"
     state, cents = order
     same = (state, cents) == ("charged", charge[0])
-    return same, f"order {number}, {state}: {cents} cents{' in both' if same else f', {charge[0]} in the ledger'}"
+    return same, f"order {number}: {cents} cents{' in both' if same else f' ({state}), {charge[0]} in the ledger'}"
 
 
 def _charge(account: str) -> bytes:

@@ -79,8 +79,10 @@ class Resolver:
             except OSError as error:
                 complaint = error.strerror or str(error)
             else:
-                self._last_good[address] = targets = tuple(dict.fromkeys(found))
-                return targets
+                if found:
+                    self._last_good[address] = targets = tuple(dict.fromkeys(found))
+                    return targets
+                complaint = "it has no address"
         if address in self._last_good:
             return self._last_good[address]
         raise ResolveError(f"cannot resolve {address.host}: {complaint}")

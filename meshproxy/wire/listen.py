@@ -95,6 +95,8 @@ async def accept_forever(listener: socket.socket, take: Take, on_starved: Starve
     """
     while True:
         await trio.lowlevel.wait_readable(listener)
+        # A drain may cancel us and close the listener in the very turn in which a caller has woken us.
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
             accept_waiting(listener, take, most=_FAIR_SHARE)
         except OSError as error:

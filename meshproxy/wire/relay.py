@@ -88,7 +88,7 @@ class Relay:
                 await splice.done.wait()
             if splice.done.is_set():
                 return splice.result()
-            now, total = trio.current_time(), splice.sent_to_tls + splice.sent_to_plain
+            now, total = trio.current_time(), splice.moved
             if total != moved:
                 moved, quiet_since = total, now
             elif now - quiet_since >= term.idle_timeout:

@@ -104,6 +104,11 @@ class Splice:
             f" tls[{state(self._tls_eof, self._tls_shut, self._to_tls)}] end={self._end}>"
         )
 
+    @property
+    def moved(self) -> int:
+        """A number that changes whenever a byte moves: what was taken from either side, less what still waits."""
+        return self.sent_to_tls + self.sent_to_plain - _size(self._to_tls) - _size(self._to_plain)
+
     def start(self) -> None:
         """Register both sockets and move what is already there."""
         self._engine.watch(self._plain, self._on_plain)

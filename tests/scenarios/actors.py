@@ -248,6 +248,18 @@ def exchange(address: str, words: bytes) -> bytes:
     return heard
 
 
+def tell_a_sink(address: str, size: int) -> tuple[bytes, Ended]:
+    """Say `size` bytes to a sink and half-close; what it answers, and how it ends."""
+    with dial(address) as sock:
+        say_all(sock, size)
+        return read_to_end(sock)
+
+
+def answer_of_a_sink(size: int) -> tuple[bytes, Ended]:
+    """What `tell_a_sink` hears when every byte arrived, and both ends were real ends."""
+    return f"{size} {crc_of_pattern(size):08x}".encode(), Ended.EOF
+
+
 def reset(sock: socket.socket) -> None:
     """Close with RST."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

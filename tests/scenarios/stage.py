@@ -13,6 +13,7 @@ no JSON, or ended without being told to.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
 import re
@@ -140,6 +141,19 @@ class Answer:
         return Line(json.loads(self.body))
 
 
+def ask(admin: str, path: str, *, host: str | None = None, method: str = "GET") -> Answer:
+    """Ask an admin server at `host:port` or `unix:path`."""
+    connection = http.client.HTTPConnection("localhost" if admin.startswith("unix:") else admin, timeout=PATIENCE)
+    with contextlib.closing(connection):
+        if admin.startswith("unix:"):
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(PATIENCE)
+            connection.sock.connect(admin.removeprefix("unix:"))
+        connection.request(method, path, headers={} if host is None else {"Host": host})
+        response = connection.getresponse()
+        return Answer(response.status, response.getheader("content-type", ""), response.read())
+
+
 class Sidecar:
     """One `meshproxy run` in the foreground of its own process."""
 
@@ -147,6 +161,8 @@ class Sidecar:
         self.file = file
         self.log = Log()
         self._told_to_end = False
+        self.hearing = threading.Event()  # cleared: nobody reads the log, and its pipe fills up
+        self.hearing.set()
         self.process = subprocess.Popen(command("run", file), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -158,6 +174,7 @@ class Sidecar:
             with stderr:
                 for raw in stderr:
                     self.log.follow(raw)
+                    self.hearing.wait()
         self.log.end()
 
     def address(self, listener: str) -> str:
@@ -174,10 +191,7 @@ class Sidecar:
 
     def get(self, path: str, *, host: str | None = None, method: str = "GET", at: str | None = None) -> Answer:
         """Ask the admin server, under another Host name if told so, or at another address."""
-        with contextlib.closing(_admin_connection(at or self.admin)) as connection:
-            connection.request(method, path, headers={} if host is None else {"Host": host})
-            response = connection.getresponse()
-            return Answer(response.status, response.getheader("content-type", ""), response.read())
+        return ask(at or self.admin, path, host=host, method=method)
 
     def status(self) -> Status:
         """`/status`, as its documented shape."""
@@ -214,6 +228,11 @@ class Sidecar:
         self._reader.join(PATIENCE)
         return code
 
+    def shrink_pipe(self) -> None:
+        """Give the log's pipe the least room the kernel gives: one page."""
+        if self.process.stderr is not None:
+            fcntl.fcntl(self.process.stderr, fcntl.F_SETPIPE_SZ, 4096)
+
     def kill(self) -> None:
         """End it as a crash or an empty battery would."""
         self.signal(signal.SIGKILL)
@@ -224,6 +243,7 @@ class Sidecar:
         faults = []
         if not self._told_to_end and self.process.poll() is not None:
             faults.append(f"{self.file.stem} ended with {self.process.returncode} without being told to")
+        self.hearing.set()
         self.process.kill()
         self.exit_code()
         faults += [
@@ -231,16 +251,6 @@ class Sidecar:
         ]
         faults += [f"{self.file.stem} wrote {raw!r}, which is no JSON" for raw in self.log.unreadable]
         return faults
-
-
-def _admin_connection(address: str) -> http.client.HTTPConnection:
-    if not address.startswith("unix:"):
-        return http.client.HTTPConnection(address, timeout=PATIENCE)
-    connection = http.client.HTTPConnection("localhost", timeout=PATIENCE)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.settimeout(PATIENCE)
-    connection.sock.connect(address.removeprefix("unix:"))
-    return connection
 
 
 def inbound(name: str = "api", *, forward: str, policy: str = "web.allow.toml", more: str = "") -> str:
@@ -290,9 +300,12 @@ class Stage:
         return path
 
     def identity(self, path: str) -> Identity:
-        """Today's identity of `path`, in a directory of the workspace; issued once."""
-        into = self.workspace / f"identity{path.replace('/', '-')}"
-        return self.mesh.issue(path, into=into)
+        """Today's identity of `path`, in a directory of the workspace.
+
+        It has a DNS name too (`api.test` for `/api`): sidecars do not look at it, peers that know no SPIFFE do.
+        """
+        name = path.strip("/").replace("/", "-")
+        return self.mesh.issue(path, into=self.workspace / f"identity-{name}", dns=(f"{name}.test",))
 
     def configure(self, name: str, tables: str, *, identity: Path | None = None) -> Path:
         """Write a sidecar's file: as `/name`, on a free admin port, unless the tables say otherwise."""

@@ -50,7 +50,7 @@ async def test_lingering_lets_the_last_word_arrive_although_the_peer_still_talks
 
 
 async def test_lingering_ends_after_a_second_when_the_peer_stays(
-    wires: Wires, autojump_clock: trio.testing.MockClock
+    wires: Wires, settling_clock: trio.testing.MockClock
 ) -> None:
     near, far = wires.tcp()
     started = trio.current_time()
@@ -107,7 +107,7 @@ async def test_delivered_means_that_a_reset_destroys_nothing(wires: Wires) -> No
     assert far.recv(100, socket.MSG_PEEK) == b"all of it"
 
 
-async def test_waiting_for_delivery_is_bounded(wires: Wires, autojump_clock: trio.testing.MockClock) -> None:
+async def test_waiting_for_delivery_is_bounded(wires: Wires, settling_clock: trio.testing.MockClock) -> None:
     near, _far = wires.tcp(small=True)
     with suppress(BlockingIOError):
         while near.send(bytes(65536)):
