@@ -1,0 +1,267 @@
+"""Which fields are passed on, and which are ours to say.
+
+Names are compared folded (lower case, every byte that is no letter or digit as `-`), because that is how many backends
+read them: CGI and WSGI know one name for `x-mesh-client-id` and `X_Mesh_Client_ID`. So a name that only resembles one
+of ours, or one that frames the message, is dropped with it.
+
+`Via` is added to requests: RFC 9110 section 7.6.3 asks it of every gateway, and it tells loops. `Forwarded` and
+`X-Forwarded-*` are end-to-end fields we neither read nor vouch for; they pass as they came. Who called stands in
+`x-mesh-client-id` alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, Protocol
+
+from meshproxy.http.guard import TOKEN
+from meshproxy.http.head import BadMessage, FramingKind, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from meshproxy.http.head import Field, Framing, RequestHead, ResponseHead
+
+CLIENT_ID: Final = b"x-mesh-client-id"
+REQUEST_ID: Final = b"x-request-id"
+TRACEPARENT: Final = b"traceparent"
+_VIA: Final = {Version.HTTP_1_0: b"1.0 meshproxy", Version.HTTP_1_1: b"1.1 meshproxy"}
+
+_IDENTITY: Final = frozenset({CLIENT_ID, b"x-forwarded-client-cert"})
+_FOLDED: Final = bytes(ord(chr(b).lower()) if chr(b).isalnum() and b < 0x80 else 0x2D for b in range(256))
+
+# RFC 9110 section 7.6.1: about this connection, whether Connection names them or not. The framing fields are here
+# because ours come from the framing that was judged. The Proxy-* credentials (section 11.7) are for a proxy that asks
+# for some, which we are not; the service has no business with them. HTTP2-Settings: RFC 7540 section 3.2.1.
+_HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"transfer-encoding",
+        b"content-length",
+        b"upgrade",
+        b"http2-settings",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-authentication-info",
+    }
+)
+_NOT_IN_REQUESTS: Final = _HOP_BY_HOP | _IDENTITY | {b"host", b"expect", REQUEST_ID, TRACEPARENT}
+_NOT_IN_RESPONSES: Final = _HOP_BY_HOP | {REQUEST_ID}
+
+# RFC 9110 section 6.5.1: framing, routing, modifiers, authentication, content and response control decide how a message
+# is taken, and whoever took it has done so when the trailers come.
+_NOT_IN_TRAILERS: Final = _NOT_IN_REQUESTS | frozenset(
+    b"trailer tracestate via forwarded max-forwards range if-match if-none-match if-modified-since"
+    b" if-unmodified-since if-range authorization www-authenticate authentication-info cookie set-cookie"
+    b" content-encoding content-type content-range content-location cache-control pragma age date expires location"
+    b" retry-after vary warning allow".split()
+)
+_FORWARDED_BY_PROXIES: Final = b"x-forwarded-"
+
+# RFC 9110 section 7.6.1: a sender MUST NOT name a field meant for every recipient. Taken at its word, it would make us
+# forward a message without its framing, its host or its credentials.
+_NEVER_OPTIONS: Final = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization", b"cookie", b"set-cookie"}
+)
+
+# What follows such a switch would be requests no rule has judged (HTTP/2 in clear), or hide them from us (RFC 2817).
+_NEVER_UPGRADES: Final = frozenset({b"h2c", b"h2", b"http", b"tls"})
+_PROTOCOL: Final = re.compile(b"(" + TOKEN + b")(?:/" + TOKEN + b")?")  # RFC 9110 section 7.8
+
+# W3C Trace Context section 3.2.2; a later version may append to it.
+_TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_LATER_TRACEPARENT: Final = re.compile(rb"(?!00)" + _TRACEPARENT.pattern + rb"-[\x21-\x7e]{1,200}")
+_REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class RandomSource(Protocol):
+    """What new ids are made of; `random.Random` is one."""
+
+    def randbytes(self, n: int, /) -> bytes:
+        """Return `n` random bytes."""
+
+
+def is_identity_spelling(name: bytes) -> bool:
+    """Whether a backend might read this field name as one that tells the caller's identity."""
+    return name.translate(_FOLDED) in _IDENTITY
+
+
+def connection_options(fields: Iterable[Field]) -> frozenset[bytes]:
+    """Return the options of all Connection fields in lower case (RFC 9110 section 7.6.1).
+
+    Raises BadMessage (400) for an option that would take a field away which is not the sender's to take.
+    """
+    options: set[bytes] = set()
+    for name, value in fields:
+        if name.lower() == b"connection":
+            options.update(option.strip(b" \t").lower() for option in value.split(b","))
+    for option in options:
+        if option in _NEVER_OPTIONS or is_identity_spelling(option):
+            raise BadMessage(400, f"Connection names {option.decode('latin-1')!r}")
+    return frozenset(options)
+
+
+def keeps_alive(version: Version, options: frozenset[bytes]) -> bool:
+    """Whether the sender lets another message follow on the connection (RFC 9112 section 9.3)."""
+    return b"close" not in options and (version is Version.HTTP_1_1 or b"keep-alive" in options)
+
+
+def offered_upgrade(version: Version, options: frozenset[bytes], fields: Iterable[Field]) -> bytes | None:
+    """Return what a request offers to switch to (RFC 9110 section 7.8), or None where it may not be granted."""
+    if version is not Version.HTTP_1_1 or b"upgrade" not in options or b"close" in options:
+        return None
+    return _upgrade_value(fields)
+
+
+def expects_continue(version: Version, framing: Framing, fields: Iterable[Field]) -> bool:
+    """Whether the sender waits for a 100 (RFC 9110 section 10.1.1); raises BadMessage (417) for other expectations.
+
+    From an HTTP/1.0 client, or without a body to wait for, the expectation is ignored as the RFC says.
+    """
+    expected = False
+    for name, value in fields:
+        if name.lower() == b"expect":
+            if value.lower() != b"100-continue":
+                raise BadMessage(417, f"expectation {value[:40]!r}")
+            expected = version is Version.HTTP_1_1 and framing.kind is not FramingKind.NONE
+    return expected
+
+
+def outgoing_request(
+    head: RequestHead, *, client_id: bytes | None, request_id: bytes, traceparent: bytes, host: bytes | None
+) -> list[Field]:
+    """Return the fields to forward a request with.
+
+    `client_id` is what the service is told about the caller (None: nothing, but nobody else tells it either).
+    `host` replaces the Host. The framing is written from what was judged, and the identity stands last.
+    """
+    kept = _end_to_end(head.fields, _NOT_IN_REQUESTS)
+    if (TRACEPARENT, traceparent) not in [(name.lower(), value) for name, value in head.fields]:
+        kept = [field for field in kept if field[0].lower() != b"tracestate"]  # W3C 3.3.1: it belongs to the old trace
+    out = [(b"Host", _host(head) if host is None else host), *kept]
+    options = []
+    if _takes_trailers(head.fields):
+        options.append(b"TE")
+        out.append((b"TE", b"trailers"))  # RFC 9110 section 10.1.4: never another value than our own
+    if head.upgrade is not None:
+        options.append(b"upgrade")
+        out.append((b"Upgrade", head.upgrade))
+    if options:
+        out.append((b"Connection", b", ".join(options)))
+    if head.expects_continue:
+        out.append((b"Expect", b"100-continue"))
+    out += _framing_fields(head.framing)
+    out += [(b"Via", _VIA[head.version]), (REQUEST_ID, request_id), (TRACEPARENT, traceparent)]
+    if client_id is not None:
+        out.append((CLIENT_ID, client_id))
+    return out
+
+
+def outgoing_response(
+    head: ResponseHead, *, framing: Framing, close: bool, request_id: bytes | None = None
+) -> list[Field]:
+    """Return the fields to pass a final response on with.
+
+    `framing` is how the body will be delimited towards the caller, `close` whether the connection ends with it.
+    """
+    out = _end_to_end(head.fields, _NOT_IN_RESPONSES) + _framing_fields(framing)
+    if request_id is not None:
+        out.append((REQUEST_ID, request_id))
+    if close:
+        out.append((b"Connection", b"close"))
+    return out
+
+
+def outgoing_interim(head: ResponseHead) -> list[Field]:
+    """Return the fields to pass an interim response on with (RFC 9110 section 15.2)."""
+    return _end_to_end(head.fields, _NOT_IN_RESPONSES)
+
+
+def outgoing_upgrade(head: ResponseHead, *, request_id: bytes) -> list[Field]:
+    """Return the fields to pass a 101 on with; raises BadMessage when it does not say to what (RFC 9110 15.2.2)."""
+    protocols = _upgrade_value(head.fields)
+    if protocols is None:
+        raise BadMessage(502, "a 101 that names no protocol we would have offered")
+    kept = _end_to_end(head.fields, _NOT_IN_RESPONSES)
+    return [*kept, (REQUEST_ID, request_id), (b"Upgrade", protocols), (b"Connection", b"upgrade")]
+
+
+def outgoing_trailers(trailers: Iterable[Field]) -> list[Field]:
+    """Return the trailer fields that may be passed on (RFC 9110 section 6.5.1)."""
+    return [field for field in trailers if not _is_refused_trailer(field[0].translate(_FOLDED))]
+
+
+def read_request_id(fields: Iterable[Field]) -> bytes | None:
+    """Return the request id that came, if it is one, once, and fit to be logged: 1 to 128 visible ASCII characters."""
+    return _only(fields, REQUEST_ID, _REQUEST_ID)
+
+
+def new_request_id(rng: RandomSource) -> bytes:
+    """Return a new request id: 32 hexadecimal digits."""
+    return rng.randbytes(16).hex().encode()
+
+
+def read_traceparent(fields: Sequence[Field]) -> bytes | None:
+    """Return the trace the request belongs to, if it says so once and well-formed (W3C Trace Context 3.2, 3.3)."""
+    return _only(fields, TRACEPARENT, _TRACEPARENT) or _only(fields, TRACEPARENT, _LATER_TRACEPARENT)
+
+
+def new_traceparent(rng: RandomSource) -> bytes:
+    """Start a trace: version 00, random ids, not sampled (that is not ours to decide)."""
+    return b"00-%b-%b-00" % (rng.randbytes(16).hex().encode(), rng.randbytes(8).hex().encode())
+
+
+def trace_id(traceparent: bytes) -> bytes:
+    """Return the trace id of a well-formed traceparent."""
+    return traceparent[3:35]
+
+
+def _end_to_end(fields: Sequence[Field], refused: frozenset[bytes]) -> list[Field]:
+    options = connection_options(fields)
+    return [field for field in fields if field[0].translate(_FOLDED) not in refused and field[0].lower() not in options]
+
+
+def _framing_fields(framing: Framing) -> list[Field]:
+    if framing.kind is FramingKind.CHUNKED:
+        return [(b"Transfer-Encoding", b"chunked")]
+    if framing.length >= 0:
+        return [(b"Content-Length", b"%d" % framing.length)]
+    return []
+
+
+def _host(head: RequestHead) -> bytes:
+    """RFC 9112 sections 3.2 and 3.2.2: the target's; where an HTTP/1.0 request has none, HTTP/1.1 has an empty one."""
+    if head.target.authority is not None:
+        return head.target.authority
+    return next((value for name, value in head.fields if name.lower() == b"host"), b"")
+
+
+def _takes_trailers(fields: Iterable[Field]) -> bool:
+    return any(
+        name.lower() == b"te" and b"trailers" in [coding.strip(b" \t").lower() for coding in value.split(b",")]
+        for name, value in fields
+    )
+
+
+def _upgrade_value(fields: Iterable[Field]) -> bytes | None:
+    protocols = []
+    for name, value in fields:
+        if name.lower() == b"upgrade":
+            protocols += [protocol.strip(b" \t") for protocol in value.split(b",")]
+    for protocol in protocols:
+        known = _PROTOCOL.fullmatch(protocol)
+        if known is None or known[1].lower() in _NEVER_UPGRADES:
+            return None
+    return b", ".join(protocols) or None
+
+
+def _is_refused_trailer(folded: bytes) -> bool:
+    return folded in _NOT_IN_TRAILERS or folded.startswith(_FORWARDED_BY_PROXIES)
+
+
+def _only(fields: Iterable[Field], wanted: bytes, form: re.Pattern[bytes]) -> bytes | None:
+    values = [value for name, value in fields if name.lower() == wanted]
+    return values[0] if len(values) == 1 and form.fullmatch(values[0]) else None

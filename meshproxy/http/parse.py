@@ -1,0 +1,93 @@
+"""From the bytes of a head to its value.
+
+guard has judged the bytes; h11, the parser of record, splits them into start line and fields; what they mean is judged
+by target, framing and fields. h11 is used for one head at a time and keeps no state between messages: where a message
+ends is ours to decide.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import h11
+
+from meshproxy.http.fields import connection_options, expects_continue, keeps_alive, offered_upgrade
+from meshproxy.http.framing import request_framing, response_framing
+from meshproxy.http.guard import judge_head
+from meshproxy.http.head import BadMessage, FramingKind, HeadLimits, RequestHead, ResponseHead, Version
+from meshproxy.http.target import judge_host, parse_target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from meshproxy.http.head import Field
+
+_VERSIONS = {b"1.0": Version.HTTP_1_0, b"1.1": Version.HTTP_1_1}
+
+# h11 reads a response only after a request, and a 101 only after an offer.
+_ASKED = h11.Request(method="GET", target="/", headers=[("Host", "-"), ("Connection", "upgrade"), ("Upgrade", "-")])
+
+
+def read_request_head(raw: bytes, limits: HeadLimits) -> RequestHead:
+    """Read a whole request head, from its method to its blank line.
+
+    Raises BadMessage with the status to answer: 400, 405, 414, 417, 431, 501 or 505.
+    """
+    judge_head(raw, limits)
+    event = _event(h11.Connection(h11.SERVER), raw)
+    if not isinstance(event, h11.Request):
+        raise BadMessage(400, "not a request")
+    version = _version(event.http_version)
+    fields = _fields(event.headers.raw_items())
+    target = parse_target(event.method, event.target)
+    judge_host(event.target, target, version, fields)
+    framing = request_framing(version, fields)
+    options = connection_options(fields)
+    return RequestHead(
+        method=event.method,
+        target=target,
+        version=version,
+        fields=fields,
+        framing=framing,
+        keep_alive=keeps_alive(version, options),
+        expects_continue=expects_continue(version, framing, fields),
+        upgrade=offered_upgrade(version, options, fields),
+    )
+
+
+def read_response_head(method: bytes, raw: bytes, limits: HeadLimits) -> ResponseHead:
+    """Read a whole response head, interim or final, of the answer to a `method` request; raises BadMessage."""
+    judge_head(raw, limits)
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(_ASKED)
+    event = _event(connection, raw)
+    if not isinstance(event, h11.Response | h11.InformationalResponse):
+        raise BadMessage(502, "not a response")
+    # RFC 9110 section 15: the first digit defines the class, and there are five.
+    if not 100 <= event.status_code <= 599:
+        raise BadMessage(502, f"status {event.status_code}")
+    version = _version(event.http_version)
+    fields = _fields(event.headers.raw_items())
+    framing = response_framing(method, event.status_code, version, fields)
+    keep_alive = keeps_alive(version, connection_options(fields)) and framing.kind is not FramingKind.UNTIL_CLOSE
+    return ResponseHead(event.status_code, bytes(event.reason), version, fields, framing, keep_alive)
+
+
+def _event(connection: h11.Connection, raw: bytes) -> object:
+    connection.receive_data(raw)
+    try:
+        return connection.next_event()
+    except h11.RemoteProtocolError as error:
+        raise BadMessage(error.error_status_hint, str(error)) from None
+
+
+def _version(text: bytes) -> Version:
+    """RFC 9112 section 2.3: the major version says how to read a message, and a minor one we do not know is a guess."""
+    version = _VERSIONS.get(bytes(text))
+    if version is None:
+        raise BadMessage(505, f"version {text!r}")
+    return version
+
+
+def _fields(items: Iterable[tuple[bytes, bytes]]) -> tuple[Field, ...]:
+    return tuple((bytes(name), bytes(value)) for name, value in items)
