@@ -63,6 +63,7 @@ class Failure(Enum):
     BAD_REQUEST = (400, "http_request_error", "bad_request", "The request is not acceptable HTTP")
     METHOD_REFUSED = (405, "http_request_error", "method_refused", "This method is not forwarded")
     TARGET_TOO_LONG = (414, "http_request_error", "target_too_long", "The request target is too long")
+    EXPECTATION = (417, "http_request_error", "expectation", "The request expects what is not done here")
     HEAD_TOO_LARGE = (431, "http_request_error", "head_too_large", "The request head is too large")
     NOT_IMPLEMENTED = (501, "http_request_error", "not_implemented", "The request asks for what is not implemented")
     VERSION_REFUSED = (505, "http_request_error", "version_refused", "This version of HTTP is not spoken here")

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from meshproxy.http.framing import MOST_BYTES
-from meshproxy.http.guard import TOKEN, find_head_end, judge_fields, refuse_controls
+from meshproxy.http.guard import TOKEN, find_section_end, judge_fields, refuse_controls
 from meshproxy.http.head import BadMessage
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class ChunkedDecoder:
         if buffer.startswith(b"\r\n"):
             end = 2
         else:
-            end = find_head_end(buffer, self._scanned, self._limits)
+            end = find_section_end(buffer, self._scanned, self._limits)
             if end < 0:
                 self._scanned = len(buffer)
                 return None

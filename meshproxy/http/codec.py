@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from meshproxy.http.chunked import ChunkedDecoder
-from meshproxy.http.guard import find_head_end
+from meshproxy.http.guard import find_head_end, judge_start_line
 from meshproxy.http.head import BadMessage, FramingKind, HeadLimits, RequestHead, ResponseHead
 from meshproxy.http.parse import read_request_head, read_response_head
 
@@ -55,6 +55,7 @@ class _Reader(Generic[_Head]):
         self._limits = limits
         self._buffer = bytearray()
         self._scanned = 0  # how much of an incomplete head was looked at
+        self._start_judged = False  # whether its start line was
         self._framing: Framing | None = None  # of the message whose head was given out and whose End was not
         self._left = 0
         self._chunked: ChunkedDecoder | None = None
@@ -106,11 +107,13 @@ class _Reader(Generic[_Head]):
             return None
         end = find_head_end(self._buffer, self._scanned, self._limits)
         if end < 0:
+            if not self._start_judged:
+                self._start_judged = judge_start_line(self._buffer, self._scanned)
             self._scanned = len(self._buffer)
             return None
         raw = bytes(memoryview(self._buffer)[:end])
         del self._buffer[:end]
-        self._scanned = 0
+        self._scanned, self._start_judged = 0, False
         return raw
 
     def _begin_body(self, framing: Framing) -> None:

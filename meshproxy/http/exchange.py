@@ -10,14 +10,27 @@ if TYPE_CHECKING:
     from meshproxy.http.head import RequestHead
 
 
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What the allow-list said about a request, in the words of the access line."""
+
+    caller: str
+    decision: str
+    rule: str
+    reason: str
+    mode: str
+    policy: str
+
+
 @dataclass(slots=True)
 class Exchange:
-    """Filled in while the exchange goes on; times are seconds of the relay's clock, 0.0 when a point was not reached."""
+    """Filled in while the exchange goes on; times are seconds of the relay's clock, 0.0 for a point not reached."""
 
     started: float
     request_id: bytes = b""
     trace_id: bytes = b""
     head: RequestHead | None = None  # None: what came was not a request
+    decided: Decided | None = None  # outbound: nobody decides
     status: int = 0  # 0: no answer was begun
     failure: Failure | None = None
     detail: str = ""  # for our log only

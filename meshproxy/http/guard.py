@@ -25,14 +25,32 @@ _FIELD_LINE: Final = re.compile(TOKEN + rb":")
 _ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _DIGITS: Final = re.compile(rb"[0-9]+")
 
+# What a start line must at least look like for the rest of its head to be waited for (RFC 9112 sections 3 and 4).
+_START_LINE: Final = re.compile(rb"HTTP/[0-9]\.[0-9] .*|[^ ]+ [^ ]+ HTTP/[0-9]\.[0-9]")
+
 _RESPONSE: Final = b"HTTP/"  # `/` is in no method, so this begins a status line and never a request line
 
 
 def find_head_end(buffer: bytearray, scanned: int, limits: HeadLimits) -> int:
     """Return the offset behind the blank line that ends the head at the start of `buffer`, or -1 while there is none.
 
+    As `find_section_end`, and 414 where it is the request line that has no end.
+    """
+    if (
+        len(buffer) > limits.head_bytes
+        and not buffer.startswith(_RESPONSE)
+        and buffer.find(b"\r\n", 0, limits.head_bytes) < 0
+    ):
+        _refuse_controls(buffer, max(0, scanned - 1), limits.head_bytes)
+        raise BadMessage(414, f"a request line of more than {limits.head_bytes} bytes")
+    return find_section_end(buffer, scanned, limits)
+
+
+def find_section_end(buffer: bytearray, scanned: int, limits: HeadLimits) -> int:
+    """Return the offset behind the blank line that ends the lines at the start of `buffer`, or -1 while there is none.
+
     `scanned` is how much of the buffer earlier calls have seen (so all calls together are linear). Raises BadMessage
-    at once for bytes no head can contain (a bare LF, a TLS record), and when the limit is passed without an end.
+    at once: 400 for bytes no head can contain (a bare LF, a TLS record), 431 when the limit is passed without an end.
     """
     # The end may straddle what was seen; a lone CR at the very end may still become CRLF.
     end = buffer.find(b"\r\n\r\n", max(0, scanned - 3))
@@ -43,10 +61,20 @@ def find_head_end(buffer: bytearray, scanned: int, limits: HeadLimits) -> int:
         stop = len(buffer) - 1 if buffer.endswith(b"\r") else len(buffer)
         _refuse_controls(buffer, start, stop)
     if (len(buffer) if end < 0 else end + 4) > limits.head_bytes:
-        if buffer.find(b"\r\n", 0, limits.head_bytes) < 0 and not buffer.startswith(_RESPONSE):
-            raise BadMessage(414, f"a request line of more than {limits.head_bytes} bytes")
         raise BadMessage(431, f"a head of more than {limits.head_bytes} bytes")
     return -1 if end < 0 else end + 4
+
+
+def judge_start_line(buffer: bytearray, scanned: int) -> bool:
+    """Tell whether the start line of an incomplete head is complete, and if so judge it at once.
+
+    A PROXY header or a line of another protocol would otherwise be waited on until a deadline. `scanned` as in
+    `find_head_end`. Raises BadMessage (400).
+    """
+    end = buffer.find(b"\r\n", max(0, scanned - 1))
+    if end >= 0 and not _START_LINE.fullmatch(buffer, 0, end):
+        raise BadMessage(400, f"not a start line: {_shown(bytes(buffer[:end]))}")
+    return end >= 0
 
 
 def judge_head(raw: bytes, limits: HeadLimits) -> None:

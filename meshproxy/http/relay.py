@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 from meshproxy.errors import Failure
 from meshproxy.http import codec, fields, reply
 from meshproxy.http.codec import Data, End, RequestReader, ResponseReader
-from meshproxy.http.exchange import Exchange
-from meshproxy.http.head import BadMessage, FramingKind, RequestHead, ResponseHead, Version
+from meshproxy.http.exchange import Decided, Exchange
+from meshproxy.http.head import CHUNKED, UNTIL_CLOSE, BadMessage, FramingKind, RequestHead, ResponseHead, Version
 
 if TYPE_CHECKING:
     import random
@@ -42,6 +42,7 @@ _MOST_DISCARDED = 64 * 1024
 _BY_STATUS = {
     405: Failure.METHOD_REFUSED,
     414: Failure.TARGET_TOO_LONG,
+    417: Failure.EXPECTATION,
     431: Failure.HEAD_TOO_LARGE,
     501: Failure.NOT_IMPLEMENTED,
     505: Failure.VERSION_REFUSED,
@@ -79,6 +80,7 @@ class Grant:
     """The request may go on; `client_id` is what the service is told about its caller (None: nothing)."""
 
     client_id: bytes | None = None
+    decided: Decided | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Refusal:
     """The request may not go on."""
 
     failure: Failure = Failure.DENIED
+    decided: Decided | None = None
 
 
 Judge = Callable[[RequestHead], Grant | Refusal]
@@ -211,6 +214,7 @@ class HttpRelay:
         self._response_head, self._interim, self._discarded = None, 0, 0
         self._close = not head.keep_alive or head.version is Version.HTTP_1_0 or self.draining
         verdict = terms.judge(head)
+        exchange.decided = verdict.decided
         if isinstance(verdict, Refusal):
             self._answer(verdict.failure, "", now)
             return
@@ -362,10 +366,10 @@ class HttpRelay:
         request = self._head
         if request is None:
             raise AssertionError("an answer has a request")
-        if head.status == 101:  # noqa: PLR2004 - Switching Protocols
+        if head.status == 101:  # Switching Protocols
             self._upgrade(head, request, now)
             return
-        if head.status < 200:  # noqa: PLR2004 - interim, RFC 9110 section 15.2
+        if head.status < 200:  # interim, RFC 9110 section 15.2
             self._interim += 1
             if self._interim > _MOST_INTERIM:
                 raise BadMessage(502, "the upstream sends interim answers without end")
@@ -387,10 +391,8 @@ class HttpRelay:
         self._phase = Phase.ANSWERING
 
     def _downstream_framing(self, head: ResponseHead) -> Framing:
-        from meshproxy.http.head import Framing
-
         if head.framing.kind in {FramingKind.CHUNKED, FramingKind.UNTIL_CLOSE}:
-            return Framing(FramingKind.CHUNKED if self._response_chunked else FramingKind.UNTIL_CLOSE)
+            return CHUNKED if self._response_chunked else UNTIL_CLOSE
         return head.framing
 
     def _on_response_body(self, event: Data | End, now: float) -> None:
@@ -455,10 +457,8 @@ class HttpRelay:
                 self._answer(Failure.REQUEST_TIMEOUT, "the request stopped moving", now)
 
     def drain(self) -> None:
-        """Take that the sidecar is going away: an idle connection ends now, others with their current answer."""
+        """Take that the sidecar is going away: the connection ends with its current answer, or its next."""
         self.draining = True
-        if self._phase is Phase.IDLE:
-            self._over(Need.CLOSE)
 
     def _answer(self, failure: Failure, detail: str, now: float) -> None:
         """Reply ourselves; if the service's answer has begun, cut it instead."""

@@ -16,29 +16,36 @@ if TYPE_CHECKING:
 
 
 class Contexts:
-    """The server's and the clients' context; a client's depends on the ALPN protocols it offers."""
+    """One server and one client context for each list of ALPN protocols in use; none: no ALPN extension."""
 
     def __init__(self, material: Material) -> None:
+        """Make the plain pair at once, so that faulty material shows now and not at the first connection."""
         self._material = material
+        self._servers: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._clients: dict[tuple[str, ...], ssl.SSLContext] = {}
-        self.server = _configured(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), material)
-        # TLS 1.3 resumes only by tickets, and a resumed session would skip OpenSSL's look at an expired certificate.
-        self.server.num_tickets = 0
+        self.server()
+        self.client()
 
     def __repr__(self) -> str:
-        return f"<Contexts of {self._material!r} clients={len(self._clients)}>"
+        return f"<Contexts of {self._material!r} servers={len(self._servers)} clients={len(self._clients)}>"
+
+    def server(self, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
+        """Return the context to terminate TLS with."""
+        if alpn not in self._servers:
+            context = _configured(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._material, alpn)
+            # TLS 1.3 resumes by tickets only, and a resumed session skips OpenSSL's look at an expired certificate.
+            context.num_tickets = 0
+            self._servers[alpn] = context
+        return self._servers[alpn]
 
     def client(self, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
-        """Return the context to originate TLS with, offering the ALPN protocols given (none: no extension)."""
+        """Return the context to originate TLS with."""
         if alpn not in self._clients:
-            context = _configured(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self._material)
-            if alpn:
-                context.set_alpn_protocols(list(alpn))
-            self._clients[alpn] = context
+            self._clients[alpn] = _configured(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self._material, alpn)
         return self._clients[alpn]
 
 
-def _configured(context: ssl.SSLContext, material: Material) -> ssl.SSLContext:
+def _configured(context: ssl.SSLContext, material: Material, alpn: tuple[str, ...]) -> ssl.SSLContext:
     """TLS 1.3 only, a certificate demanded from the peer, its chain checked by OpenSSL up to our roots.
 
     The name is not OpenSSL's to check: an SVID carries no DNS name. `identity.peer` judges the leaf, on both sides.
@@ -46,6 +53,8 @@ def _configured(context: ssl.SSLContext, material: Material) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
     context.load_verify_locations(cadata=material.roots_pem.decode("ascii"))
     with _as_file(material.chain_pem) as chain, _as_file(material.key_pem) as key:
         # The key is not sealed any more; without a callback OpenSSL would still prompt a terminal if it were.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from meshproxy.inbound.live import Live
 from meshproxy.telemetry.access import ConnectionLine, timestamp
 from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import ConnectionEnd, End
@@ -40,6 +41,8 @@ class Services:
     resolver: Resolver
     identity: IdentityStore
     recorder: Recorder
+    inbound: Live = field(default_factory=Live)
+    outbound: Live = field(default_factory=Live)
 
 
 @dataclass(slots=True)

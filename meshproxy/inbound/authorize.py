@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshproxy.policy.decide import Outcome, Permit, decide_connection, permit
+from meshproxy.errors import Failure
+from meshproxy.http.exchange import Decided
+from meshproxy.http.relay import Grant, Refusal
+from meshproxy.policy.decide import Outcome, Permit, decide_connection, decide_request, permit
 from meshproxy.policy.explain import nearest_rule
 from meshproxy.telemetry.access import timestamp
 from meshproxy.telemetry.record import Denial
@@ -14,12 +17,15 @@ if TYPE_CHECKING:
 
     from ca import TrustDomain
     from ca.svid import Leaf
+    from meshproxy.http.head import RequestHead
+    from meshproxy.http.relay import Judge
     from meshproxy.inbound.accept import Visit
     from meshproxy.policy.compile import Policy
     from meshproxy.policy.decide import Decision
     from meshproxy.settings.schema import Inbound
     from meshproxy.snapshot import Snapshot
     from meshproxy.telemetry.record import Recorder
+    from meshproxy.wire.relay import Wall
 
 
 class Authorizer:
@@ -49,8 +55,37 @@ class Authorizer:
             self._explain(visit, leaf, policy, decision, home=home, now=now)
         return permit(decision, mode)
 
+    def judge_of(self, visit: Visit, leaf: Leaf, *, home: TrustDomain, wall: Wall) -> Judge:
+        """Return the judge of one caller's requests: each is asked about on the policy of its moment."""
+        caller, mode = str(leaf.id), self._settings.mode
+        client_id = caller.encode("ascii")
+
+        def judge(head: RequestHead) -> Grant | Refusal:
+            policy, now = self._policy.value, wall()
+            method, path = head.method.decode("ascii"), head.target.path.decode("ascii")
+            decision = decide_request(policy, leaf.id, method, path, home=home, now=now)
+            outcome = decision.outcome(mode)
+            rule = decision.rule.name if decision.rule else ""
+            decided = Decided(caller, outcome, rule, decision.reason, mode, f"{decision.file}@{decision.generation}")
+            self._recorder.decided(visit.listener, outcome, rule=rule, mode=mode, reason=decision.reason)
+            if not decision.granted:
+                self._explain(visit, leaf, policy, decision, home=home, now=now, asked=(method, path))
+            if permit(decision, mode) is None:
+                return Refusal(Failure.DENIED, decided)
+            return Grant(client_id, decided)
+
+        return judge
+
     def _explain(
-        self, visit: Visit, leaf: Leaf, policy: Policy, decision: Decision, *, home: TrustDomain, now: datetime
+        self,
+        visit: Visit,
+        leaf: Leaf,
+        policy: Policy,
+        decision: Decision,
+        *,
+        home: TrustDomain,
+        now: datetime,
+        asked: tuple[str, str] | None = None,  # noqa: ARG002
     ) -> None:
         # Finding the nearest rule costs O(rules) on a stranger's request: only for a line that will be written.
         untold = self._recorder.may_tell(visit.listener, "denied")

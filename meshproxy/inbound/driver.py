@@ -107,7 +107,7 @@ class HttpDriver:
         self._parked = False  # the downstream has bytes that were left in the socket
         self._still_since = 0.0
         self._first = True  # nothing was ever asked on this connection
-        self._polite_at = self._cut_at = float("inf")
+        self._polite_at = self._cut_at = self._drain_at = float("inf")
         self.deadline = float("inf")
         self.detail = ""
 
@@ -125,13 +125,17 @@ class HttpDriver:
         The sockets of an upgraded connection are the caller's; otherwise both are closed on return. Raises what a
         callback raised.
         """
-        self._polite_at = self._sweeper.now + max(valid_for - _POLITE, valid_for / 2)
-        self._cut_at = self._sweeper.now + valid_for
+        now = trio.current_time()
+        self._polite_at, self._cut_at = now + max(valid_for - _POLITE, valid_for / 2), now + valid_for
         try:
             self._engine.watch(self._down.sock, self._on_downstream)
             self._sweeper.add(self)
             self._guarded(self._pull_downstream)
             await self._attend()
+        except trio.Cancelled:
+            self._relay.downstream_lost("cut at the end of the drain", trio.current_time())
+            self._guarded(self._act)
+            raise
         finally:
             self._sweeper.discard(self)
             if self._ending is not Outcome.UPGRADED or self._error is not None:
@@ -148,10 +152,14 @@ class HttpDriver:
             raise AssertionError("the connection has not ended")
         return self._ending
 
-    def drain(self) -> None:
-        """End with the current answer, or now when idle."""
+    def drain(self, grace: float) -> None:
+        """End with the current answer; when idle, with the next, or after `grace` seconds without a request.
+
+        Ending an idle connection at once would meet the request that is on its way.
+        """
         self._relay.drain()
-        self._guarded(self._act)
+        self._drain_at = trio.current_time() + grace
+        self._set_deadline()
 
     # The owner's task.
 
@@ -169,7 +177,7 @@ class HttpDriver:
             try:
                 connection = await self._upstreams.dial(self._teller.upstream_failed)
             except NoUpstreamConnection as failed:
-                self._relay.upstream_failed(failed.failure, str(failed), self._sweeper.now)
+                self._relay.upstream_failed(failed.failure, str(failed), trio.current_time())
             else:
                 self._upstreams.pool.adopt(connection)
                 if self._relay.phase is Phase.CONNECTING:
@@ -224,19 +232,19 @@ class HttpDriver:
                 self._parked = not down.drained
                 if data:
                     self._moved += len(data)
-                    relay.feed(data, self._sweeper.now)
+                    relay.feed(data, trio.current_time())
                 if down.ended:
-                    relay.downstream_ended(self._sweeper.now)
+                    relay.downstream_ended(trio.current_time())
                 self._act()
                 if not self._parked or self._ending is not None:
                     return True
         except ChannelBroken as broken:
-            relay.downstream_lost(str(broken), self._sweeper.now)
+            relay.downstream_lost(str(broken), trio.current_time())
             self._act()
             return True
         if events & _BROKEN:
             # It is not read now, so only the kernel can tell that the caller is gone.
-            relay.downstream_lost("the caller went away", self._sweeper.now)
+            relay.downstream_lost("the caller went away", trio.current_time())
             self._act()
         return False
 
@@ -245,7 +253,7 @@ class HttpDriver:
         try:
             self._down.flush()
         except ChannelBroken as broken:
-            self._relay.downstream_lost(str(broken), self._sweeper.now)
+            self._relay.downstream_lost(str(broken), trio.current_time())
             self._act()
             return
         self._moved += before - self._down.waiting
@@ -268,14 +276,14 @@ class HttpDriver:
             try:
                 data = connection.channel.receive()
             except ChannelBroken as broken:
-                relay.upstream_lost(str(broken), self._sweeper.now)
+                relay.upstream_lost(str(broken), trio.current_time())
                 self._act()
                 return True
             if data:
                 self._moved += len(data)
-                relay.feed_response(data, self._sweeper.now)
+                relay.feed_response(data, trio.current_time())
             if connection.channel.ended and self._up is connection:
-                relay.upstream_ended(self._sweeper.now, clean=connection.channel.ended_cleanly)
+                relay.upstream_ended(trio.current_time(), clean=connection.channel.ended_cleanly)
             self._act()
             if connection.channel.drained:
                 return True
@@ -288,7 +296,7 @@ class HttpDriver:
         try:
             connection.channel.flush()
         except ChannelBroken as broken:
-            self._relay.upstream_lost(str(broken), self._sweeper.now)
+            self._relay.upstream_lost(str(broken), trio.current_time())
             self._act()
             return
         if not connection.channel.waiting:
@@ -337,7 +345,7 @@ class HttpDriver:
     def _attach(self, connection: UpstreamConnection) -> None:
         self._up = connection
         connection.user = self
-        self._relay.attach(connection.responses, self._sweeper.now, reused=connection.used)
+        self._relay.attach(connection.responses, trio.current_time(), reused=connection.used)
         if not connection.channel.drained:
             self._engine.resume(connection.channel.sock)
 
@@ -354,7 +362,7 @@ class HttpDriver:
         try:
             self._up.channel.send(data)
         except ChannelBroken as broken:
-            self._relay.upstream_lost(str(broken), self._sweeper.now)
+            self._relay.upstream_lost(str(broken), trio.current_time())
 
     def _send_downstream(self) -> None:
         data = b"".join(self._relay.to_downstream)
@@ -362,7 +370,7 @@ class HttpDriver:
         try:
             self._down.send(data)
         except ChannelBroken as broken:
-            self._relay.downstream_lost(str(broken), self._sweeper.now)
+            self._relay.downstream_lost(str(broken), trio.current_time())
 
     def _end(self, how: Outcome) -> None:
         self._ending = how
@@ -393,7 +401,9 @@ class HttpDriver:
     def _set_deadline(self) -> None:
         patience = self._patience
         seconds = _WINDOW
-        if self._phase is Phase.IDLE:
+        if self._phase is Phase.IDLE and self._drain_at < float("inf"):
+            seconds = max(self._drain_at - self._sweeper.now, 0.0)
+        elif self._phase is Phase.IDLE:
             # Who has just connected is expected to ask; who has asked before may rest.
             seconds = patience.head if self._first else patience.idle
         elif self._phase is Phase.HEAD:
@@ -402,10 +412,14 @@ class HttpDriver:
             seconds = patience.response
         elif self._phase is Phase.CONNECTING:
             seconds = float("inf")  # the dialler has its own
-        self.deadline = min(self._sweeper.within(seconds), self._polite_at, self._cut_at)
+        self.deadline = min(self._sweeper.within(seconds), self._polite_at, self._cut_at, self._upstream_ends_at)
+
+    @property
+    def _upstream_ends_at(self) -> float:
+        return float("inf") if self._up is None else self._up.ends_at
 
     def _expire(self, now: float) -> None:
-        if now >= self._cut_at:
+        if now >= min(self._cut_at, self._upstream_ends_at):
             self._relay.downstream_lost("a certificate of this connection has expired", now)
             self._act()
             self._ending = Outcome.AGED

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 from ca.spiffe_id import complete
 from meshproxy.identity.store import NotReady
+from meshproxy.outbound.caller import is_caller_allowed
 from meshproxy.upstream.attempt import FailedAttempt, NoUpstream
-from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import ConnectionEnd, End, Side
-from meshproxy.wire.listen import peer_uid
 from meshproxy.wire.relay import Term
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class OutboundHandler:
     async def __call__(self, sock: socket.socket, visit: Visit) -> None:
         """Serve one connection to its end; every end but a clean one resets the local caller."""
         settings, services = self._settings, self._services
-        if not self._caller_allowed(sock, visit):
+        if not is_caller_allowed(sock, settings, visit, services.recorder):
             return
         try:
             identity = services.identity.usable()
@@ -65,22 +64,6 @@ class OutboundHandler:
             traffic=visit.traffic,
         )
         visit.end = refusal_in_words(ended, received=visit.traffic.to_plain)
-
-    def _caller_allowed(self, sock: socket.socket, visit: Visit) -> bool:
-        allowed = self._settings.allow_uids
-        if allowed is None:
-            return True
-        uid = peer_uid(sock)
-        if uid in allowed:
-            return True
-        self._services.recorder.refused(
-            visit.listener,
-            "uid",
-            peer=visit.peer,
-            remedy=f"user {uid} may not use this socket; allow_uids has {sorted(allowed)}",
-        )
-        reset(sock)
-        return False
 
 
 def refusal_in_words(ended: ConnectionEnd, *, received: int) -> ConnectionEnd:

@@ -27,12 +27,20 @@ class Listeners:
     outbound: Sequence[Acceptor]
 
 
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Called once each: when the drain begins, and when no inbound connection is left."""
+
+    begin: Callable[[], None]
+    inbound_idle: Callable[[], None]
+
+
 async def serve_until_drained(
-    listeners: Listeners, settings: RuntimeSettings, stopping: trio.Event, on_drain: Callable[[], None]
+    listeners: Listeners, settings: RuntimeSettings, stopping: trio.Event, hooks: Hooks
 ) -> bool:
     """Serve until `stopping` is set, then drain. Returns whether nothing had to be cut.
 
-    `on_drain` is called once, when the drain begins. All listening sockets are closed on return, also when cancelled.
+    All listening sockets are closed on return, also when cancelled.
     """
     try:
         async with trio.open_nursery() as outbound:
@@ -40,11 +48,12 @@ async def serve_until_drained(
             async with trio.open_nursery() as inbound:
                 accepting_inbound = _accept(listeners.inbound, inbound)
                 await stopping.wait()
-                on_drain()
+                hooks.begin()
                 await trio.sleep(settings.drain_delay)
                 _stop(accepting_inbound, listeners.inbound, inbound)
                 deadline = trio.current_time() + settings.drain_timeout
                 inbound.cancel_scope.deadline = outbound.cancel_scope.deadline = deadline
+            hooks.inbound_idle()
             _stop(accepting_outbound, listeners.outbound, outbound)
     finally:
         for acceptor in (*listeners.inbound, *listeners.outbound):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ca.spiffe_id import complete
+import trio
 
+from ca.spiffe_id import complete
 from meshproxy.errors import Failure
 from meshproxy.http.codec import ResponseReader
 from meshproxy.identity.store import NotReady
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from meshproxy.http.head import HeadLimits
-    from meshproxy.identity.store import IdentityStore
+    from meshproxy.identity.store import Identity, IdentityStore
     from meshproxy.upstream.attempt import FailedAttempt
     from meshproxy.upstream.endpoint import Dialer, Identified, OnFailure
     from meshproxy.wire.address import Address
@@ -48,11 +49,17 @@ class Wiring:
         channel = PlainChannel(sock, self.relay.engine, self.relay.buffers)
         return UpstreamConnection(channel, ResponseReader(self.limits), target)
 
-    def identified(self, far: Identified, generation: int) -> UpstreamConnection:
-        """Wrap an identified TLS connection, opened with this generation of the own identity."""
-        channel = TlsChannel(far.tls, self.relay.engine, self.relay.buffers)
+    def identified(self, far: Identified, identity: Identity, generation: int) -> UpstreamConnection:
+        """Wrap an identified TLS connection, opened as `identity`, which is of this generation."""
+        valid_until = min(far.leaf.not_after, identity.material.not_after)
         return UpstreamConnection(
-            channel, ResponseReader(self.limits), far.target, identity=str(far.leaf.id), generation=generation
+            TlsChannel(far.tls, self.relay.engine, self.relay.buffers),
+            ResponseReader(self.limits),
+            far.target,
+            identity=str(far.leaf.id),
+            generation=generation,
+            valid_until=valid_until,
+            ends_at=trio.current_time() + (valid_until - self.relay.wall()).total_seconds(),
         )
 
 
@@ -113,7 +120,7 @@ class MeshConnections:
             far = await self._dialer.open(identity, to, on_failure)
         except NoUpstream as failed:
             raise NoUpstreamConnection(failure_of(failed.failures), str(failed)) from failed
-        return self._wiring.identified(far, generation)
+        return self._wiring.identified(far, identity, generation)
 
 
 def failure_of(failures: Sequence[FailedAttempt]) -> Failure:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from meshproxy.wire.channel import ChannelBroken
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from meshproxy.wire.channel import Channel
     from meshproxy.wire.readiness import Readiness
     from meshproxy.wire.sweep import Sweeper
+
+
+NEVER = datetime.max.replace(tzinfo=UTC)  # a plain connection has no certificate to run out
 
 
 class NoUpstreamConnection(Exception):
@@ -47,9 +51,11 @@ class UpstreamConnection:
     target: str
     identity: str = ""  # outbound: the identity proved at the far end
     generation: int = 0  # of the own identity it was opened with
+    valid_until: datetime = NEVER  # the first certificate of the two sides
+    ends_at: float = float("inf")  # the same by the relay's clock
     used: bool = False
     user: User | None = None
-    rests_until: float = field(default=0.0)
+    rests_until: float = 0.0
 
 
 class Pool:
@@ -71,7 +77,7 @@ class Pool:
         """Return a resting connection that was opened with this generation of the identity, or None."""
         while self._resting:
             connection = self._resting.pop()
-            if connection.generation == generation:
+            if connection.generation == generation and connection.ends_at > self._sweeper.now:
                 return connection
             self.close(connection)
         return None

@@ -60,8 +60,8 @@ class Channel(Protocol):
     def finish(self) -> None:
         """Say the end of the stream, behind what is held; idempotent. Raises ChannelBroken."""
 
-    def release(self) -> None:
-        """Forget what is held; the connection is over."""
+    def release(self) -> bytes:
+        """Let go of what is held and return it: the connection is over, or somebody else's from now on."""
 
 
 class _Base:
@@ -114,9 +114,11 @@ class _Base:
         else:
             self._say_end()
 
-    def release(self) -> None:
+    def release(self) -> bytes:
         """See Channel."""
+        held = b"" if self._held is None else bytes(self._held)
         self._hold(None)
+        return held
 
     def _say_end(self) -> None:
         with contextlib.suppress(OSError):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from meshproxy.wire.buffers import Buffers
     from meshproxy.wire.readiness import Readiness
+    from meshproxy.wire.splice import Held
     from meshproxy.wire.tls import TlsConnection
 
 Wall = Callable[[], datetime]  # the wall clock (aware, UTC): certificates end by it, and it jumps
@@ -53,16 +54,24 @@ class Relay:
     wall: Wall
 
     async def run(
-        self, plain: socket.socket, tls: TlsConnection, *, peer_eof: PeerEof, term: Term, traffic: Traffic
+        self,
+        plain: socket.socket,
+        tls: TlsConnection,
+        *,
+        peer_eof: PeerEof,
+        term: Term,
+        traffic: Traffic,
+        held: Held | None = None,
     ) -> ConnectionEnd:
         """Relay between the two until the end, and close both sockets: properly after a clean end, else by RST.
 
-        Returns how it ended; `traffic` is kept up to date even when this is cancelled. Raises what a callback raised.
+        Returns how it ended; `traffic` is kept up to date even when this is cancelled. `held` is what an upgraded
+        exchange left unsent. Raises what a callback raised.
         """
         splice = Splice(self.engine, self.buffers, plain, tls, peer_eof)
         clean = False
         try:
-            splice.start()
+            splice.start(held)
             ended = await self._attend(splice, term)
             clean = ended.end is End.CLEAN
             if ended.end is End.TRUNCATED:

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import socket
 import ssl
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -40,6 +41,14 @@ class _Broken(Exception):
     def __init__(self, side: Side, error: OSError) -> None:
         super().__init__(str(error))
         self.end = ConnectionEnd(End.RESET, side, error.strerror or "connection lost")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What an exchange left unsent when its connection was upgraded: bytes for the plain side, records for the TLS."""
+
+    to_plain: bytes = b""
+    records: bytes = b""
 
 
 class Splice:
@@ -109,12 +118,27 @@ class Splice:
         """A number that changes whenever a byte moves: what was taken from either side, less what still waits."""
         return self.sent_to_tls + self.sent_to_plain - _size(self._to_tls) - _size(self._to_plain)
 
-    def start(self) -> None:
-        """Register both sockets and move what is already there."""
+    def start(self, held: Held | None = None) -> None:
+        """Register both sockets and move what is already there.
+
+        `held` is what somebody before us could not send yet; who hands that over has drained the session himself.
+        """
         self._engine.watch(self._plain, self._on_plain)
         self._engine.watch(self._tls.sock, self._on_tls)
-        # Bytes that came with the last handshake flight are in the BIO, where no readiness event will tell of them.
-        self._guarded(self._plain_from_session)
+        if held is None:
+            # Bytes that came with the last handshake flight are in the BIO, where no readiness event will tell of them.
+            self._guarded(self._plain_from_session)
+            return
+        if held.to_plain:
+            self._hold_for_plain(memoryview(held.to_plain))
+            self._engine.arm_write(self._plain)
+        if held.records:
+            self._hold_for_tls(memoryview(held.records))
+            self._engine.arm_write(self._tls.sock)
+        if self._tls.peer_has_ended:
+            self._tls_eof = True
+            if not held.to_plain:
+                self._guarded(self._close_plain)
 
     def result(self) -> ConnectionEnd:
         """Return how it ended; raises what a callback raised. Only after `done`."""

@@ -1,0 +1,73 @@
+"""From an accepted socket to an authenticated caller: own identity, handshake, leaf. The same for TCP and HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from ca.svid import Leaf, LeafError
+from meshproxy.identity.peer import judge_peer
+from meshproxy.identity.store import Identity, NotReady
+from meshproxy.wire.closing import linger, reset
+from meshproxy.wire.tls import TlsConnection
+from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
+
+if TYPE_CHECKING:
+    import socket
+    from datetime import datetime
+
+    from ca import TrustDomain
+    from meshproxy.inbound.accept import Services, Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A caller that has proved who it is, on a connection that nothing was forwarded on yet."""
+
+    tls: TlsConnection
+    leaf: Leaf
+    identity: Identity
+
+    @property
+    def home(self) -> TrustDomain:
+        """Our own trust domain."""
+        return self.identity.leaf.id.trust_domain
+
+    @property
+    def valid_until(self) -> datetime:
+        """When the first certificate of the two sides runs out."""
+        return min(self.leaf.not_after, self.identity.material.not_after)
+
+
+async def admit(
+    sock: socket.socket, visit: Visit, services: Services, *, within: float, alpn: tuple[str, ...] = ()
+) -> Guest | None:
+    """Authenticate whoever has connected, within so many seconds; None when it failed, told and closed by then."""
+    recorder = services.recorder
+    try:
+        identity = services.identity.usable()
+    except NotReady as reason:
+        reset(sock)
+        remedy = f"{reason}; {reason.remedy}"
+        recorder.refused(visit.listener, "identity_not_ready", peer=visit.peer, remedy=remedy)
+        return None
+    tls = TlsConnection(sock, identity.contexts.server(alpn), server_side=True)
+    try:
+        with trio.fail_after(within):
+            await tls.handshake()
+        return Guest(tls, judge_peer(tls, home=identity.leaf.id.trust_domain, now=services.relay.wall()), identity)
+    except trio.TooSlowError:
+        detail = f"no handshake within {within:g} s"
+        recorder.handshake_failed(visit.listener, HandshakeFault.TIMEOUT, peer=visit.peer, detail=detail)
+        reset(sock)
+    except HandshakeError as error:
+        recorder.handshake_failed(visit.listener, error.fault, peer=visit.peer, detail=error.detail)
+        await linger(sock)  # the alert tells the caller why; RST would overtake it
+    except LeafError as error:
+        recorder.handshake_failed(
+            visit.listener, error.fault, peer=visit.peer, detail=error.detail, claimed=error.claimed
+        )
+        reset(sock)
+    return None

@@ -1,0 +1,184 @@
+"""What an inbound HTTP connection lives through: handshake and leaf as in TCP mode, then each request is judged."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from meshproxy.http.head import HeadLimits
+from meshproxy.http.relay import HttpRelay, Terms
+from meshproxy.inbound.admit import admit
+from meshproxy.inbound.driver import HttpDriver, Outcome
+from meshproxy.telemetry.access import RequestLine, timestamp
+from meshproxy.wire.channel import TlsChannel
+from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
+from meshproxy.wire.relay import Term, Traffic
+from meshproxy.wire.splice import Held
+
+if TYPE_CHECKING:
+    import socket
+
+    from meshproxy.http.exchange import Exchange
+    from meshproxy.inbound.accept import Services, Visit
+    from meshproxy.inbound.authorize import Authorizer
+    from meshproxy.inbound.driver import Machinery
+    from meshproxy.settings.schema import Inbound, Limits
+    from meshproxy.upstream.attempt import FailedAttempt
+    from meshproxy.upstream.pool import UpstreamConnection, Upstreams
+    from meshproxy.wire.channel import Channel
+
+HTTP_1_1 = ("http/1.1",)  # RFC 7301; what our HTTP listeners offer, and all they speak
+
+
+# Request and trace ids must not repeat; nothing secret hangs on them.
+IDS = Random(secrets.randbits(128))  # noqa: S311 - see above
+
+
+class Story:
+    """Tells the requests of one connection: an access line and a count for each."""
+
+    def __init__(self, visit: Visit, services: Services) -> None:
+        self._visit = visit
+        self._recorder = services.recorder
+
+    def finished(self, exchange: Exchange, upstream: UpstreamConnection | None) -> None:
+        """Tell of an exchange that is over."""
+        self._recorder.requested(self.line(exchange, upstream))
+
+    def upstream_failed(self, failure: FailedAttempt) -> None:
+        """Tell of an attempt at an upstream that failed."""
+        self._recorder.upstream_failed(
+            self._visit.listener, failure.phase, endpoint=failure.endpoint, detail=failure.detail
+        )
+
+    def line(self, exchange: Exchange, upstream: UpstreamConnection | None) -> RequestLine:
+        """Return the access line of an exchange."""
+        visit, head, decided = self._visit, exchange.head, exchange.decided
+        asked, answered = exchange.upstream_asked, exchange.answered
+        return RequestLine(
+            ts=timestamp(),
+            listener=visit.listener,
+            direction=visit.direction,
+            id=visit.id,
+            request_id=exchange.request_id.decode("ascii", "replace"),
+            peer=visit.peer,
+            method="" if head is None else head.method.decode("ascii", "replace"),
+            path="" if head is None else head.target.path.decode("ascii", "replace"),
+            status=exchange.status,
+            caller=visit.caller,
+            decision="" if decided is None else decided.decision,
+            rule="" if decided is None else decided.rule,
+            reason="" if decided is None else decided.reason,
+            mode="" if decided is None else decided.mode,
+            policy="" if decided is None else decided.policy,
+            upstream="" if upstream is None else upstream.target,
+            upstream_id="" if upstream is None else upstream.identity,
+            bytes_in=exchange.bytes_in,
+            bytes_out=exchange.bytes_out,
+            duration_ms=_milliseconds(exchange.ended - exchange.started),
+            answer_ms=_milliseconds(answered - asked) if asked and answered else 0.0,
+            trace_id=exchange.trace_id.decode("ascii", "replace"),
+            failure="" if exchange.failure is None else exchange.failure.word,
+            detail=exchange.detail,
+            resent=exchange.resent,
+        )
+
+
+class RequestsHandler:
+    """Handles the connections of one inbound HTTP listener."""
+
+    def __init__(
+        self,
+        settings: Inbound,
+        authorizer: Authorizer,
+        services: Services,
+        machinery: Machinery,
+        upstreams: Upstreams,
+    ) -> None:
+        self._settings = settings
+        self._authorizer = authorizer
+        self._services = services
+        self._machinery = machinery
+        self._upstreams = upstreams
+
+    def __repr__(self) -> str:
+        return f"<RequestsHandler {self._settings.name} -> {self._settings.forward}>"
+
+    async def __call__(self, sock: socket.socket, visit: Visit) -> None:
+        """Serve one connection to its end."""
+        services, limits = self._services, self._settings.limits
+        guest = await admit(sock, visit, services, within=limits.handshake_timeout, alpn=HTTP_1_1)
+        if guest is None:
+            return
+        visit.caller = str(guest.leaf.id)
+        judge = self._authorizer.judge_of(visit, guest.leaf, home=guest.home, wall=services.relay.wall)
+        downstream = TlsChannel(guest.tls, services.relay.engine, services.relay.buffers)
+        await converse(
+            downstream,
+            HttpRelay(Terms(head_limits(limits), judge, IDS), trio.current_time()),
+            Conversation(self._machinery, self._upstreams, services, visit),
+            Term(limits.idle_timeout, guest.valid_until),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What one HTTP connection needs of the house."""
+
+    machinery: Machinery
+    upstreams: Upstreams
+    services: Services
+    visit: Visit
+
+
+async def converse(downstream: Channel, relay: HttpRelay, conversation: Conversation, term: Term) -> None:
+    """Carry an HTTP connection of either direction to its end, and the stream it may be upgraded to."""
+    services, visit = conversation.services, conversation.visit
+    story = Story(visit, services)
+    driver = HttpDriver(conversation.machinery, downstream, relay, conversation.upstreams, story)
+    left = (term.valid_until - services.relay.wall()).total_seconds()
+    live = services.inbound if visit.direction == "inbound" else services.outbound
+    with live.holding(driver):
+        outcome = await driver.run(valid_for=max(left, 0.0))
+    if outcome is not Outcome.UPGRADED or driver.upstream is None:
+        return
+    upstream, exchange, traffic = driver.upstream, relay.exchange, Traffic()
+    plain, tls = downstream, upstream.channel
+    if isinstance(plain, TlsChannel):
+        plain, tls = tls, plain
+    if not isinstance(tls, TlsChannel):
+        raise TypeError("one side of every exchange is TLS")
+    for channel in (plain, tls):
+        services.relay.engine.forget(channel.sock)
+    ended = ConnectionEnd(End.DRAINED, None, "cut at the end of the drain")
+    try:
+        ended = await services.relay.run(
+            plain.sock,
+            tls.tls,
+            peer_eof=PeerEof.STRICT,
+            term=Term(term.idle_timeout, min(term.valid_until, upstream.valid_until)),
+            traffic=traffic,
+            held=Held(plain.release(), tls.release()),
+        )
+    finally:
+        exchange.ended = trio.current_time()
+        towards_tls, towards_plain = traffic.to_tls, traffic.to_plain
+        inbound = visit.direction == "inbound"
+        exchange.bytes_in += towards_plain if inbound else towards_tls
+        exchange.bytes_out += towards_tls if inbound else towards_plain
+        line = msgspec.structs.replace(story.line(exchange, upstream), end=ended.end, detail=ended.detail)
+        services.recorder.requested(line)
+
+
+def head_limits(limits: Limits) -> HeadLimits:
+    """Return the limits of a head as the parser wants them."""
+    return HeadLimits(limits.head_bytes, limits.max_fields, limits.target_bytes)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)

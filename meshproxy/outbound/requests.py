@@ -1,0 +1,55 @@
+"""What an outbound HTTP connection lives through: each request goes to one identity, over a connection that rests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshproxy.http.relay import Grant, HttpRelay, Terms
+from meshproxy.inbound.requests import IDS, Conversation, converse, head_limits
+from meshproxy.outbound.caller import is_caller_allowed
+from meshproxy.upstream.pool import NEVER
+from meshproxy.wire.channel import PlainChannel
+from meshproxy.wire.relay import Term
+
+if TYPE_CHECKING:
+    import socket
+
+    from meshproxy.http.head import RequestHead
+    from meshproxy.inbound.accept import Services, Visit
+    from meshproxy.inbound.driver import Machinery
+    from meshproxy.settings.schema import Outbound
+    from meshproxy.upstream.pool import Upstreams
+
+
+def grant_all(_head: RequestHead) -> Grant:
+    """Grant whatever is acceptable HTTP: who may call what is the far side's to say, and it knows us by our name."""
+    return Grant()
+
+
+class OutboundRequestsHandler:
+    """Handles the connections of one outbound HTTP listener."""
+
+    def __init__(self, settings: Outbound, services: Services, machinery: Machinery, upstreams: Upstreams) -> None:
+        self._settings = settings
+        self._services = services
+        self._machinery = machinery
+        self._upstreams = upstreams
+
+    def __repr__(self) -> str:
+        return f"<OutboundRequestsHandler {self._settings.name} -> {self._settings.to}>"
+
+    async def __call__(self, sock: socket.socket, visit: Visit) -> None:
+        """Serve one connection to its end."""
+        settings, services = self._settings, self._services
+        if not is_caller_allowed(sock, settings, visit, services.recorder):
+            return
+        host = None if settings.host is None else settings.host.encode("ascii")
+        terms = Terms(head_limits(settings.limits), grant_all, IDS, host)
+        await converse(
+            PlainChannel(sock, services.relay.engine, services.relay.buffers),
+            HttpRelay(terms, trio.current_time()),
+            Conversation(self._machinery, self._upstreams, services, visit),
+            Term(settings.limits.idle_timeout, NEVER),
+        )
