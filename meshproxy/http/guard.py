@@ -69,7 +69,7 @@ def judge_start_line(buffer: bytearray, scanned: int) -> bool:
     """Tell whether the start line of an incomplete head is complete, and if so judge it at once.
 
     A PROXY header or a line of another protocol would otherwise be waited on until a deadline. `scanned` as in
-    `find_head_end`. Raises BadMessage (400).
+    `find_section_end`; not to be asked again once it was complete. Raises BadMessage (400).
     """
     end = buffer.find(b"\r\n", max(0, scanned - 1))
     if end >= 0 and not _START_LINE.fullmatch(buffer, 0, end):
