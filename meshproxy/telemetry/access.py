@@ -61,12 +61,12 @@ def make_access_log(writer: LogWriter, style: LogStyle) -> AccessLog:
 
 
 def in_words(line: ConnectionLine) -> str:
-    """Return the console form: who, where to, decision, bytes, duration, end."""
-    who = line.caller or line.peer
-    to = line.upstream_id or line.upstream or "-"
+    """Return the console form: who, where to, decision, bytes, duration, end; one line, whatever its parts hold."""
     decided = f" {line.decision} by {line.rule}" if line.rule else f" {line.decision}" if line.decision else ""
-    detail = f" ({line.detail})" if line.detail else ""
-    return printable(
-        f"{line.ts} {line.direction:8} {line.listener}: {who} -> {to}{decided}"
-        f" | {line.bytes_in} B in, {line.bytes_out} B out, {line.duration_ms:.1f} ms | {line.end}{detail}"
-    )
+    # Cut part by part: a caller with an endless name must not push the end off the line.
+    where = printable(f"{line.ts} {line.direction:8} {line.listener}:")
+    who = printable(line.caller or line.peer)
+    to = printable((line.upstream_id or line.upstream or "-") + decided)
+    end = printable(f"{line.end} ({line.detail})" if line.detail else line.end)
+    moved = f"{line.bytes_in} B in, {line.bytes_out} B out, {line.duration_ms:.1f} ms"
+    return f"{where} {who} -> {to} | {moved} | {end}"
