@@ -29,11 +29,12 @@ _CHUNK = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer: its status code, media type and body."""
+    """An answer: its status code, media type, body, and header fields beyond the usual ones."""
 
     status: int
     content_type: str
     body: bytes
+    more_headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 View = Callable[[], Page]
@@ -93,6 +94,7 @@ class AdminServer:
             (b"content-length", str(len(page.body)).encode()),
             (b"cache-control", b"no-store"),
             (b"connection", b"close"),
+            *page.more_headers,
         ]
         out = connection.send(h11.Response(status_code=page.status, headers=headers)) or b""
         if request.method != b"HEAD":
@@ -105,11 +107,14 @@ class AdminServer:
         if self._check_host and not names_this_machine(host, self._address):
             return _text(421, "the Host header must name this machine: localhost, or the admin address\n")
         if method not in {b"GET", b"HEAD"}:
-            return _text(405, "only GET\n")
+            return _text(405, "only GET\n", (b"allow", b"GET, HEAD"))  # RFC 9110 section 15.5.6: Allow is a MUST
         view = self._views.get(target.partition(b"?")[0].decode("ascii", "replace"))
         if view is None:
             return _text(404, "there is: " + " ".join(sorted(self._views)) + "\n")
-        return view()
+        try:
+            return view()
+        except Exception as error:  # noqa: BLE001 - a bug in a page must not end the sidecar
+            return _text(500, f"internal error: {type(error).__name__}\n")
 
 
 def names_this_machine(host: bytes, address: Address) -> bool:
@@ -135,5 +140,5 @@ async def _request(connection: h11.Connection, stream: trio.SocketStream) -> h11
         connection.receive_data(await stream.receive_some(_CHUNK))
 
 
-def _text(status: int, text: str) -> Page:
-    return Page(status, "text/plain; charset=utf-8", text.encode())
+def _text(status: int, text: str, *more_headers: tuple[bytes, bytes]) -> Page:
+    return Page(status, "text/plain; charset=utf-8", text.encode(), more_headers)

@@ -83,7 +83,11 @@ def read_material(settings: IdentitySettings) -> Material:
     missing = [name for name, content in _contents(files) if content is None]
     if missing:
         raise MissingIdentity(f"{directory} lacks {' and '.join(missing)}", directory)
-    return _Judge(settings, files).material()
+    try:
+        return _Judge(settings, files).material()
+    except FileNotFoundError:
+        # Two re-issues at once removed what was just read; the newer identity is there already.
+        raise MissingIdentity(f"the identity in {directory} was replaced while it was read", directory) from None
 
 
 def _contents(files: IdentityFiles) -> list[tuple[str, bytes | None]]:

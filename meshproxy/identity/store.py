@@ -35,7 +35,7 @@ _LOOK_EVERY = 1.0
 
 _FILES = ("", "current", "key.pem", "chain.pem", "bundle.pem")
 
-Signature = tuple[tuple[int, int, int, int, int] | None, ...]
+Signature = tuple[tuple[int, ...] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +241,12 @@ def read_identity(settings: IdentitySettings) -> Identity:
     return Identity(material, Contexts(material))
 
 
-def _signature_of(path: Path) -> tuple[int, int, int, int, int] | None:
+def _signature_of(path: Path) -> tuple[int, ...] | None:
     # Followed through links: renaming `current` changes what the same path means.
     try:
         found: os.stat_result = path.stat()
     except OSError:
         return None
-    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode)
+    # Owner and mode are part of it: mending them is the remedy for a file that was refused.
+    access = (found.st_mode, found.st_uid, found.st_gid)
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, *access)

@@ -48,6 +48,18 @@ def judge(path: Path, now: datetime) -> Judgement:
     return Judgement(FaultyInput(problems).problems, tuple(warnings), configuration, material)
 
 
+def identity_faults(identity: IdentitySettings | None) -> tuple[Problem, ...]:
+    """Return what would keep `run` from starting with this identity; one that is missing or expired is waited for."""
+    try:
+        if identity is not None:
+            read_material(identity)
+    except FaultyInput as faulty:
+        return faulty.problems
+    except MissingIdentity:
+        pass
+    return ()
+
+
 def _material(identity: IdentitySettings, now: datetime, problems: list[Problem]) -> Material | None:
     try:
         material = read_material(identity)

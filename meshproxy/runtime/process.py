@@ -12,7 +12,8 @@ import trio
 
 from meshproxy.errors import FaultyInput, StartError
 from meshproxy.runtime.build import Telling, run_sidecar
-from meshproxy.settings.load import load_configuration
+from meshproxy.runtime.judge import identity_faults
+from meshproxy.settings.load import FaultyConfiguration, load_configuration
 from meshproxy.telemetry.access import make_access_log
 from meshproxy.telemetry.events import LogStyle, make_logger
 from meshproxy.telemetry.metrics import Metrics
@@ -42,7 +43,11 @@ def run(path: Path, look: LogLook) -> bool:
     Raises FaultyInput for files that are faulty, StartError when it cannot start for another reason; both before
     anything was logged or bound, or after all was closed again.
     """
-    configuration = load_configuration(path)
+    try:
+        configuration = load_configuration(path)
+    except FaultyConfiguration as faulty:
+        # All at once: faults of the identity would otherwise be told at the second try.
+        raise FaultyInput([*faulty.problems, *identity_faults(faulty.identity)]) from None
     descriptors = _raise_descriptor_limit()
     with _telling(look) as telling:
         wanted = _descriptors_wanted(configuration.settings)

@@ -93,26 +93,20 @@ def make_access_log(writer: LogWriter, style: LogStyle) -> AccessLog:
 
 
 def in_words(line: AccessLine) -> str:
-    """Return the console form: who, where to, decision, bytes, duration, end."""
-    if isinstance(line, RequestLine):
-        return _request_in_words(line)
-    who = line.caller or line.peer
-    to = line.upstream_id or line.upstream or "-"
+    """Return the console form: who, where to, decision, bytes, duration, end; one line, whatever its parts hold."""
     decided = f" {line.decision} by {line.rule}" if line.rule else f" {line.decision}" if line.decision else ""
-    detail = f" ({line.detail})" if line.detail else ""
-    return printable(
-        f"{line.ts} {line.direction:8} {line.listener}: {who} -> {to}{decided}"
-        f" | {line.bytes_in} B in, {line.bytes_out} B out, {line.duration_ms:.1f} ms | {line.end}{detail}"
-    )
+    what, told = _asked_and_told(line)
+    # Cut part by part: a caller with an endless name must not push the end off the line.
+    where = printable(f"{line.ts} {line.direction:8} {line.listener}:{what}")
+    who = printable(line.caller or line.peer)
+    to = printable((line.upstream_id or line.upstream or "-") + decided)
+    moved = f"{line.bytes_in} B in, {line.bytes_out} B out, {line.duration_ms:.1f} ms"
+    return " | ".join(part for part in (f"{where} {who} -> {to}", moved, printable(told)) if part)
 
 
-def _request_in_words(line: RequestLine) -> str:
-    who = line.caller or line.peer
-    to = line.upstream_id or line.upstream or "-"
-    decided = f" {line.decision} by {line.rule}" if line.rule else f" {line.decision}" if line.decision else ""
+def _asked_and_told(line: AccessLine) -> tuple[str, str]:
+    """What was asked (a request), and how it ended, in words."""
+    if isinstance(line, ConnectionLine):
+        return "", f"{line.end} ({line.detail})" if line.detail else line.end
     told = ", ".join(part for part in (line.failure, line.detail, line.end) if part)
-    return printable(
-        f"{line.ts} {line.direction:8} {line.listener}: {line.status or '-'} {line.method} {line.path}"
-        f" {who} -> {to}{decided} | {line.bytes_in} B in, {line.bytes_out} B out, {line.duration_ms:.1f} ms"
-        + (f" | {told}" if told else "")
-    )
+    return f" {line.status or '-'} {line.method} {line.path}", told

@@ -29,18 +29,24 @@ class LogWriter:
         self._descriptor = descriptor
         self._capacity = capacity
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._refused = 0  # counted by who puts
+        self._lost = 0  # counted by the thread: two writers of one number would miscount
         self._reported = 0
-        self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
         return f"<LogWriter waiting={self._queue.qsize()} dropped={self.dropped}>"
 
+    @property
+    def dropped(self) -> int:
+        """How many lines were refused by a full queue, or lost to a failed write, since start."""
+        return self._refused + self._lost
+
     def put(self, line: bytes) -> None:
         """Queue one line, which ends with a newline; never blocks."""
         if self._queue.qsize() >= self._capacity:
-            self.dropped += 1
+            self._refused += 1
             return
         self._queue.put(line)
 
@@ -56,14 +62,14 @@ class LogWriter:
                 while len(lines) < _LINES_PER_WRITE:
                     lines.append(self._queue.get_nowait())
             missing = self.dropped - self._reported
-            if missing:
-                self._reported += missing
-                lines.insert(0, b'{"event":"log_lines_dropped","level":"warning","count":%d}\n' % missing)
-            self._write(b"".join(line for line in lines if line is not _STOP))
+            if missing and self._write(b'{"event":"log_lines_dropped","level":"warning","count":%d}\n' % missing) == 0:
+                self._reported += missing  # a report that got lost itself is made again
+            self._lost += self._write(b"".join(line for line in lines if line is not _STOP))
             if _STOP in lines:
                 return
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> int:
+        """Write whole lines; returns how many were lost."""
         waiting = memoryview(data)
         while waiting:
             try:
@@ -72,6 +78,6 @@ class LogWriter:
                 select.select([], [self._descriptor], [], 1.0)
             except OSError:
                 # The reader is gone or the disk is full: the service matters more than its log.
-                self.dropped += bytes(waiting).count(b"\n")
                 time.sleep(0.05)
-                return
+                return bytes(waiting).count(b"\n")
+        return 0

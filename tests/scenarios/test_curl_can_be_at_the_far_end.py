@@ -32,7 +32,7 @@ def curl(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def over_tls(as_whom: Identity | None, trusting: Identity, address: str) -> subprocess.CompletedProcess[str]:
-    certificate = [] if as_whom is None else ["--cert", as_whom.chain, "--key", as_whom.key]
+    certificate: list[str | Path] = [] if as_whom is None else ["--cert", as_whom.chain, "--key", as_whom.key]
     return curl("--cacert", trusting.bundle, *certificate, "--connect-to", f"::{address}", "https://api.test/page")
 
 

@@ -9,6 +9,8 @@ from tests.scenarios.programs import Program, free_port, require
 from tests.scenarios.stage import inbound, outbound
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.factory import Identity
     from tests.scenarios.stage import Stage
 
@@ -18,8 +20,8 @@ MUCH = 4 * 1024 * 1024
 def ghostunnel(stage: Stage, mode: str, as_whom: Identity, target: str, *more: str) -> str:
     """Start ghostunnel as somebody; returns the address it listens on."""
     program, address = require("ghostunnel"), f"127.0.0.1:{free_port()}"
-    who = ["--cert", as_whom.chain, "--key", as_whom.key, "--cacert", as_whom.bundle]
-    arguments = [program, mode, "--listen", address, "--target", target, *who, *more]
+    arguments: list[str | Path] = [program, mode, "--listen", address, "--target", target, *more]
+    arguments += ["--cert", as_whom.chain, "--key", as_whom.key, "--cacert", as_whom.bundle]
     stage.keep(Program(arguments, ports=[int(address.rpartition(":")[2])], folder=stage.workspace))
     return address
 

@@ -24,7 +24,7 @@ def test_idle_connection_is_ended(stage: Stage) -> None:
         assert idle.recv(5) == b"hello"
         idle.settimeout(0.1)
         began = time.monotonic()
-        while time.monotonic() - began < 3 * IDLE:
+        while time.monotonic() - began < 2 * IDLE:
             busy.sendall(b"tick")
             assert busy.recv(4) == b"tick"
             time.sleep(IDLE / 10)  # the pace of a busy caller
@@ -35,4 +35,4 @@ def test_idle_connection_is_ended(stage: Stage) -> None:
 
     line = api.log.connection(end="idle")
     assert line.detail == "nothing moved for 1 s"
-    assert IDLE * 1000 <= line.duration_ms < 2.5 * IDLE * 1000
+    assert IDLE * 1000 <= line.duration_ms < 5 * IDLE * 1000

@@ -95,7 +95,7 @@ def test_an_idle_sidecar_ends_at_once_and_removes_its_sockets(stage: Stage) -> N
 
 def test_drain_delay_keeps_the_door_open_for_slow_load_balancers(stage: Stage) -> None:
     service = stage.keep(Service(echo))
-    api = stage.sidecar("api", '[runtime]\ndrain_delay = "2s"\n' + inbound(forward=service.address))
+    api = stage.sidecar("api", '[runtime]\ndrain_delay = "1s"\n' + inbound(forward=service.address))
     web = stage.sidecar("web", outbound(endpoints=[api.address("api")]))
 
     api.signal(signal.SIGTERM)

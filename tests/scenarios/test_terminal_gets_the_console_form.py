@@ -1,4 +1,4 @@
-"""When stderr is a terminal a person is watching: readable lines instead of JSON, and no stranger steers the terminal."""
+"""When stderr is a terminal a person is watching: readable lines, no JSON, and no stranger steers the terminal."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def terminal(file: Path, environment: Mapping[str, str]) -> Iterator[Terminal]:
         made.leave()
 
 
-@pytest.mark.parametrize(("environment", "coloured"), [({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False)])
-def test_terminal_gets_the_console_form(stage: Stage, environment: dict[str, str], coloured: bool) -> None:
+@pytest.mark.parametrize("no_color", ["", "1"], ids=["coloured", "NO_COLOR"])
+def test_terminal_gets_the_console_form(stage: Stage, no_color: str) -> None:
     service = stage.keep(Service(echo))
     file = stage.configure("api", ADMIN + inbound(forward=service.address))
     evil = stage.mesh.forge(into=stage.workspace / "evil", uris=["spiffe://mesh.test/\x1b[2Jweb\nforged"])
 
-    with terminal(file, environment) as screen:
+    with terminal(file, {"NO_COLOR": no_color}) as screen:
         poll(lambda: "started" in screen.shown, "the sidecar has started")
         listening = ask(f"unix:{stage.workspace / 'admin.sock'}", "/status").json["listeners"]
         assert isinstance(listening, list)
@@ -77,7 +77,7 @@ def test_terminal_gets_the_console_form(stage: Stage, environment: dict[str, str
         poll(lambda: "handshake_failed" in screen.shown and "| clean" in screen.shown, "both are told")
 
     assert "\x1b[2J" not in screen.shown
-    assert ("\x1b[" in screen.shown) is coloured
+    assert ("\x1b[" in screen.shown) == (no_color == "")
     lines = re.sub(r"\x1b\[[0-9;]*m", "", screen.shown).splitlines()
     assert not any(line.startswith(("{", "forged")) for line in lines)
     [access] = [line for line in lines if "| clean" in line]

@@ -1,0 +1,234 @@
+"""The admin server over real sockets: what it answers, to whom, and what it is not held up by."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from meshproxy.admin.server import AdminServer, Page, names_this_machine
+from meshproxy.wire.address import Address, TcpAddress, UnixAddress, parse_address
+from meshproxy.wire.listen import bind, close_listener
+from meshproxy.wire.tls import receive
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from trio.testing import MockClock
+
+
+def broken() -> Page:
+    raise ZeroDivisionError("a bug in a view")
+
+
+VIEWS = {
+    "/live": lambda: Page(200, "application/json", b'{"live":true}\n'),
+    "/ready": lambda: Page(503, "application/json", b'{"ready":false}\n'),
+    "/broken": broken,
+}
+
+
+class Admin:
+    """A running server and ways to talk to it."""
+
+    def __init__(self, server: AdminServer, listener: socket.socket) -> None:
+        self.server, self.listener = server, listener
+
+    def connect(self) -> socket.socket:
+        sock = socket.socket(self.listener.family)
+        sock.connect(self.listener.getsockname())
+        sock.setblocking(False)
+        return sock
+
+    async def ask(self, request: bytes) -> bytes:
+        """Send all of `request`, and return all of the answer."""
+        with self.connect() as sock:
+            sock.send(request)
+            return await everything(sock)
+
+    async def get(self, target: str, *, host: str = "localhost", method: str = "GET") -> tuple[int, bytes, bytes]:
+        """Ask as HTTP/1.1; the status, the head and the body."""
+        answer = await self.ask(f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return int(head.split()[1]), head.lower(), body
+
+
+async def everything(sock: socket.socket) -> bytes:
+    received = b""
+    try:
+        while data := await receive(sock, 65536):
+            received += data
+    except ConnectionResetError:
+        return received + b"<reset>"
+    return received
+
+
+@pytest.fixture
+async def admin(nursery: trio.Nursery) -> AsyncIterator[Admin]:
+    listener = bind(TcpAddress("127.0.0.1", 0))
+    server = AdminServer(listener, TcpAddress("127.0.0.1", 9900), VIEWS, check_host=True)
+    nursery.start_soon(server.run)
+    await trio.testing.wait_all_tasks_blocked()
+    yield Admin(server, listener)
+    nursery.cancel_scope.cancel()
+    close_listener(listener)
+
+
+async def test_a_page_is_answered_and_the_connection_closed(admin: Admin) -> None:
+    status, head, body = await admin.get("/live?pretty=1")
+    assert (status, body) == (200, b'{"live":true}\n')
+    for field in (b"content-type: application/json", b"content-length: 14", b"cache-control: no-store"):
+        assert field in head
+    assert b"connection: close" in head
+    assert "open=0" in repr(admin.server)
+
+
+async def test_a_view_chooses_its_status(admin: Admin) -> None:
+    status, _, body = await admin.get("/ready")
+    assert (status, body) == (503, b'{"ready":false}\n')
+
+
+async def test_head_is_answered_without_a_body(admin: Admin) -> None:
+    status, head, body = await admin.get("/live", method="HEAD")
+    assert (status, body) == (200, b"")
+    assert b"content-length: 14" in head
+
+
+@pytest.mark.parametrize("target", ["/", "/live/", "/LIVE", "/%6cive", "//live", "/live%00", "http://localhost/live"])
+async def test_other_targets_are_not_found_and_told_what_there_is(admin: Admin, target: str) -> None:
+    status, _, body = await admin.get(target)
+    assert status == 404
+    assert body == b"there is: /broken /live /ready\n"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get"])
+async def test_it_only_tells_and_says_so(admin: Admin, method: str) -> None:
+    status, head, body = await admin.get("/live", method=method)
+    assert (status, body) == (405, b"only GET\n")
+    assert b"\r\nallow: get, head" in head  # RFC 9110 section 15.5.6
+
+
+@pytest.mark.parametrize("host", ["evil.test", "127.0.0.1.evil.test", "10.0.0.1:9900", "", "localhost@evil.test"])
+async def test_a_request_for_another_host_is_misdirected(admin: Admin, host: str) -> None:
+    """A web page in a browser on this machine can send requests here, but it cannot name this host."""
+    status, _, body = await admin.get("/live", host=host)
+    assert status == 421
+    assert b"live" not in body
+
+
+async def test_a_request_without_a_host_is_misdirected_or_no_request(admin: Admin) -> None:
+    assert b" 421 " in await admin.ask(b"GET /live HTTP/1.0\r\n\r\n")
+    assert await admin.ask(b"GET /live HTTP/1.1\r\n\r\n") in {b"", b"<reset>"}
+    twice = b"GET /live HTTP/1.1\r\nHost: localhost\r\nHost: evil.test\r\n\r\n"
+    assert await admin.ask(twice) in {b"", b"<reset>"}
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /" + b"a" * 60_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /live HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20_000,
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET\r\n\r\n",
+        b"\x00" * 100,
+    ],
+    ids=["long target", "long field", "TLS", "no target", "zeros"],
+)
+async def test_what_is_no_decent_request_gets_no_answer(admin: Admin, request_bytes: bytes) -> None:
+    with trio.fail_after(5):
+        if request_bytes.startswith(b"\x16"):
+            with admin.connect() as sock:
+                sock.send(request_bytes)
+                sock.shutdown(socket.SHUT_WR)
+                assert await everything(sock) in {b"", b"<reset>"}
+        else:
+            assert await admin.ask(request_bytes) in {b"", b"<reset>"}
+    assert (await admin.get("/live"))[0] == 200
+
+
+async def test_who_leaves_before_asking_or_hearing_disturbs_nobody(admin: Admin) -> None:
+    admin.connect().close()
+    sock = admin.connect()
+    sock.send(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    sock.close()
+    assert (await admin.get("/live"))[0] == 200
+
+
+async def test_a_bug_in_a_page_ends_neither_the_server_nor_the_sidecar(admin: Admin) -> None:
+    status, _, body = await admin.get("/broken")
+    assert (status, body) == (500, b"internal error: ZeroDivisionError\n")
+    assert (await admin.get("/live"))[0] == 200
+
+
+async def test_a_client_that_dawdles_is_let_go_after_ten_seconds(admin: Admin, settling_clock: MockClock) -> None:
+    started = trio.current_time()
+    with admin.connect() as sock:
+        sock.send(b"GET /live HTT")
+        assert await everything(sock) in {b"", b"<reset>"}
+    assert 10 <= trio.current_time() - started < 11
+
+
+async def test_more_than_64_at_once_are_turned_away_and_room_comes_back(admin: Admin) -> None:
+    held = [admin.connect() for _ in range(64)]
+    await trio.testing.wait_all_tasks_blocked(0.02)
+    assert "open=64" in repr(admin.server)
+    with admin.connect() as one_too_many:
+        assert await everything(one_too_many) == b"<reset>"
+    for sock in held:
+        sock.close()
+    await trio.testing.wait_all_tasks_blocked(0.02)
+    assert (await admin.get("/live"))[0] == 200
+
+
+async def test_over_a_unix_socket_any_host_will_do(tmp_path: Path, nursery: trio.Nursery) -> None:
+    """No browser reaches it."""
+    address = UnixAddress(str(tmp_path / "s"))
+    listener = bind(address)
+    server = AdminServer(listener, address, VIEWS, check_host=True)
+    nursery.start_soon(server.run)
+    assert (await Admin(server, listener).get("/live", host="whatever"))[0] == 200
+    nursery.cancel_scope.cancel()
+    close_listener(listener)
+
+
+def test_a_public_listener_does_not_ask_for_the_host() -> None:
+    with socket.socket() as listener:
+        server = AdminServer(listener, TcpAddress("0.0.0.0", 9901), VIEWS, check_host=False)
+        assert server.answer(b"GET", b"/live", b"prometheus.internal").status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "ours"),
+    [
+        ("localhost", "127.0.0.1:9900", True),
+        ("LocalHost:1234", "127.0.0.1:9900", True),
+        ("127.0.0.1", "127.0.0.1:9900", True),
+        ("127.0.0.9:80", "127.0.0.1:9900", True),
+        ("[::1]", "127.0.0.1:9900", True),
+        ("[::1]:9900", "[::1]:9900", True),
+        ("admin.internal", "admin.internal:9900", True),
+        ("ADMIN.internal:80", "admin.internal:9900", True),
+        ("admin.internal", "127.0.0.1:9900", False),
+        ("::1", "127.0.0.1:9900", False),
+        ("localhost.evil.test", "127.0.0.1:9900", False),
+        ("evil.test:localhost", "127.0.0.1:9900", False),
+        ("localhost:", "127.0.0.1:9900", False),
+        ("localhost:99999", "127.0.0.1:9900", False),
+        ("unix:/run/x", "unix:/run/x", False),
+        ("0.0.0.0", "127.0.0.1:9900", False),
+        ("loc\xe4lhost", "127.0.0.1:9900", False),
+        ("", "127.0.0.1:9900", False),
+    ],
+)
+def test_which_hosts_are_this_machine(
+    host: str,
+    address: str,
+    ours: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    where: Address = parse_address(address)
+    assert names_this_machine(host.encode("latin-1"), where) is ours

@@ -1,0 +1,129 @@
+"""Counted always, told at a bounded pace, remembered up to a bound."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from meshproxy.telemetry.access import ConnectionLine
+from meshproxy.telemetry.metrics import Metrics
+from meshproxy.telemetry.record import Denial, Recorder
+from tests.hearing import listening_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Told:
+    """A recorder on a clock of its own, with what it said and wrote."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.log, self.heard = listening_log()
+        self.lines: list[ConnectionLine] = []
+        self.metrics = Metrics()
+        self.recorder = Recorder(self.metrics, self.log, self.lines.append, lambda: self.now)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def line(**changes: object) -> ConnectionLine:
+    fields = {"ts": "t", "listener": "api", "direction": "inbound", "id": "1", "end": "clean", "peer": "p"} | changes
+    return ConnectionLine(**fields)  # type: ignore[arg-type]  # a row of the test
+
+
+def test_a_connection_is_counted_while_open_and_told_when_it_ends(told: Told) -> None:
+    told.recorder.opened("api")
+    told.recorder.opened("api")
+    assert told.recorder.listener("api").open == told.value("meshproxy_connections_open", listener="api") == 2
+    told.recorder.closed("api", line(bytes_in=10, bytes_out=3))
+    told.recorder.closed("api", line(end="reset"))
+    assert told.recorder.listener("api").open == 0
+    assert told.recorder.listener("api").ended == {"clean": 1, "reset": 1}
+    assert told.value("meshproxy_bytes_total", listener="api", direction="in") == 10
+    assert told.value("meshproxy_bytes_total", listener="api", direction="out") == 3
+    assert told.value("meshproxy_connections_total", listener="api", end="reset") == 1
+    assert [each.end for each in told.lines] == ["clean", "reset"]
+
+
+def test_what_never_authenticated_ends_without_an_access_line(told: Told) -> None:
+    told.recorder.opened("api")
+    told.recorder.closed("api", None)
+    assert (told.lines, told.recorder.listener("api").open) == ([], 0)
+    assert told.recorder.listener("api").ended == {}
+
+
+def test_decisions_are_counted_for_metrics_and_status(told: Told) -> None:
+    told.recorder.decided("api", "deny", rule="", mode="enforce", reason="no_rule")
+    told.recorder.decided("api", "deny", rule="", mode="enforce", reason="no_rule")
+    assert told.recorder.listener("api").decided == {"deny": 2}
+    labels = {"listener": "api", "decision": "deny", "rule": "", "mode": "enforce", "reason": "no_rule"}
+    assert told.value("meshproxy_authz_decisions_total", **labels) == 2
+
+
+TELLINGS: dict[str, tuple[Callable[[Recorder, str], None], str, Callable[[Told, str], float | None]]] = {
+    "refused": (
+        lambda r, name: r.refused(name, "max_connections", peer="p", remedy="raise it"),
+        "connection_refused",
+        lambda t, name: t.value("meshproxy_connections_refused_total", listener=name, reason="max_connections"),
+    ),
+    "handshake": (
+        lambda r, name: r.handshake_failed(name, "expired", peer="p", detail="it expired", claimed="spiffe://a/b"),
+        "handshake_failed",
+        lambda t, name: t.value("meshproxy_handshake_failures_total", listener=name, reason="expired"),
+    ),
+    "upstream": (
+        lambda r, name: r.upstream_failed(name, "connect", endpoint="e", detail="refused"),
+        "upstream_failed",
+        lambda t, name: t.value("meshproxy_upstream_failures_total", listener=name, phase="connect"),
+    ),
+    "starved": (
+        lambda r, name: r.starved(name, OSError(errno.EMFILE, os.strerror(errno.EMFILE))),
+        "accepting_paused",
+        lambda t, name: t.value("meshproxy_accept_pauses_total", listener=name),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TELLINGS)
+def test_a_flood_is_counted_in_full_and_told_at_a_bounded_pace(told: Told, what: str) -> None:
+    tell, event, counted = TELLINGS[what]
+    for _ in range(1000):
+        tell(told.recorder, "api")
+    assert counted(told, "api") == 1000
+    assert len(told.heard.named(event)) == 20
+    told.now += 0.5
+    tell(told.recorder, "api")
+    assert told.heard.named(event)[-1]["untold"] == 980
+    tell(told.recorder, "other")  # one listener's flood does not silence another
+    assert told.heard.named(event)[-1]["listener"] == "other"
+
+
+def test_status_knows_each_kind_of_failure(told: Told) -> None:
+    for tell, _, _ in TELLINGS.values():
+        tell(told.recorder, "api")
+    counts = told.recorder.listener("api")
+    assert (counts.refused, counts.handshake_failures, counts.failed_upstream) == (1, 1, 1)
+
+
+def test_only_the_last_denials_are_remembered_and_printable(told: Told) -> None:
+    for number in range(60):
+        told.recorder.denied(Denial("t", "api", f"{number}\n\x1b", "no_rule", "none"))
+    assert len(told.recorder.denials) == 50
+    assert told.recorder.denials[-1].caller == "59\\n\\x1b"
+    assert "denials=50" in repr(told.recorder)
+
+
+def test_an_error_without_words_of_the_system_is_told_by_its_own(told: Told) -> None:
+    told.recorder.starved("api", OSError("odd"))
+    (event,) = told.heard.named("accepting_paused")
+    assert event["error"] == "odd"

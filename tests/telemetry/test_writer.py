@@ -1,0 +1,178 @@
+"""The log must never hold up the traffic: a full pipe, a full disk and a reader that is gone cost lines, not time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from meshproxy.telemetry.writer import LogWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typing_extensions import Buffer
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    reading, writing = os.pipe()
+    try:
+        yield reading, writing
+    finally:
+        for descriptor in (reading, writing):
+            os.close(descriptor)
+
+
+def read_lines(reading: int, writing: int) -> list[bytes]:
+    """Everything written so far; the writer must be closed."""
+    os.set_blocking(reading, False)
+    content = bytearray()
+    try:
+        while data := os.read(reading, 65536):
+            content += data
+    except BlockingIOError:
+        pass
+    return bytes(content).splitlines()
+
+
+class Gate:
+    """`os.write` that stands still until it is let go, then fails as often as the script says."""
+
+    def __init__(self, *failures: int) -> None:
+        self.open = threading.Event()
+        self.entered = threading.Event()
+        self.failures = list(failures)
+        self.failed = threading.Semaphore(0)
+        self.written = bytearray()
+
+    def __call__(self, _descriptor: int, data: Buffer) -> int:
+        self.entered.set()
+        assert self.open.wait(10)
+        if self.failures:
+            code = self.failures.pop(0)
+            self.failed.release()
+            raise OSError(code, os.strerror(code))
+        taken = bytes(data)[:50]  # partial writes are normal for pipes
+        self.written += taken
+        return len(taken)
+
+    @property
+    def lines(self) -> list[bytes]:
+        return bytes(self.written).splitlines()
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    made = Gate()
+    monkeypatch.setattr(os, "write", made)
+    return made
+
+
+def missing(lines: list[bytes]) -> int:
+    return sum(json.loads(line)["count"] for line in lines if b"log_lines_dropped" in line)
+
+
+def test_lines_are_written_whole_and_in_order() -> None:
+    with pipe() as (reading, writing):
+        writer = LogWriter(writing)
+        lines = [b"line %d" % number for number in range(1000)]
+        for line in lines:
+            writer.put(line + b"\n")
+        writer.close()
+        assert read_lines(reading, writing) == lines
+        assert (writer.dropped, repr(writer)) == (0, "<LogWriter waiting=0 dropped=0>")
+
+
+def test_lines_of_one_thread_keep_their_order_among_those_of_others() -> None:
+    with pipe() as (reading, writing):
+        writer = LogWriter(writing)
+
+        def talk(name: int) -> None:
+            for number in range(200):
+                writer.put(b"%d %d\n" % (name, number))
+
+        threads = [threading.Thread(target=talk, args=(name,)) for name in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        writer.close()
+        found = [tuple(map(int, line.split())) for line in read_lines(reading, writing)]
+        for name in range(4):
+            assert [number for who, number in found if who == name] == list(range(200))
+
+
+def test_a_reader_that_stands_still_costs_lines_and_the_next_one_tells_how_many(gate: Gate) -> None:
+    writer = LogWriter(1, capacity=10)
+    writer.put(b"first\n")
+    assert gate.entered.wait(5)
+    for number in range(25):
+        writer.put(b"%d\n" % number)  # returns at once, each time
+    assert writer.dropped == 15
+    gate.open.set()
+    writer.close()
+    first, report, *kept = gate.lines
+    assert first == b"first"
+    assert json.loads(report) == {"event": "log_lines_dropped", "level": "warning", "count": 15}
+    assert kept == [b"%d" % number for number in range(10)]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EPIPE, errno.EIO])
+def test_a_disk_that_is_full_for_a_while_costs_lines_and_nothing_else(gate: Gate, code: int) -> None:
+    gate.failures = [code]
+    writer = LogWriter(1)
+    writer.put(b"lost\n")
+    gate.open.set()
+    assert gate.failed.acquire(timeout=5)
+    writer.put(b"kept\n")
+    writer.close()
+    assert gate.lines[-1] == b"kept"
+    assert missing(gate.lines) == writer.dropped == 1
+
+
+def test_a_report_that_is_lost_itself_is_made_again(gate: Gate) -> None:
+    """Two failures in a row: what the first lost must not be forgotten because the second lost the telling of it."""
+    gate.failures = [errno.ENOSPC, errno.ENOSPC, errno.ENOSPC]
+    gate.open.set()
+    writer = LogWriter(1)
+    writer.put(b"lost\n")
+    assert gate.failed.acquire(timeout=5)
+    writer.put(b"lost too\n")
+    assert gate.failed.acquire(timeout=5)
+    assert gate.failed.acquire(timeout=5)
+    writer.put(b"kept\n")
+    writer.close()
+    assert gate.lines[-1] == b"kept"
+    assert missing(gate.lines) == writer.dropped == 2
+
+
+def test_a_pipe_somebody_made_non_blocking_is_waited_for() -> None:
+    with pipe() as (reading, writing):
+        os.set_blocking(writing, False)
+        writer = LogWriter(writing)
+        content = [b"x" * 1000 for _ in range(200)]  # more than a pipe holds
+        for line in content:
+            writer.put(line + b"\n")
+        received = bytearray()
+        while received.count(b"\n") < len(content):
+            received += os.read(reading, 65536)
+        writer.close()
+        assert received.splitlines() == content
+        assert writer.dropped == 0
+
+
+def test_closing_gives_up_on_a_reader_that_never_reads(gate: Gate) -> None:
+    writer = LogWriter(1)
+    writer.put(b"stuck\n")
+    assert gate.entered.wait(5)
+    writer.close(within=0.01)
+    assert writer._thread.is_alive()
+    gate.open.set()
+    writer._thread.join(5)
+    assert gate.lines == [b"stuck"]
