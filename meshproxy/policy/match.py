@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ANY_SEGMENT: Final = "*"
 ANY_TAIL: Final = "**"
-MAX_PATH_PATTERN: Final = 8192  # characters; longer than any request target a server takes
+MAX_PATH_PATTERN: Final = 8192  # characters; as long as a request target may be by default
 
 _STAND_IN: Final = "x"  # a legal segment, where the pattern has `*`, so that ca.spiffe_id can judge the rest
 _STAND_IN_DOMAIN: Final = TrustDomain("x")

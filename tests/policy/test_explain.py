@@ -166,8 +166,8 @@ def nearest_request(caller: str, method: str, path: str, text: str = REQUESTS) -
             "/orders",
             Distance.CASE,
             (
-                'rule "reads" (orders.allow.toml:1) grants /web, the caller is /Web: they differ in upper and lower case '
-                "only"
+                'rule "reads" (orders.allow.toml:1) grants /web, the caller is /Web: '
+                "they differ in upper and lower case only"
             ),
         ),
     ],

@@ -26,3 +26,7 @@ def test_rules_that_can_never_be_first_are_not_kept() -> None:
     for rule in range(1000):
         terms.add(rule, None if rule == 2 else NOW + timedelta(hours=rule % 2))
     assert repr(terms) == "<Terms of rules [0, 1, 2]>"
+    terms = Terms()
+    for rule in range(1000):
+        terms.add(rule, NOW)
+    assert repr(terms) == "<Terms of rules [0]>"
