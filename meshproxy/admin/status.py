@@ -1,4 +1,4 @@
-"""The shape of `/status`: what the sidecar tells and the `status` command reads. Documented in docs/status.md."""
+"""The shape of `/status`: what the sidecar tells and the `status` command reads."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ class ListenerStatus(msgspec.Struct, frozen=True):
     max_connections: int
     decided: dict[str, int]
     ended: dict[str, int]
+    answered: dict[str, int]  # http: requests by class of status, `2xx` and so on; `none`: no answer was begun
     handshake_failures: int
     refused: int
     failed_upstream: int

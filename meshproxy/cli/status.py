@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 5.0
 _DENIALS_SHOWN = 5
+_ANSWERS = {"none": "never"}  # else the class of the status, as it is
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -109,6 +110,7 @@ def _listener(listener: ListenerStatus) -> list[str]:
     lines = [f"{listener.direction:11} {paint(listener.name, Tone.STRONG)}  {route}"]
     decided = ", ".join(f"{count} {word}" for word, count in sorted(listener.decided.items()))
     ended = ", ".join(f"{count} {word}" for word, count in sorted(listener.ended.items()))
+    answered = ", ".join(f"{count} {_ANSWERS.get(word, word)}" for word, count in sorted(listener.answered.items()))
     failed = [
         (listener.handshake_failures, "handshakes failed"),
         (listener.refused, "refused unjudged"),
@@ -117,6 +119,8 @@ def _listener(listener: ListenerStatus) -> list[str]:
     lines.append(
         f"            {listener.open} open of {listener.max_connections}" + (f"; {decided}" if decided else "")
     )
+    if answered:
+        lines.append(f"            answered: {answered}")
     if ended:
         lines.append(f"            ended: {ended}")
     told = ", ".join(f"{count} {what}" for count, what in failed if count)
@@ -124,7 +128,8 @@ def _listener(listener: ListenerStatus) -> list[str]:
         lines.append(f"            {paint(told, Tone.WARNING)}")
     if listener.policy:
         policy = listener.policy
-        lines.append(f"            {policy.file}: {policy.rules} rules, generation {policy.generation}, {policy.hash}")
+        rules = "1 rule" if policy.rules == 1 else f"{policy.rules} rules"
+        lines.append(f"            {policy.file}: {rules}, generation {policy.generation}, {policy.hash}")
         if policy.expired_rules:
             lines.append(f"            {paint('expired', Tone.WARNING)}: {', '.join(policy.expired_rules)}")
     return lines

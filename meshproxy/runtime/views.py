@@ -156,6 +156,7 @@ class Views:
             max_connections=post.max_connections,
             decided=counts.decided,
             ended=counts.ended,
+            answered=counts.answered,
             handshake_failures=counts.handshake_failures,
             refused=counts.refused,
             failed_upstream=counts.failed_upstream,

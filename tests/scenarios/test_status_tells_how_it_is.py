@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from tests.scenarios.actors import Ended, Service, client_context, echo, exchange, tls_dial, underneath
+from tests.scenarios.http_actors import Origin, mesh_pair
 from tests.scenarios.stage import inbound, meshproxy, outbound, poll
 
 if TYPE_CHECKING:
@@ -59,8 +60,25 @@ def test_the_status_command_says_it_in_words(stage: Stage) -> None:
     assert said.returncode == 0, said.stderr
     for words in ("serving", "spiffe://mesh.test/api", "1 allow, 1 deny", "spiffe://mesh.test/mallory", "no_rule"):
         assert words in said.stdout
+    assert "web.allow.toml: 1 rule, generation 1" in said.stdout
+    assert "answered" not in said.stdout
     as_json = meshproxy("status", "--json", file)
     assert json.loads(as_json.stdout)["identity"]["id"] == "spiffe://mesh.test/api"
+
+
+def test_an_http_listener_tells_its_answers_by_class(stage: Stage) -> None:
+    origin = stage.keep(Origin())
+    pair = mesh_pair(stage, origin, allow='[[allow]]\nfrom = "/web"\nmethods = "GET"\npaths = "/orders"')
+    with pair.caller() as caller:
+        for method, target in (("GET", "/orders"), ("GET", "/orders"), ("GET", "/refunds"), ("GET", "//")):
+            caller.ask(method, target)
+    poll(lambda: pair.web.status().listeners[0].open == 0, "the caller gone")
+
+    assert pair.web.status().listeners[0].answered == {"2xx": 2, "4xx": 2}  # web's own sidecar refuses the last
+    assert pair.api.status().listeners[0].answered == {"2xx": 2, "4xx": 1}
+    said = meshproxy("status", pointing_at(stage, pair.api)).stdout
+    assert "answered: 2 2xx, 1 4xx" in said
+    assert "web.allow.toml: 2 rules, generation 1" in said
 
 
 def test_the_status_command_says_that_nobody_answers(stage: Stage) -> None:
