@@ -8,7 +8,7 @@ from meshproxy.errors import Failure
 from meshproxy.http.exchange import Decided
 from meshproxy.http.relay import Grant, Refusal
 from meshproxy.policy.decide import Outcome, Permit, decide_connection, decide_request, permit
-from meshproxy.policy.explain import nearest_rule
+from meshproxy.policy.explain import nearest_rule, nearest_rule_of_request
 from meshproxy.telemetry.access import timestamp
 from meshproxy.telemetry.record import Denial
 
@@ -91,7 +91,10 @@ class Authorizer:
         untold = self._recorder.may_tell(visit.listener, "denied")
         if untold is None:
             return
-        nearest = nearest_rule(policy, leaf.id, home=home, now=now)
+        if asked is None:
+            nearest = nearest_rule(policy, leaf.id, home=home, now=now)
+        else:
+            nearest = nearest_rule_of_request(policy, leaf.id, *asked, home=home, now=now)
         told = str(nearest) if nearest else "no rule comes near"
         self._recorder.denied(Denial(timestamp(now), visit.listener, visit.caller, decision.reason, told))
         refused = decision.outcome(self._settings.mode) is Outcome.DENY
