@@ -90,7 +90,7 @@ def explain_request(
 ) -> tuple[RuleVerdict, ...]:
     """Return what every rule says to a request, in file order; the arguments are those of `decide_request`.
 
-    Takes some 2 us per rule.
+    Takes some 20 us per rule: for people who asked, never on the loop.
     """
     return tuple(
         RuleVerdict(rule, policy.file, _first_failed(rule, caller, method, path, home=home, now=now))
