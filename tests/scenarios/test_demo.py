@@ -115,7 +115,7 @@ def test_a_denied_request_is_explained_with_method_and_path(played: Played) -> N
     (line,) = played.rows["wrong_method"]["explained"]
     assert (line["caller"], line["reason"]) == ("spiffe://shop.example/web", "method")
     assert (line["method"], line["path"]) == ("DELETE", "/orders/1")
-    assert line["policy"] == "orders.allow.toml"
+    assert 'rule "web-reads" (orders.allow.toml:11) grants the caller GET on /orders/**' in line["nearest_rule"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
