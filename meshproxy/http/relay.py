@@ -127,11 +127,10 @@ class HttpRelay:
         """Take that the caller is gone: a half-sent request must not be completed upstream."""
         if self._phase in {Phase.OVER, Phase.UPGRADED}:
             return
-        self._drop_upstream()
-        if self._phase is not Phase.IDLE:
-            self._cut(Failure.CLIENT_GONE, detail, now)
-        else:
+        if self._phase is Phase.IDLE:
             self._over(Need.ABORT)
+        else:
+            self._cut(Failure.CLIENT_GONE, detail, now)
 
     def _advance(self, now: float) -> None:
         """Make of the bytes that have come whatever can be made of them now."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from meshproxy.errors import Failure
 from meshproxy.http.exchange import Decided
-from meshproxy.http.relay import Grant, Refusal
+from meshproxy.http.terms import Grant, Refusal
 from meshproxy.policy.decide import Outcome, Permit, decide_connection, decide_request, permit
 from meshproxy.policy.explain import nearest_rule, nearest_rule_of_request
 from meshproxy.telemetry.access import timestamp
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ca import TrustDomain
     from ca.svid import Leaf
     from meshproxy.http.head import RequestHead
-    from meshproxy.http.relay import Judge
+    from meshproxy.http.terms import Judge
     from meshproxy.inbound.accept import Visit
     from meshproxy.policy.compile import Policy
     from meshproxy.policy.decide import Decision

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from meshproxy.http.relay import HttpRelay, Need, Phase
+from meshproxy.http.phase import Need, Phase
+from meshproxy.inbound.deadlines import Deadlines, Due, Patience, Waiting
 from meshproxy.upstream.pool import NoUpstreamConnection
 from meshproxy.wire.channel import ChannelBroken
 from meshproxy.wire.closing import linger, reset
-from meshproxy.wire.readiness import HANGUP, READ
+from meshproxy.wire.readiness import READ, SEVERED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshproxy.http.exchange import Exchange
+    from meshproxy.http.relay import HttpRelay
     from meshproxy.upstream.attempt import FailedAttempt
     from meshproxy.upstream.pool import UpstreamConnection, Upstreams
     from meshproxy.wire.channel import Channel
@@ -31,14 +33,6 @@ if TYPE_CHECKING:
 # Reads one callback may do before it lets the others go first.
 _FAIR_SHARE = 4
 
-_BROKEN = HANGUP & ~0x2000  # an error or both directions gone; a half-close alone (RDHUP) is no news
-
-# How long before the end of the shorter certificate life a connection is asked to end with its next answer.
-_POLITE = 30.0
-
-# A body slower than the minimum rate is judged by windows of this many seconds.
-_WINDOW = 10.0
-
 
 class Outcome(Enum):
     """How a driven connection ended."""
@@ -47,16 +41,6 @@ class Outcome(Enum):
     ABORTED = auto()
     UPGRADED = auto()
     AGED = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds, and bytes per second (0: no minimum), that one connection is given."""
-
-    head: float
-    idle: float
-    response: float
-    body_min_rate: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,25 +75,19 @@ class HttpDriver:
     ) -> None:
         self._engine = machinery.engine
         self._sweeper = machinery.sweeper
+        self._deadlines = Deadlines(machinery.patience)
         self._down = downstream
         self._relay = relay
         self._upstreams = upstreams
-        self._patience = machinery.patience
         self._teller = teller
         self._up: UpstreamConnection | None = None
         self._phase: Phase | None = None
-        self._moved = 0  # bytes, since the window began
+        self._exchange: Exchange | None = None
         self._ending: Outcome | None = None
         self._error: BaseException | None = None
         self._dialling: trio.CancelScope | None = None
-        self._fresh_wanted = False
         self._woken = trio.Event()
-        self._parked = False  # the downstream has bytes that were left in the socket
-        self._still_since = 0.0
-        self._first = True  # nothing was ever asked on this connection
-        self._polite_at = self._cut_at = self._drain_at = float("inf")
         self.deadline = float("inf")
-        self.detail = ""
 
     def __repr__(self) -> str:
         return f"<HttpDriver {self._relay!r} down={self._down!r} up={self._up!r} ending={self._ending}>"
@@ -125,32 +103,27 @@ class HttpDriver:
         The sockets of an upgraded connection are the caller's; otherwise both are closed on return. Raises what a
         callback raised.
         """
-        now = trio.current_time()
-        self._polite_at, self._cut_at = now + max(valid_for - _POLITE, valid_for / 2), now + valid_for
+        self._deadlines.live_for(valid_for, trio.current_time())
+        outcome: Outcome | None = None
         try:
             self._engine.watch(self._down.sock, self._on_downstream)
             self._sweeper.add(self)
             self._guarded(self._pull_downstream)
-            await self._attend()
+            outcome = await self._attend()
         except trio.Cancelled:
-            self._relay.downstream_lost("cut at the end of the drain", trio.current_time())
-            self._guarded(self._act)
+            self._cut_short()
             raise
         finally:
             self._sweeper.discard(self)
-            if self._ending is not Outcome.UPGRADED or self._error is not None:
+            if outcome is not Outcome.UPGRADED:
                 self._engine.forget(self._down.sock)
                 self._drop_upstream()
                 self._down.release()
-                if self._ending is not Outcome.CLOSED or self._error is not None:
+                if outcome is not Outcome.CLOSED:
                     reset(self._down.sock)
-        if self._error is not None:
-            raise self._error
-        if self._ending is Outcome.CLOSED:
+        if outcome is Outcome.CLOSED:
             await linger(self._down.sock)
-        if self._ending is None:
-            raise AssertionError("the connection has not ended")
-        return self._ending
+        return outcome
 
     def drain(self, grace: float) -> None:
         """End with the current answer; when idle, with the next, or after `grace` seconds without a request.
@@ -158,19 +131,23 @@ class HttpDriver:
         Ending an idle connection at once would meet the request that is on its way.
         """
         self._relay.drain()
-        self._drain_at = trio.current_time() + grace
+        now = trio.current_time()
+        self._deadlines.drain(now + grace, now)
         self._set_deadline()
 
     # The owner's task.
 
-    async def _attend(self) -> None:
+    async def _attend(self) -> Outcome:
         while self._ending is None or (self._ending is Outcome.CLOSED and self._down.waiting):
             await self._woken.wait()
             self._woken = trio.Event()
             if self._error is not None:
-                return
+                raise self._error
             if self._relay.phase is Phase.CONNECTING and self._up is None:
                 await self._dial()
+        if self._error is not None:
+            raise self._error
+        return self._ending
 
     async def _dial(self) -> None:
         with trio.CancelScope() as self._dialling:
@@ -187,6 +164,16 @@ class HttpDriver:
         self._dialling = None
         self._guarded(self._act)
 
+    def _cut_short(self) -> None:
+        """Tell the end of an exchange whose connection is cut at the end of the drain."""
+        now, exchange = trio.current_time(), self._relay.exchange
+        if self._relay.phase is Phase.UPGRADED:
+            exchange.ended = now
+            self._teller.finished(exchange, self._up)
+            return
+        self._relay.downstream_lost("cut at the end of the drain", now)
+        self._guarded(self._act)
+
     # Callbacks of the engine and the sweeper.
 
     def _on_downstream(self, events: int) -> bool:
@@ -200,49 +187,63 @@ class HttpDriver:
         connection.channel.hint(events)
         if events & ~READ and connection.channel.waiting:
             self._guarded(self._flush_upstream)
-        return self._guarded(self._pull_upstream)
+        return self._guarded(self._pull_upstream, connection)
 
     def expire(self, now: float) -> None:
         """Act on a deadline that has passed (called by the sweeper)."""
         self._guarded(self._expire, now)
 
-    def _guarded(self, step: Callable[..., bool | None], *arguments: float) -> bool:
+    def _guarded(self, step: Callable[..., bool | None], *arguments: object) -> bool:
+        """Run one step; whatever it raises ends this connection and no other. False: the socket is not drained."""
         if self._error is not None or self._ending in {Outcome.ABORTED, Outcome.UPGRADED, Outcome.AGED}:
-            return True
+            return False
         try:
             return step(*arguments) is not False
         except BaseException as error:  # noqa: BLE001 - the owner raises it: a bug or Ctrl-C surfaces there
             self._error = error
             self._woken.set()
-            return True
+            return False
 
     # Moving bytes.
+
+    @property
+    def _is_downstream_of_use(self) -> bool:
+        """Whether the machine can take more of the caller, and those it would pass it to take what they have."""
+        relay = self._relay
+        if self._up is not None and self._up.channel.waiting:
+            return False
+        # A caller that does not read its answers is asked no further: each question would cost memory here.
+        if self._down.waiting and relay.phase is Phase.IDLE:
+            return False
+        return relay.wants_downstream or relay.held_back
 
     def _pull_downstream(self, events: int = 0) -> bool:
         relay, down = self._relay, self._down
         share = _FAIR_SHARE
-        self._parked = True
-        try:
-            while relay.wants_downstream and not (self._up is not None and self._up.channel.waiting):
-                if not share:
-                    self._engine.resume(down.sock)
-                    return False
-                share -= 1
-                data = down.receive()
-                self._parked = not down.drained
-                if data:
-                    self._moved += len(data)
-                    relay.feed(data, trio.current_time())
-                if down.ended:
-                    relay.downstream_ended(trio.current_time())
+        while self._is_downstream_of_use:
+            if not share:
+                self._engine.resume(down.sock)
+                return False
+            share -= 1
+            if relay.held_back:
+                relay.proceed(trio.current_time())
                 self._act()
-                if not self._parked or self._ending is not None:
-                    return True
-        except ChannelBroken as broken:
-            relay.downstream_lost(str(broken), trio.current_time())
+                continue
+            try:
+                data = down.receive()
+            except ChannelBroken as broken:
+                relay.downstream_lost(str(broken), trio.current_time())
+                self._act()
+                return False
+            if data:
+                self._deadlines.moved += len(data)
+                relay.feed(data, trio.current_time())
+            if down.ended:
+                relay.downstream_ended(trio.current_time())
             self._act()
-            return True
-        if events & _BROKEN:
+            if (down.drained and not relay.held_back) or self._ending is not None:
+                return down.drained and not down.ended
+        if events & SEVERED:
             # It is not read now, so only the kernel can tell that the caller is gone.
             relay.downstream_lost("the caller went away", trio.current_time())
             self._act()
@@ -253,53 +254,63 @@ class HttpDriver:
         try:
             self._down.flush()
         except ChannelBroken as broken:
+            if self._ending is Outcome.CLOSED:  # our last words were not heard
+                self._end(Outcome.ABORTED)
+                return
             self._relay.downstream_lost(str(broken), trio.current_time())
             self._act()
             return
-        self._moved += before - self._down.waiting
+        self._deadlines.moved += before - self._down.waiting
         if self._down.waiting:
             return
         if self._ending is Outcome.CLOSED:
             self._woken.set()
-        elif self._up is not None:
+            return
+        if self._up is not None:
             self._engine.resume(self._up.channel.sock)
+        self._resume_downstream()
 
-    def _pull_upstream(self) -> bool:
-        relay = self._relay
+    def _pull_upstream(self, connection: UpstreamConnection) -> bool:
+        relay, channel = self._relay, connection.channel
         share = _FAIR_SHARE
-        while self._up is not None and not self._down.waiting:
-            connection = self._up
+        while self._up is connection and not self._down.waiting:
             if not share:
-                self._engine.resume(connection.channel.sock)
+                self._engine.resume(channel.sock)
                 return False
             share -= 1
             try:
-                data = connection.channel.receive()
+                data = channel.receive()
             except ChannelBroken as broken:
                 relay.upstream_lost(str(broken), trio.current_time())
                 self._act()
-                return True
+                return False
             if data:
-                self._moved += len(data)
+                self._deadlines.moved += len(data)
                 relay.feed_response(data, trio.current_time())
-            if connection.channel.ended and self._up is connection:
-                relay.upstream_ended(trio.current_time(), clean=connection.channel.ended_cleanly)
+            if channel.ended:
+                relay.upstream_ended(trio.current_time(), clean=channel.ended_cleanly)
             self._act()
-            if connection.channel.drained:
-                return True
-        return self._up is None
+            if channel.drained:
+                return not channel.ended
+        return False
 
     def _flush_upstream(self) -> None:
         connection = self._up
         if connection is None:
             return
+        before = connection.channel.waiting
         try:
             connection.channel.flush()
         except ChannelBroken as broken:
             self._relay.upstream_lost(str(broken), trio.current_time())
             self._act()
             return
-        if not connection.channel.waiting:
+        self._deadlines.moved += before - connection.channel.waiting
+        self._resume_downstream()
+
+    def _resume_downstream(self) -> None:
+        """Come back to the caller where it was left; an edge fires once."""
+        if (self._relay.held_back or not self._down.drained) and self._is_downstream_of_use:
             self._engine.resume(self._down.sock)
 
     # Carrying out what the machine says.
@@ -318,6 +329,7 @@ class HttpDriver:
             if not relay.needs:
                 break
             self._carry_out(relay.needs.popleft())
+        self._resume_downstream()
         self._follow_phase()
 
     def _carry_out(self, need: Need) -> None:
@@ -330,9 +342,9 @@ class HttpDriver:
         elif need is Need.FRESH_UPSTREAM:
             self._woken.set()
         elif need is Need.RELEASE_UPSTREAM:
-            if self._up is not None:
-                connection, self._up = self._up, None
-                self._upstreams.pool.give_back(connection)
+            self._part_with_upstream(self._upstreams.pool.give_back)
+        elif need is Need.CLOSE_UPSTREAM:
+            self._part_with_upstream(self._upstreams.pool.close)
         elif need is Need.DROP_UPSTREAM:
             self._drop_upstream()
         elif need is Need.CLOSE:
@@ -349,15 +361,18 @@ class HttpDriver:
         if not connection.channel.drained:
             self._engine.resume(connection.channel.sock)
 
+    def _part_with_upstream(self, how: Callable[[UpstreamConnection], None]) -> None:
+        connection, self._up = self._up, None
+        if connection is not None:
+            how(connection)
+
     def _drop_upstream(self) -> None:
-        if self._up is not None:
-            connection, self._up = self._up, None
-            self._upstreams.pool.drop(connection)
+        self._part_with_upstream(self._upstreams.pool.drop)
 
     def _send_upstream(self) -> None:
         data = b"".join(self._relay.to_upstream)
         self._relay.to_upstream.clear()
-        if self._up is None:
+        if self._up is None or not data:
             return
         try:
             self._up.channel.send(data)
@@ -367,6 +382,8 @@ class HttpDriver:
     def _send_downstream(self) -> None:
         data = b"".join(self._relay.to_downstream)
         self._relay.to_downstream.clear()
+        if not data:
+            return
         try:
             self._down.send(data)
         except ChannelBroken as broken:
@@ -386,61 +403,36 @@ class HttpDriver:
     # Deadlines.
 
     def _follow_phase(self) -> None:
-        phase = self._relay.phase
-        if self._parked and self._relay.wants_downstream:
-            self._engine.resume(self._down.sock)
-        if phase is self._phase:
-            return
+        phase, exchange = self._relay.phase, self._relay.exchange
+        if phase is self._phase and exchange is self._exchange:
+            return  # a phase of another exchange begins anew, also where no other lay between the two
         if self._phase is Phase.CONNECTING and self._dialling is not None:
             self._dialling.cancel()
-        self._first = self._first and phase in {Phase.IDLE, Phase.HEAD}
-        self._phase = phase
-        self._moved, self._still_since = 0, self._sweeper.now
+        self._phase, self._exchange = phase, exchange
+        nothing_asked = exchange.head is None and not exchange.status
+        self._deadlines.enter(phase, self._sweeper.now, first=nothing_asked)
         self._set_deadline()
 
     def _set_deadline(self) -> None:
-        patience = self._patience
-        seconds = _WINDOW
-        if self._phase is Phase.IDLE and self._drain_at < float("inf"):
-            seconds = max(self._drain_at - self._sweeper.now, 0.0)
-        elif self._phase is Phase.IDLE:
-            # Who has just connected is expected to ask; who has asked before may rest.
-            seconds = patience.head if self._first else patience.idle
-        elif self._phase is Phase.HEAD:
-            seconds = patience.head
-        elif self._phase is Phase.AWAITING:
-            seconds = patience.response
-        elif self._phase is Phase.CONNECTING:
-            seconds = float("inf")  # the dialler has its own
-        self.deadline = min(self._sweeper.within(seconds), self._polite_at, self._cut_at, self._upstream_ends_at)
-
-    @property
-    def _upstream_ends_at(self) -> float:
-        return float("inf") if self._up is None else self._up.ends_at
+        ends_at = float("inf") if self._up is None else self._up.ends_at
+        self.deadline = min(self._deadlines.earliest, ends_at)
 
     def _expire(self, now: float) -> None:
-        if now >= min(self._cut_at, self._upstream_ends_at):
+        up = self._up
+        waiting = Waiting(bool(self._down.waiting), up is not None and bool(up.channel.waiting))
+        due = self._deadlines.due(now, waiting)
+        if due is Due.CUT or (up is not None and now >= up.ends_at):
             self._relay.downstream_lost("a certificate of this connection has expired", now)
             self._act()
-            self._ending = Outcome.AGED
+            self._end(Outcome.AGED)
             return
-        if now >= self._polite_at:
-            self._polite_at = float("inf")
-            self._relay.drain()
-        elif self._phase is Phase.OVER:
+        if due is Due.WIND_DOWN:
+            self.drain((self._deadlines.cut_at - now) / 2)
+        elif due is Due.UPSTREAM_STALLED:
+            self._relay.upstream_stalled(now)
+        elif due is Due.TIMED_OUT and self._phase is Phase.OVER:
             self._end(Outcome.ABORTED)  # our last words are not being read
-        elif self._phase in {Phase.IDLE, Phase.HEAD, Phase.AWAITING} or self._is_too_slow(now):
+        elif due is Due.TIMED_OUT:
             self._relay.timed_out(now)
         self._act()
         self._set_deadline()
-
-    def _is_too_slow(self, now: float) -> bool:
-        """Whether the window that ends now saw too little: of a body, from a reader, or of anything for too long."""
-        moved, self._moved = self._moved, 0
-        if moved:
-            self._still_since = now
-        upstream_is_slow = self._up is not None and self._up.channel.waiting
-        caller_is_slow = self._phase in {Phase.BODY, Phase.DISCARDING} and not upstream_is_slow
-        if (caller_is_slow or self._down.waiting) and moved < self._patience.body_min_rate * _WINDOW:
-            return True
-        return now - self._still_since >= self._patience.idle

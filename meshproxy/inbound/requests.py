@@ -11,7 +11,8 @@ import msgspec
 import trio
 
 from meshproxy.http.head import HeadLimits
-from meshproxy.http.relay import HttpRelay, Terms
+from meshproxy.http.relay import HttpRelay
+from meshproxy.http.terms import Terms
 from meshproxy.inbound.admit import admit
 from meshproxy.inbound.driver import HttpDriver, Outcome
 from meshproxy.telemetry.access import RequestLine, timestamp

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from meshproxy.http.relay import Grant, HttpRelay, Terms
+from meshproxy.http.relay import HttpRelay
+from meshproxy.http.terms import Grant, Terms
 from meshproxy.inbound.requests import IDS, Conversation, converse, head_limits
 from meshproxy.outbound.caller import is_caller_allowed
 from meshproxy.upstream.pool import NEVER

@@ -14,8 +14,8 @@ from meshproxy.admin.server import AdminServer
 from meshproxy.identity.store import IdentityStore
 from meshproxy.inbound.accept import Acceptor, Handler, Post, Services
 from meshproxy.inbound.authorize import Authorizer
+from meshproxy.inbound.deadlines import Patience as HttpPatience
 from meshproxy.inbound.driver import Machinery
-from meshproxy.inbound.driver import Patience as HttpPatience
 from meshproxy.inbound.forward import InboundHandler
 from meshproxy.inbound.requests import HTTP_1_1, RequestsHandler, head_limits
 from meshproxy.outbound.forward import OutboundHandler

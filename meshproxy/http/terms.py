@@ -1,0 +1,44 @@
+"""What the exchange asks the house before a request goes on, and on which terms all requests of a listener do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from meshproxy.errors import Failure
+from meshproxy.http.head import RequestHead
+
+if TYPE_CHECKING:
+    from meshproxy.http.exchange import Decided
+    from meshproxy.http.fields import RandomSource
+    from meshproxy.http.head import HeadLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The request may go on; `client_id` is what the service is told about its caller (None: nothing)."""
+
+    client_id: bytes | None = None
+    decided: Decided | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The request may not go on."""
+
+    failure: Failure = Failure.DENIED
+    decided: Decided | None = None
+
+
+Judge = Callable[[RequestHead], Grant | Refusal]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is the same for all exchanges of a listener; `host` replaces the Host field (None: as received)."""
+
+    limits: HeadLimits
+    judge: Judge
+    rng: RandomSource
+    host: bytes | None = None

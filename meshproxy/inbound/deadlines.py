@@ -1,0 +1,132 @@
+"""When the patience with an HTTP connection runs out: a table over the phases of its exchange.
+
+Deadlines are looked at by the sweeper, on a coarse clock; `now` stands still between two ticks, so each gets one tick
+on top and is never early.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from meshproxy.http.phase import Phase
+from meshproxy.wire.sweep import TICK
+
+# How long before the end of the shorter certificate life a connection is asked to end with its next answer.
+_POLITE: Final = 30.0
+
+# What moves slower than the minimum rate is judged by windows of this many seconds.
+_WINDOW: Final = 10.0
+
+_NEVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds, and bytes per second (0: no minimum), that one connection is given."""
+
+    head: float
+    idle: float
+    response: float
+    body_min_rate: int
+
+
+class Due(Enum):
+    """What a deadline that has passed asks for."""
+
+    NOTHING = auto()
+    WIND_DOWN = auto()  # a certificate ends soon: end at the next chance
+    CUT = auto()  # it has ended
+    TIMED_OUT = auto()  # the phase has lasted too long
+    UPSTREAM_STALLED = auto()  # the upstream does not take the request
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Whether bytes wait for the caller, and for the upstream, to take them."""
+
+    downstream: bool
+    upstream: bool
+
+
+class Deadlines:
+    """The deadlines of one connection; `moved` counts the bytes it moves (its driver adds to it)."""
+
+    __slots__ = ("_drain_at", "_patience", "_phase", "_phase_ends", "_still_since", "_wind_down_at", "cut_at", "moved")
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._phase = Phase.IDLE
+        self._phase_ends = self._wind_down_at = self._drain_at = self.cut_at = _NEVER
+        self._still_since = 0.0
+        self.moved = 0
+
+    def __repr__(self) -> str:
+        return f"<Deadlines {self._phase.name} ends={self._phase_ends:g} cut={self.cut_at:g} moved={self.moved}>"
+
+    @property
+    def earliest(self) -> float:
+        """When to look next."""
+        return min(self._phase_ends, self._wind_down_at, self.cut_at)
+
+    def live_for(self, seconds: float, now: float) -> None:
+        """Cut after so many seconds at the latest, and ask for an end some time before."""
+        self._wind_down_at, self.cut_at = now + max(seconds - _POLITE, seconds / 2), now + seconds
+
+    def drain(self, until: float, now: float) -> None:
+        """Rest no longer than `until`; an earlier such call holds."""
+        self._drain_at = min(self._drain_at, until)
+        if self._phase is Phase.IDLE:
+            self._phase_ends = min(self._phase_ends, max(self._drain_at, now) + TICK)
+
+    def enter(self, phase: Phase, now: float, *, first: bool) -> None:
+        """Begin a phase; `first` while nothing was ever asked on the connection."""
+        self._phase, self.moved, self._still_since = phase, 0, now
+        self._phase_ends = now + self._seconds(first=first) + TICK
+        if phase is Phase.IDLE:
+            self._phase_ends = min(self._phase_ends, max(self._drain_at, now) + TICK)
+
+    def _seconds(self, *, first: bool) -> float:
+        patience = self._patience
+        if self._phase is Phase.IDLE:
+            # Who has just connected is expected to ask; who has asked before may rest.
+            return patience.head if first else patience.idle
+        if self._phase is Phase.HEAD:
+            return patience.head
+        if self._phase in {Phase.EXPECTING, Phase.AWAITING}:
+            return patience.response
+        if self._phase is Phase.CONNECTING:
+            return _NEVER  # the dialler has its own
+        return self._window
+
+    @property
+    def _window(self) -> float:
+        return min(_WINDOW, self._patience.idle)
+
+    def due(self, now: float, waiting: Waiting) -> Due:
+        """Tell what is to be done now, and begin the next window where there is one."""
+        if now >= self.cut_at:
+            return Due.CUT
+        if now >= self._wind_down_at:
+            self._wind_down_at = _NEVER
+            return Due.WIND_DOWN
+        if now < self._phase_ends:
+            return Due.NOTHING
+        if self._phase in {Phase.IDLE, Phase.HEAD, Phase.EXPECTING, Phase.AWAITING}:
+            return Due.TIMED_OUT
+        return self._judge_window(now, waiting)
+
+    def _judge_window(self, now: float, waiting: Waiting) -> Due:
+        """Whether the window that ends now saw too little: of a body, from a reader, or of anything for too long."""
+        moved, self.moved = self.moved, 0
+        self._phase_ends = now + self._window
+        if moved:
+            self._still_since = now
+        still = now - self._still_since >= self._patience.idle
+        if self._phase in {Phase.BODY, Phase.DISCARDING} and waiting.upstream:
+            return Due.UPSTREAM_STALLED if still else Due.NOTHING
+        caller_is_slow = self._phase in {Phase.BODY, Phase.DISCARDING} or waiting.downstream
+        if still or (caller_is_slow and moved < self._patience.body_min_rate * self._window):
+            return Due.TIMED_OUT
+        return Due.NOTHING
