@@ -77,7 +77,11 @@ class Pool:
         """Return a resting connection that was opened with this generation of the identity, or None."""
         while self._resting:
             connection = self._resting.pop()
-            if connection.generation == generation and connection.ends_at > self._sweeper.now:
+            if (
+                connection.generation == generation
+                and connection.ends_at > self._sweeper.now
+                and not connection.channel.hung_up
+            ):
                 return connection
             self.close(connection)
         return None
@@ -95,22 +99,26 @@ class Pool:
     def give_back(self, connection: UpstreamConnection) -> None:
         """Let a connection rest whose last exchange is over on both sides."""
         connection.user, connection.used = None, True
-        if len(self._resting) >= self._most or connection.channel.waiting:
+        channel = connection.channel
+        if channel.waiting:  # the answer came before its request was taken, and the rest of that is lost with us
+            self.drop(connection)
+            return
+        if len(self._resting) >= self._most or channel.ended or channel.hung_up:
             self.close(connection)
             return
         connection.rests_until = self._sweeper.within(self._idle)
         self._resting.append(connection)
-        if not connection.channel.drained:
-            self._engine.resume(connection.channel.sock)
+        if not channel.drained:
+            self._engine.resume(channel.sock)
         self.deadline = min(self.deadline, connection.rests_until)
 
     def close(self, connection: UpstreamConnection) -> None:
         """End a connection that no exchange needs: properly."""
         connection.user = None
         channel = connection.channel
-        self._engine.forget(channel.sock)
         with contextlib.suppress(ChannelBroken):
             channel.finish()
+        self._engine.forget(channel.sock)
         channel.release()
         channel.sock.close()
 
@@ -150,7 +158,7 @@ class Pool:
             pass
         self._resting.remove(connection)
         self.drop(connection)
-        return True
+        return False
 
 
 class Upstreams(Protocol):

@@ -11,7 +11,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Protocol
 
-from meshproxy.wire.readiness import HANGUP
+from meshproxy.wire.readiness import HANGUP, READ
 from meshproxy.wire.tls import MOST_UNSENT_CONTROL
 from meshproxy.wire.tls_faults import alert_in_words
 
@@ -32,14 +32,16 @@ class ChannelBroken(Exception):
 class Channel(Protocol):
     """One side of an exchange.
 
-    `drained` after a `receive` tells that the socket has no more for now; `ended` that no byte will follow, and
-    `ended_cleanly` that the peer itself said so (plain: FIN; TLS: close_notify).
+    `drained` tells that the socket has no more, until the engine hints otherwise; `ended` that no byte will follow, and
+    `ended_cleanly` that the peer itself said so (plain: FIN; TLS: close_notify). `hung_up`: the kernel has hinted at an
+    end that may not have been read yet.
     """
 
     sock: socket.socket
     drained: bool
     ended: bool
     ended_cleanly: bool
+    hung_up: bool
 
     def hint(self, events: int) -> None:
         """Take the engine's event flags; after a hang-up a short read proves nothing."""
@@ -75,9 +77,10 @@ class _Base:
         self._engine = engine
         self._buffers = buffers
         self._chunk = buffers.smallest
-        self._hangup = False
+        self.hung_up = False
         self._held: memoryview | None = None
-        self._finishing = False
+        self._finishing = False  # the end is to be said behind what is held
+        self._finished = False  # it was said
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} fd={self.sock.fileno()} waiting={self.waiting} ended={self.ended}>"
@@ -89,8 +92,10 @@ class _Base:
 
     def hint(self, events: int) -> None:
         """See Channel."""
+        if events & (READ | HANGUP):
+            self.drained = False
         if events & HANGUP:
-            self._hangup = True
+            self.hung_up = True
 
     def flush(self) -> None:
         """See Channel."""
@@ -104,14 +109,13 @@ class _Base:
         self._hold(None)
         self._engine.disarm_write(self.sock)
         if self._finishing:
-            self._finishing = False
-            self._say_end()
+            self.finish()
 
     def finish(self) -> None:
         """See Channel."""
-        if self._held is not None:
-            self._finishing = True
-        else:
+        self._finishing = self._held is not None
+        if not self._finishing and not self._finished:
+            self._finished = True
             self._say_end()
 
     def release(self) -> bytes:
@@ -146,7 +150,7 @@ class _Base:
             raise ChannelBroken(error.strerror or "connection lost") from error
         if count == chunk:
             self._chunk = self._buffers.grown(chunk)
-        self.drained = count < chunk and not self._hangup
+        self.drained = count < chunk and not self.hung_up
         return count
 
     def _transmit(self, data: bytes | memoryview) -> int:
@@ -214,7 +218,9 @@ class TlsChannel(_Base):
         """Send the answer to a KeyUpdate; a peer that asks for many and reads none does so on purpose."""
         pending = self.tls.outgoing.pending
         if pending and self._held is None:
-            self._put(self.tls.outgoing.read())
+            # What was just read may be the peer's last words; that it has left without ours does not undo them.
+            with contextlib.suppress(ChannelBroken):
+                self._put(self.tls.outgoing.read())
         elif pending > MOST_UNSENT_CONTROL:
             raise ChannelBroken("the peer floods control messages")
 
@@ -227,8 +233,9 @@ class TlsChannel(_Base):
         self._put(self.tls.outgoing.read())
 
     def _say_end(self) -> None:
-        # Once, and behind the last byte; see `splice` for the rules of `unwrap`.
-        with contextlib.suppress(ssl.SSLError, OSError, ChannelBroken):
-            with contextlib.suppress(ssl.SSLWantReadError):
-                self.tls.session.unwrap()
+        # Once, and behind the last byte; see `splice` for the rules of `unwrap`. What the peer still says is of no use
+        # here, so an error over it (data behind our end) must not keep our end from leaving.
+        with contextlib.suppress(ssl.SSLError):
+            self.tls.session.unwrap()
+        with contextlib.suppress(ChannelBroken):
             self._put(self.tls.outgoing.read())

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 READ = 0x001
 WRITE = 0x004
 HANGUP = 0x008 | 0x010 | 0x2000  # EPOLLERR | EPOLLHUP | EPOLLRDHUP
-_EDGE = 1 << 31
 _RDHUP = 0x2000
+SEVERED = HANGUP & ~_RDHUP  # an error, or both directions gone; a peer that only stopped sending still listens
+_EDGE = 1 << 31
 _READING = READ | _RDHUP | _EDGE
 
 # A bound on how long other tasks wait for one batch; the rest of the events stay in the kernel.
@@ -251,7 +252,9 @@ class TrioReadiness:
             while not waits.writing.cancel_called:
                 await waits.armed.wait()
                 await trio.lowlevel.wait_writable(waits.sock)
-                waits.tell(WRITE)
+                # The handler may have gone on reading where it had stopped for what was now sent.
+                if waits.tell(WRITE) and waits.parked is not None:
+                    waits.parked.set()
 
 
 def make_readiness() -> Readiness:

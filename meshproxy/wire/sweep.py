@@ -51,4 +51,5 @@ class Sweeper:
             await trio.sleep(TICK)
             now = self.now = trio.current_time()
             for item in [item for item in self._items if item.deadline <= now]:
-                item.expire(now)
+                if item in self._items:  # another's end may have been its own
+                    item.expire(now)
