@@ -9,6 +9,9 @@
     chunked   the chunked coding, decoded strictly
     codec     messages out of a stream of bytes, and messages into bytes
     reply     the answers that are our own
+    forwarded one request and its answer as they are passed on
+    relay     the exchange as a machine: bytes in; bytes and needs out (phase: its words; terms: what it asks)
+    exchange  what became of one request, for its access line
 
 Each question is answered in one room. Nothing here reads a clock, a socket or a random source.
 """

@@ -1,6 +1,11 @@
 """Others -> this service: TLS is terminated, the caller judged, and only then a byte forwarded.
 
 accept      taking connections on and letting go of them, for listeners of both directions
-authorize   one caller asked about at the allow-list: a Permit, or a denial explained
-forward     what an inbound connection lives through, from its handshake to its end
+admit       from an accepted socket to an authenticated caller: own identity, handshake, leaf
+authorize   one caller, or each of its requests, asked about at the allow-list: a Permit, or a denial explained
+forward     what an inbound TCP connection lives through, from its handshake to its end
+requests    the same for HTTP, and what both directions of HTTP share: the story of each request
+driver      drives one HTTP connection: feeds the exchange, sends what it says, does what it needs
+deadlines   when the patience with it runs out, by the phase of its exchange
+live        the HTTP connections that are open, to be asked to end
 """

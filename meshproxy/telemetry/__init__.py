@@ -3,6 +3,7 @@
 writer    one thread that writes lines; a bounded queue and a count of what was dropped
 text      client-controlled text made safe to print
 events    structlog: everything that is news
-access    one line per connection, by the fast encoder
+access    one line per connection or request, by the fast encoder
+record    the one place that is told: it counts, logs at a bounded rate, remembers denials
 metrics   counters and gauges for /metrics
 """
