@@ -27,6 +27,10 @@ REQUEST_ID: Final = b"x-request-id"
 TRACEPARENT: Final = b"traceparent"
 _VIA: Final = {Version.HTTP_1_0: b"1.0 meshproxy", Version.HTTP_1_1: b"1.1 meshproxy"}
 
+# What an HTTP/1.0 client has asked that names no host: this machine. An empty Host would be legal and refused by many,
+# the inbound side of our own kind among them.
+_DEFAULT_HOST: Final = b"localhost"
+
 _IDENTITY: Final = frozenset({CLIENT_ID, b"x-forwarded-client-cert"})
 _FOLDED: Final = bytes(ord(chr(b).lower()) if chr(b).isalnum() and b < 0x80 else 0x2D for b in range(256))
 
@@ -233,10 +237,10 @@ def _framing_fields(framing: Framing) -> list[Field]:
 
 
 def _host(head: RequestHead) -> bytes:
-    """RFC 9112 sections 3.2 and 3.2.2: the target's; where an HTTP/1.0 request has none, HTTP/1.1 has an empty one."""
+    """RFC 9112 section 3.2.2: the target's; where an HTTP/1.0 request has none, a default (section 3.3), never none."""
     if head.target.authority is not None:
         return head.target.authority
-    return next((value for name, value in head.fields if name.lower() == b"host"), b"")
+    return next((value for name, value in head.fields if name.lower() == b"host"), _DEFAULT_HOST)
 
 
 def _takes_trailers(fields: Iterable[Field]) -> bool:

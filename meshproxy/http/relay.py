@@ -379,9 +379,12 @@ class HttpRelay:
         self.to_downstream.append(answer.switch(head))
         self.exchange.status, self.exchange.answered, self.exchange.upgraded = head.status, now, True
         responses, self._responses = self._responses, None
+        # Either side may have gone on without waiting: what it said belongs to the stream, and counts with it.
         if responses is not None and responses.buffered:
+            self.exchange.bytes_out += responses.buffered
             self.to_downstream.append(responses.take_rest())
         if self._requests.buffered:
+            self.exchange.bytes_in += self._requests.buffered
             self.to_upstream.append(self._requests.take_rest())
         self._phase = Phase.UPGRADED
         self.needs.append(Need.UPGRADE)

@@ -115,7 +115,7 @@ def test_which_host_is_forwarded() -> None:
     assert _out(_request(start=b"GET http://A/x HTTP/1.1", host=b"Host: a:80"))[0] == (b"Host", b"A")
     assert _out(_request(), host=b"other")[0] == (b"Host", b"other")
     old = _request(start=b"GET / HTTP/1.0", host=b"X: y")
-    assert _out(old)[0] == (b"Host", b"")  # RFC 9112 section 3.2
+    assert _out(old)[0] == (b"Host", b"localhost")  # RFC 9112 section 3.3: a default
     assert (b"Via", b"1.0 meshproxy") in _out(old)
     assert [name for name, _ in _out(_request(), host=b"other")].count(b"Host") == 1
 
