@@ -73,7 +73,7 @@ _ORDERS_OF_YESTERDAY: Final = 4_000  # so that there is something long to fetch
 
 _PORT: Final = re.compile(r"(?<=127\.0\.0\.1:)[0-9]+")
 _PORTS: Final = range(20_000, 32_000)  # below those the kernel gives to outgoing connections
-_PATIENCE: Final = 15.0  # seconds for a process to be ready
+_PATIENCE: Final = 60.0  # seconds for a process to be ready: much, for ten start at once
 _LOOK_EVERY: Final = 0.02
 _LONGEST_DIRECTORY: Final = 60  # characters: a unix socket's path below it must stay under 108
 
