@@ -74,16 +74,19 @@ class Pool:
         return f"<Pool resting={len(self._resting)}/{self._most}>"
 
     def take(self, *, generation: int) -> UpstreamConnection | None:
-        """Return a resting connection that was opened with this generation of the identity, or None."""
+        """Return a resting connection that was opened with this generation of the identity, or None.
+
+        Its peer had not ended it a moment ago: the engine may not have told of that yet, and a request that must not be
+        sent twice would be lost.
+        """
         while self._resting:
             connection = self._resting.pop()
-            if (
-                connection.generation == generation
-                and connection.ends_at > self._sweeper.now
-                and not connection.channel.hung_up
-            ):
+            if connection.generation != generation or connection.ends_at <= self._sweeper.now:
+                self.close(connection)
+            elif _is_quiet(connection.channel):
                 return connection
-            self.close(connection)
+            else:
+                self.drop(connection)
         return None
 
     def adopt(self, connection: UpstreamConnection) -> None:
@@ -103,7 +106,7 @@ class Pool:
         if channel.waiting:  # the answer came before its request was taken, and the rest of that is lost with us
             self.drop(connection)
             return
-        if len(self._resting) >= self._most or channel.ended or channel.hung_up:
+        if len(self._resting) >= self._most or channel.ended:
             self.close(connection)
             return
         connection.rests_until = self._sweeper.within(self._idle)
@@ -142,23 +145,29 @@ class Pool:
             self.close(self._resting.popleft())
 
     def _disturbed(self, connection: UpstreamConnection, events: int) -> bool:
-        """A resting connection has nothing to say: whatever comes, an end or bytes nobody asked for, it is done.
-
-        TLS may carry messages that are no bytes of the application (a session ticket): those are read and forgotten.
-        """
-        channel = connection.channel
-        channel.hint(events)
-        try:
-            while not channel.receive():
-                if channel.ended:
-                    break
-                if channel.drained:
-                    return True
-        except ChannelBroken:
-            pass
+        """A resting connection has nothing to say: whatever comes, an end or bytes nobody asked for, it is done."""
+        connection.channel.hint(events)
+        if _is_quiet(connection.channel):
+            return True
         self._resting.remove(connection)
         self.drop(connection)
         return False
+
+
+def _is_quiet(channel: Channel) -> bool:
+    """Whether nothing came, not even an end.
+
+    TLS may carry messages that are no bytes of the application (a session ticket): those are read and forgotten.
+    """
+    try:
+        while not channel.receive():
+            if channel.ended:
+                return False
+            if channel.drained:
+                return True
+    except ChannelBroken:
+        pass
+    return False
 
 
 class Upstreams(Protocol):

@@ -33,15 +33,13 @@ class Channel(Protocol):
     """One side of an exchange.
 
     `drained` tells that the socket has no more, until the engine hints otherwise; `ended` that no byte will follow, and
-    `ended_cleanly` that the peer itself said so (plain: FIN; TLS: close_notify). `hung_up`: the kernel has hinted at an
-    end that may not have been read yet.
+    `ended_cleanly` that the peer itself said so (plain: FIN; TLS: close_notify).
     """
 
     sock: socket.socket
     drained: bool
     ended: bool
     ended_cleanly: bool
-    hung_up: bool
 
     def hint(self, events: int) -> None:
         """Take the engine's event flags; after a hang-up a short read proves nothing."""
@@ -77,7 +75,7 @@ class _Base:
         self._engine = engine
         self._buffers = buffers
         self._chunk = buffers.smallest
-        self.hung_up = False
+        self._hung_up = False
         self._held: memoryview | None = None
         self._finishing = False  # the end is to be said behind what is held
         self._finished = False  # it was said
@@ -95,7 +93,7 @@ class _Base:
         if events & (READ | HANGUP):
             self.drained = False
         if events & HANGUP:
-            self.hung_up = True
+            self._hung_up = True
 
     def flush(self) -> None:
         """See Channel."""
@@ -150,7 +148,7 @@ class _Base:
             raise ChannelBroken(error.strerror or "connection lost") from error
         if count == chunk:
             self._chunk = self._buffers.grown(chunk)
-        self.drained = count < chunk and not self.hung_up
+        self.drained = count < chunk and not self._hung_up
         return count
 
     def _transmit(self, data: bytes | memoryview) -> int:
