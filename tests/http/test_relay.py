@@ -37,7 +37,7 @@ def answers(down: bytes, *asked: bytes, ended: bool = False) -> list[tuple[int, 
     """What a strict client reads: statuses and bodies of complete answers to such methods."""
     reader = ResponseReader(LIMITS)
     reader.feed(down)
-    read = []
+    read: list[tuple[int, bytes]] = []
     for method in asked:
         reader.expect(method)
         status, body = 0, b""
