@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -313,3 +314,39 @@ def test_the_best_engine_of_the_system_is_taken(
     assert isinstance(made, kind)
     if isinstance(made, EpollReadiness):
         made._epoll.close()
+
+
+async def test_a_handler_that_reads_on_when_it_may_write_again_is_told_of_what_comes_next(
+    engine: Readiness, wires: Wires
+) -> None:
+    """It stopped reading while something waited to be sent; that being sent, it went on by itself."""
+    near, far = wires.tcp(small=True)
+    heard = bytearray()
+    blocked = True
+    arrived = trio.Event()
+
+    def handle(events: int) -> bool:
+        nonlocal blocked
+        if events & WRITE:
+            blocked = False
+            engine.disarm_write(near)
+        if blocked:
+            return False
+        with contextlib.suppress(BlockingIOError):
+            while data := near.recv(100):
+                heard.extend(data)
+        if heard:
+            arrived.set()
+        return True
+
+    engine.watch(near, handle)
+    far.send(b"one")
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    engine.arm_write(near)
+    with trio.fail_after(5):
+        await arrived.wait()
+        arrived = trio.Event()
+        far.send(b"two")
+        await arrived.wait()
+    engine.forget(near)
+    assert heard == b"onetwo"

@@ -1,0 +1,112 @@
+"""When the patience with a connection runs out, as tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshproxy.http.phase import Phase
+from meshproxy.inbound.deadlines import Deadlines, Due, Patience, Waiting
+from meshproxy.wire.sweep import TICK
+
+PATIENCE = Patience(head=10, idle=300, response=60, body_min_rate=500)
+QUIET = Waiting(downstream=False, upstream=False)
+CALLER = Waiting(downstream=True, upstream=False)
+UPSTREAM = Waiting(downstream=False, upstream=True)
+NEVER = float("inf")
+
+
+@pytest.mark.parametrize(
+    ("phase", "first", "seconds"),
+    [
+        (Phase.IDLE, True, 10),
+        (Phase.IDLE, False, 300),
+        (Phase.HEAD, False, 10),
+        (Phase.CONNECTING, False, NEVER),
+        (Phase.EXPECTING, False, 60),
+        (Phase.AWAITING, False, 60),
+        (Phase.BODY, False, 10),
+        (Phase.ANSWERING, False, 10),
+        (Phase.DISCARDING, False, 10),
+        (Phase.OVER, False, 10),
+    ],
+)
+def test_each_phase_is_looked_at_in_time(phase: Phase, *, first: bool, seconds: float) -> None:
+    deadlines = Deadlines(PATIENCE)
+    deadlines.enter(phase, 100.0, first=first)
+    assert deadlines.earliest == 100 + seconds + TICK
+
+
+@pytest.mark.parametrize(
+    ("phase", "moved", "waiting", "due"),
+    [
+        (Phase.BODY, 4999, QUIET, Due.TIMED_OUT),
+        (Phase.BODY, 5000, QUIET, Due.NOTHING),
+        (Phase.BODY, 0, UPSTREAM, Due.NOTHING),  # not the caller's fault, and idle is longer
+        (Phase.DISCARDING, 4999, QUIET, Due.TIMED_OUT),
+        (Phase.ANSWERING, 0, QUIET, Due.NOTHING),  # a service may think
+        (Phase.ANSWERING, 4999, CALLER, Due.TIMED_OUT),
+        (Phase.ANSWERING, 5000, CALLER, Due.NOTHING),
+        (Phase.OVER, 4999, CALLER, Due.TIMED_OUT),
+        (Phase.OVER, 5000, CALLER, Due.NOTHING),
+    ],
+)
+def test_who_is_slow_is_judged_by_the_window(phase: Phase, moved: int, waiting: Waiting, due: Due) -> None:
+    deadlines = Deadlines(PATIENCE)
+    deadlines.enter(phase, 0.0, first=False)
+    deadlines.moved += moved
+    assert deadlines.due(10.0 + TICK, waiting) is due
+    if due is Due.NOTHING:
+        assert deadlines.due(10.5 + TICK, waiting) is Due.NOTHING  # the next window has begun
+        assert deadlines.moved == 0
+
+
+@pytest.mark.parametrize(("waiting", "due"), [(QUIET, Due.TIMED_OUT), (UPSTREAM, Due.UPSTREAM_STALLED)])
+def test_what_stands_still_is_ended_after_idle(waiting: Waiting, due: Due) -> None:
+    deadlines = Deadlines(Patience(10, 30, 60, 0))
+    deadlines.enter(Phase.BODY, 0.0, first=False)
+    deadlines.moved = 1
+    told: list[Due] = []
+    now = 0.0
+    while not told:
+        now = deadlines.earliest
+        if (found := deadlines.due(now, waiting)) is not Due.NOTHING:
+            told.append(found)
+    assert told == [due]
+    assert 40 <= now < 42  # it moved in the first window
+
+
+def test_a_short_idle_is_not_stretched_by_the_window() -> None:
+    deadlines = Deadlines(Patience(10, 2, 60, 0))
+    deadlines.enter(Phase.ANSWERING, 0.0, first=False)
+    assert deadlines.due(deadlines.earliest, QUIET) is Due.TIMED_OUT
+    assert deadlines.earliest < 5
+
+
+def test_a_certificate_is_wound_down_once_and_then_cut() -> None:
+    deadlines = Deadlines(PATIENCE)
+    deadlines.enter(Phase.CONNECTING, 0.0, first=False)
+    deadlines.live_for(100.0, 0.0)
+    assert deadlines.earliest == 70
+    assert deadlines.due(70.0, QUIET) is Due.WIND_DOWN
+    assert deadlines.earliest == 100
+    assert deadlines.due(70.5, QUIET) is Due.NOTHING
+    assert deadlines.due(100.0, QUIET) is Due.CUT
+
+
+def test_a_short_life_is_wound_down_half_way() -> None:
+    deadlines = Deadlines(PATIENCE)
+    deadlines.live_for(20.0, 0.0)
+    assert deadlines.earliest == 10
+
+
+def test_a_drain_shortens_the_rest_and_never_lengthens_it() -> None:
+    deadlines = Deadlines(PATIENCE)
+    deadlines.enter(Phase.IDLE, 0.0, first=False)
+    deadlines.drain(4.0, 0.0)
+    deadlines.drain(50.0, 0.0)
+    assert deadlines.earliest == 4 + TICK
+    deadlines.enter(Phase.HEAD, 3.0, first=False)
+    assert deadlines.earliest == 13 + TICK  # who asks is heard out
+    deadlines.enter(Phase.IDLE, 9.0, first=False)
+    assert deadlines.earliest == 9 + TICK
+    assert repr(deadlines) == "<Deadlines IDLE ends=9.25 cut=inf moved=0>"

@@ -1,0 +1,170 @@
+"""Resting connections: the last used first, for a short while, and never one that is not quiet."""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from meshproxy.http.codec import ResponseReader
+from meshproxy.http.head import HeadLimits
+from meshproxy.upstream.pool import Pool, UpstreamConnection
+from meshproxy.wire.channel import PlainChannel, TlsChannel
+from meshproxy.wire.sweep import Sweeper
+from meshproxy.wire.tls import TlsConnection
+from tests.inbound.conftest import Peer
+from tests.wire.conftest import buffers, contexts, engine, handshake_both, wires  # noqa: F401 - fixtures
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from trio.testing import MockClock
+
+    from meshproxy.wire.buffers import Buffers
+    from meshproxy.wire.readiness import Readiness
+    from tests.wire.conftest import Contexts, Wires
+
+
+class Stand:
+    """A pool, and connections for it."""
+
+    def __init__(self, engine: Readiness, buffers: Buffers, contexts: Contexts, wires: Wires) -> None:  # noqa: F811
+        self.engine, self.buffers, self.contexts, self.wires = engine, buffers, contexts, wires
+        self.sweeper = Sweeper()
+        self.pool = Pool(engine, self.sweeper, idle=3.0, most=3)
+
+    def plain(self) -> tuple[UpstreamConnection, Peer]:
+        near, far = self.wires.tcp(small=True)
+        channel = PlainChannel(near, self.engine, self.buffers)
+        return self._adopted(UpstreamConnection(channel, ResponseReader(HeadLimits()), "service")), Peer(far)
+
+    async def tls(self) -> tuple[UpstreamConnection, Peer]:
+        near, far = self.wires.tcp()
+        client = TlsConnection(near, self.contexts.client, server_side=False)
+        server = TlsConnection(far, self.contexts.server, server_side=True)
+        await handshake_both(client, server)
+        channel = TlsChannel(client, self.engine, self.buffers)
+        connection = UpstreamConnection(channel, ResponseReader(HeadLimits()), "service")
+        return self._adopted(connection), Peer(far, server)
+
+    def _adopted(self, connection: UpstreamConnection) -> UpstreamConnection:
+        self.pool.adopt(connection)
+        return connection
+
+
+class Reader:
+    """Whoever has an exchange on a connection, and reads it to its end."""
+
+    def on_upstream(self, connection: UpstreamConnection, events: int) -> bool:
+        connection.channel.hint(events)
+        while not connection.channel.drained:
+            connection.channel.receive()
+        return not connection.channel.ended
+
+
+@pytest.fixture
+async def stand(
+    engine: Readiness,  # noqa: F811
+    buffers: Buffers,  # noqa: F811
+    contexts: Contexts,  # noqa: F811
+    wires: Wires,  # noqa: F811
+    nursery: trio.Nursery,
+) -> AsyncIterator[Stand]:
+    made = Stand(engine, buffers, contexts, wires)
+    await nursery.start(made.sweeper.run)
+    yield made
+    made.pool.close_all()
+    assert "watching=0 resumed=0" in repr(engine)
+    assert repr(made.sweeper) == "<Sweeper items=0>"
+    assert buffers.held == 0
+
+
+async def test_the_last_used_comes_first(stand: Stand) -> None:
+    first, _ = stand.plain()
+    second, _ = stand.plain()
+    stand.pool.give_back(first)
+    stand.pool.give_back(second)
+    assert first.used
+    assert [stand.pool.take(generation=0) for _ in range(3)] == [second, first, None]
+    stand.pool.drop(first)
+    stand.pool.drop(second)
+
+
+async def test_it_rests_for_so_long_and_is_then_ended_properly(stand: Stand, settling_clock: MockClock) -> None:
+    one, peer = await stand.tls()
+    stand.pool.give_back(one)
+    assert await peer.hears_end() == "notify"
+    assert 3 <= trio.current_time() <= 3.75
+    later, _ = stand.plain()
+    stand.pool.give_back(later)
+    await trio.sleep(2)
+    assert stand.pool.take(generation=0) is later
+    stand.pool.drop(later)
+
+
+async def test_no_more_than_so_many_rest(stand: Stand) -> None:
+    peers = []
+    for _ in range(4):
+        one, peer = stand.plain()
+        peers.append(peer)
+        stand.pool.give_back(one)
+    assert repr(stand.pool) == "<Pool resting=3/3>"
+    assert await peers[3].hears_end() == "fin"
+
+
+async def test_another_identitys_connection_is_not_used(stand: Stand) -> None:
+    old, peer = await stand.tls()
+    stand.pool.give_back(old)
+    assert stand.pool.take(generation=1) is None
+    assert await peer.hears_end() == "notify"
+
+
+async def test_a_connection_past_its_certificate_is_not_used(stand: Stand) -> None:
+    old, peer = stand.plain()
+    old.ends_at = trio.current_time() - 1
+    stand.pool.give_back(old)
+    assert stand.pool.take(generation=0) is None
+    assert await peer.hears_end() == "fin"
+
+
+@pytest.mark.parametrize("what", ["end", "break", "bytes"])
+@pytest.mark.parametrize("told", [False, True], ids=["before the engine tells", "after"])
+async def test_a_connection_that_is_not_quiet_is_not_used(stand: Stand, what: str, *, told: bool) -> None:
+    one, peer = stand.plain()
+    stand.pool.give_back(one)
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    if what == "bytes":
+        await peer.says(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+    elif what == "end":
+        peer.half_closes()
+    else:
+        peer.breaks()
+    select.select([one.channel.sock], [], [], 5)  # it has arrived, and nobody but the kernel knows
+    if told:
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert repr(stand.pool) == "<Pool resting=0/3>"
+    assert stand.pool.take(generation=0) is None
+    assert one.channel.sock.fileno() == -1
+
+
+async def test_an_end_that_was_read_with_the_last_answer_is_not_forgotten(stand: Stand) -> None:
+    one, peer = await stand.tls()
+    one.user = Reader()
+    await peer.says(b"the last answer")
+    peer.half_closes()
+    while not one.channel.ended:
+        await trio.testing.wait_all_tasks_blocked()
+    stand.pool.give_back(one)
+    assert repr(stand.pool) == "<Pool resting=0/3>"
+
+
+async def test_a_connection_that_still_holds_a_request_is_reset(stand: Stand) -> None:
+    """Its answer came early; half of its request must not look like all of it."""
+    one, peer = stand.plain()
+    one.channel.send(bytes(1 << 20))
+    assert one.channel.waiting
+    stand.pool.give_back(one)
+    assert await peer.hears_end() == "reset"
