@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -44,11 +45,13 @@ def test_a_certificate_out_of_time_at_start(stage: Stage, word: str, reason: str
 
 def test_expiry_while_running_stops_new_connections(stage: Stage) -> None:
     service = stage.keep(Service(echo))
-    until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3)
-    directory = stage.workspace / "api"
-    stage.mesh.forge(into=directory, uris=["spiffe://mesh.test/api"], not_after=until)
+    directory = stage.identity("/api").directory
     api = stage.sidecar("api", inbound(forward=service.address), identity=directory)
     context = client_context(stage.identity("/web"))
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
+    stage.mesh.forge(into=directory, uris=["spiffe://mesh.test/api"], not_after=until)
+    api.signal(signal.SIGHUP)
+    api.log.event("identity_loaded", generation=2)
     with tls_dial(api.address("api"), context) as caller:
         caller.sendall(b"hello")
         assert caller.recv(5) == b"hello"
@@ -61,6 +64,7 @@ def test_expiry_while_running_stops_new_connections(stage: Stage) -> None:
     assert api.log.event("identity_not_ready").text("reason").startswith("our certificate for")
 
     stage.mesh.issue("/api", into=directory)
+    api.signal(signal.SIGHUP)
     poll(lambda: api.get("/ready").status == 200, "healed")
     with tls_dial(api.address("api"), context) as caller:
         caller.sendall(b"again")
