@@ -112,8 +112,6 @@ class Attend:
     async def prepare(self, *, small: bool = False) -> Attended:
         app, plain = self.wires.tcp()
         near, far = self.wires.tcp(small=small)
-        for sock in (near, far):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or a short word waits 40 ms for an ACK
         tls = TlsConnection(near, self.contexts.server, server_side=True)
         peer = TlsConnection(far, self.contexts.client, server_side=False)
         async with trio.open_nursery() as both:
