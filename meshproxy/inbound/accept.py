@@ -134,8 +134,14 @@ class Acceptor:
         await accept_forever(self._post.listener, self._taker(connections), self._starved)
 
     def take_waiting(self, connections: trio.Nursery) -> None:
-        """Take on who waits in the queue: closing the listener would reset them."""
-        accept_waiting(self._post.listener, self._taker(connections))
+        """Take on who waits in the queue: closing the listener would reset them.
+
+        Without descriptors or memory left the rest of them is reset after all, which is told.
+        """
+        try:
+            accept_waiting(self._post.listener, self._taker(connections))
+        except OSError as error:
+            self._starved(error)
 
     def close(self) -> None:
         """Close the listening socket; idempotent. `run` must have been cancelled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -24,13 +25,18 @@ def modes(directory: Path) -> dict[str, int]:
     return {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in directory.iterdir()}
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk() -> Iterator[int]:
-    """No file may grow beyond 100 bytes: the kernel refuses the write in the middle, as a full disk does."""
+    """No file may grow beyond 100 bytes: the kernel refuses the write in the middle, as a full disk does.
+
+    Around the write alone, and not a fixture: pytest reports meanwhile, perhaps into a file of its own.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
-    yield 100
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield 100
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o600), (0o000, 0o600), (0o077, 0o644), (0o000, 0o644)])
@@ -53,11 +59,11 @@ def test_a_file_is_replaced_as_a_whole_and_an_open_reader_keeps_the_old(tmp_path
     assert path.read_bytes() == b"new"
 
 
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, full_disk: int) -> None:
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file"
     storage.write_file(path, b"old")
-    with pytest.raises(OSError, match="File too large"):
-        storage.write_file(path, b"x" * (full_disk + 1))
+    with pytest.raises(OSError, match="File too large"), full_disk() as most:
+        storage.write_file(path, b"x" * (most + 1))
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -230,6 +230,15 @@ def read_to_end(sock: socket.socket) -> tuple[bytes, Ended]:
     return data, visit.ended
 
 
+def listen_to(address: str) -> tuple[bytes, Ended]:
+    """What a plain caller hears who says nothing; an RST may come before `connect` has returned."""
+    try:
+        with dial(address) as sock:
+            return read_to_end(sock)
+    except ConnectionResetError:
+        return b"", Ended.RESET
+
+
 def underneath(sock: ssl.SSLSocket) -> tuple[bytes, Ended]:
     """What comes below TLS, and how it ended: through OpenSSL, Python takes an RST for a bare FIN."""
     visit = Visit()
@@ -288,6 +297,15 @@ def client_context(identity: Identity | None, *, trusting: Identity | None = Non
 def tls_dial(address: str, context: ssl.SSLContext) -> ssl.SSLSocket:
     """A TLS connection whose handshake is over, as the client sees it."""
     return context.wrap_socket(dial(address))
+
+
+def tls_exchange(address: str, context: ssl.SSLContext, words: bytes) -> bytes:
+    """Say something to an echo behind one sidecar, and hear it back; ends properly."""
+    with tls_dial(address, context) as sock:
+        sock.sendall(words)
+        heard = sock.recv(len(words))
+        sock.unwrap().close()
+    return heard
 
 
 class Wire:

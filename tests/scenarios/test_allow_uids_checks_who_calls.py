@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.actors import Ended, Service, dial, echo, exchange, read_to_end
+from tests.scenarios.actors import Ended, Service, echo, exchange, listen_to
 from tests.scenarios.stage import PATIENCE, inbound, outbound
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def test_a_user_who_is_named_is_served(stage: Stage) -> None:
 def test_a_user_who_is_not_named_is_turned_away(stage: Stage) -> None:
     web = pair(stage, stage.workspace / "door", [os.getuid() + 1])
 
-    with dial(web.address("to-api")) as caller:
-        assert read_to_end(caller)[1] in {Ended.EOF, Ended.RESET}  # a unix socket knows no RST
+    assert listen_to(web.address("to-api")) == (b"", Ended.EOF)  # a unix socket knows no RST
 
     refused = web.log.event("connection_refused", reason="uid")
     assert refused["remedy"] == f"user {os.getuid()} may not use this socket; allow_uids has [{os.getuid() + 1}]"
@@ -75,5 +74,4 @@ def test_another_user_is_told_apart_by_the_kernel(stage: Stage) -> None:
 
         assert call_as(STRANGER, path) == "hello"
         assert call_as(STRANGER - 1, path) == "turned away"
-        with dial(web.address("to-api")) as root:
-            assert read_to_end(root)[0] == b""
+        assert listen_to(web.address("to-api")) == (b"", Ended.EOF)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -73,7 +74,8 @@ def test_bad_identity_is_told_with_its_remedy(
     settings = stage.configure("sidecar", inbound(forward="127.0.0.1:8080"), identity=api.directory)
     do_harm(api, foreign)
 
-    checked, ran = meshproxy("check", settings), meshproxy("run", settings)
+    with ThreadPoolExecutor() as both:
+        checked, ran = both.map(lambda verb: meshproxy(verb, settings), ("check", "run"))
 
     assert (checked.returncode, ran.returncode) == (1, 1)
     for said in (checked.stderr, ran.stderr):

@@ -7,7 +7,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from tests.scenarios.actors import Ended, Service, dial, echo, exchange, read_to_end
+from tests.scenarios.actors import Ended, Service, echo, exchange, listen_to
 from tests.scenarios.stage import inbound, outbound
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ def test_a_service_whose_queue_is_full_is_given_up_at_connect_timeout(stage: Sta
     api = stage.sidecar("api", inbound(forward=address, more='connect_timeout = "500ms"'))
     web = stage.sidecar("web", outbound(endpoints=[api.address("api")]))
 
-    with dial(web.address("to-api")) as caller:
-        assert read_to_end(caller) == (b"", Ended.RESET)
+    assert listen_to(web.address("to-api")) == (b"", Ended.RESET)
 
     line = api.log.connection(end="failed")
     assert "no answer within 0.5 s" in line.detail
@@ -59,8 +58,7 @@ def test_a_service_that_is_down_is_named(stage: Stage) -> None:
     api = stage.sidecar("api", inbound(forward=address))
     web = stage.sidecar("web", outbound(endpoints=[api.address("api")]))
 
-    with dial(web.address("to-api")) as caller:
-        assert read_to_end(caller) == (b"", Ended.RESET)
+    assert listen_to(web.address("to-api")) == (b"", Ended.RESET)
 
     failed = api.log.event("upstream_failed")
     assert (failed["phase"], failed["endpoint"], failed["detail"]) == ("connect", address, "Connection refused")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -9,21 +10,23 @@ from tests.scenarios.actors import Ended, Service, client_context, dial, echo, r
 from tests.scenarios.stage import inbound, outbound
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.factory import Identity
     from tests.scenarios.stage import Stage
 
-LIFE = timedelta(seconds=3)
+LIFE = timedelta(seconds=4)
 
 
-def short_lived(stage: Stage, path: str) -> Identity:
+def short_lived(stage: Stage, path: str, into: Path) -> Identity:
     until = datetime.now(UTC).replace(microsecond=0) + LIFE
-    return stage.mesh.forge(into=stage.workspace / "short", uris=[f"spiffe://mesh.test{path}"], not_after=until)
+    return stage.mesh.forge(into=into, uris=[f"spiffe://mesh.test{path}"], not_after=until)
 
 
 def test_a_callers_certificate_ends_its_connection(stage: Stage) -> None:
     service = stage.keep(Service(echo))
     api = stage.sidecar("api", inbound(forward=service.address))
-    web = short_lived(stage, "/web")
+    web = short_lived(stage, "/web", stage.workspace / "short")
 
     with tls_dial(api.address("api"), client_context(web)) as caller:
         caller.sendall(b"hello")
@@ -40,7 +43,11 @@ def test_a_callers_certificate_ends_its_connection(stage: Stage) -> None:
 def test_the_sidecars_own_certificate_ends_its_connections(stage: Stage) -> None:
     service = stage.keep(Service(echo))
     api = stage.sidecar("api", inbound(forward=service.address))
-    web = stage.sidecar("web", outbound(endpoints=[api.address("api")]), identity=short_lived(stage, "/web").directory)
+    directory = stage.identity("/web").directory
+    web = stage.sidecar("web", outbound(endpoints=[api.address("api")]), identity=directory)
+    short_lived(stage, "/web", directory)
+    web.signal(signal.SIGHUP)
+    web.log.event("identity_loaded", generation=2)
 
     with dial(web.address("to-api")) as caller:
         caller.sendall(b"hello")

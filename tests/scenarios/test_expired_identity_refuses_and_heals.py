@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.actors import Ended, Service, client_context, dial, echo, exchange, read_to_end, tls_dial
-from tests.scenarios.stage import inbound, outbound, poll
+from tests.scenarios.actors import Ended, Service, client_context, echo, listen_to, tls_exchange
+from tests.scenarios.stage import inbound, poll
 
 if TYPE_CHECKING:
     from tests.scenarios.stage import Stage
@@ -32,36 +33,32 @@ def test_a_certificate_out_of_time_at_start(stage: Stage, word: str, reason: str
     told = api.log.event("identity_not_ready")
     assert told.text("reason").startswith(reason)
     assert remedy in told.text("remedy")
-    with dial(api.address("api")) as caller:
-        assert read_to_end(caller) == (b"", Ended.RESET)
+    assert listen_to(api.address("api")) == (b"", Ended.RESET)
 
     stage.mesh.issue("/api", into=directory)
 
     poll(lambda: api.get("/ready").status == 200, "ready once the identity is renewed")
-    web = stage.sidecar("web", outbound(endpoints=[api.address("api")]))
-    assert exchange(web.address("to-api"), b"hello") == b"hello"
+    assert tls_exchange(api.address("api"), client_context(stage.identity("/web")), b"hello") == b"hello"
 
 
 def test_expiry_while_running_stops_new_connections(stage: Stage) -> None:
     service = stage.keep(Service(echo))
-    until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3)
-    directory = stage.workspace / "api"
-    stage.mesh.forge(into=directory, uris=["spiffe://mesh.test/api"], not_after=until)
+    directory = stage.identity("/api").directory
     api = stage.sidecar("api", inbound(forward=service.address), identity=directory)
     context = client_context(stage.identity("/web"))
-    with tls_dial(api.address("api"), context) as caller:
-        caller.sendall(b"hello")
-        assert caller.recv(5) == b"hello"
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
+    stage.mesh.forge(into=directory, uris=["spiffe://mesh.test/api"], not_after=until)
+    api.signal(signal.SIGHUP)
+    api.log.event("identity_loaded", generation=2)
+    assert tls_exchange(api.address("api"), context, b"hello") == b"hello"
 
     assert api.log.event("certificate_expires", certificate="leaf").text("remedy").startswith("meshproxy ca issue /api")
     poll(lambda: api.get("/ready").status == 503, "not ready any more")
-    with dial(api.address("api")) as newcomer:
-        assert read_to_end(newcomer) == (b"", Ended.RESET)
+    assert listen_to(api.address("api")) == (b"", Ended.RESET)
     assert api.metric("meshproxy_certificate_expiry_seconds", certificate="leaf") < 0
     assert api.log.event("identity_not_ready").text("reason").startswith("our certificate for")
 
     stage.mesh.issue("/api", into=directory)
+    api.signal(signal.SIGHUP)
     poll(lambda: api.get("/ready").status == 200, "healed")
-    with tls_dial(api.address("api"), context) as caller:
-        caller.sendall(b"again")
-        assert caller.recv(5) == b"again"
+    assert tls_exchange(api.address("api"), context, b"again") == b"again"

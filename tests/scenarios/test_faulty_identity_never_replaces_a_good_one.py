@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.actors import Service, echo, exchange
-from tests.scenarios.stage import inbound, outbound, poll
+from tests.scenarios.actors import Service, client_context, echo, tls_exchange
+from tests.scenarios.stage import inbound, poll
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ def test_faulty_identity_never_replaces_a_good_one(
     directory = stage.workspace / "api"
     stage.mesh.issue("/api", into=directory)
     api = stage.sidecar("api", inbound(forward=service.address), identity=directory)
-    web = stage.sidecar("web", outbound(endpoints=[api.address("api")]))
+    web = client_context(stage.identity("/web"))
     serial = api.status().identity.serial
 
     do_harm(stage.mesh, directory)
@@ -70,10 +70,10 @@ def test_faulty_identity_never_replaces_a_good_one(
     identity = api.status().identity
     assert told in identity.last_error
     assert (identity.ready, identity.serial, identity.generation) == (True, serial, 1)
-    assert exchange(web.address("to-api"), b"hello") == b"hello"
+    assert tls_exchange(api.address("api"), web, b"hello") == b"hello"
 
     stage.mesh.issue("/api", into=directory)
     api.signal(signal.SIGHUP)
     poll(lambda: api.status().identity.generation == 2, "the renewed identity is taken up")
     assert api.status().identity.last_error == ""
-    assert exchange(web.address("to-api"), b"hello") == b"hello"
+    assert tls_exchange(api.address("api"), web, b"hello") == b"hello"

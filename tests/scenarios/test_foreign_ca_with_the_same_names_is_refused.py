@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.actors import Ended, Service, client_context, dial, echo, read_to_end, tls_dial
+from tests.scenarios.actors import Ended, Service, client_context, echo, listen_to, tls_dial
 from tests.scenarios.stage import inbound, outbound
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ def test_a_foreign_server_hears_nothing_of_us(stage: Stage, foreign: MeshCa) -> 
     impostor = stage.sidecar("api", inbound(forward=service.address), identity=foreign.issue("/api").directory)
     web = stage.sidecar("web", outbound(endpoints=[impostor.address("api")]))
 
-    with dial(web.address("to-api")) as application:
-        heard = read_to_end(application)
+    heard = listen_to(web.address("to-api"))
 
     assert heard == (b"", Ended.RESET)
     failed = web.log.event("upstream_failed")

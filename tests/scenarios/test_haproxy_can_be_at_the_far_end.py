@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.actors import Ended, Service, answer_of_a_sink, dial, read_to_end, sink, tell_a_sink
+from tests.scenarios.actors import Ended, Service, answer_of_a_sink, listen_to, sink, tell_a_sink
 from tests.scenarios.programs import Program, free_port, pem_of_all, require
 from tests.scenarios.stage import inbound, outbound
 
@@ -54,8 +54,7 @@ def test_it_calls_us_and_is_not_on_the_list(stage: Stage) -> None:
     api = stage.sidecar("api", inbound(forward=service.address))
     address = calling(stage, stage.identity("/mallory"), api.address("api"))
 
-    with dial(address) as caller:
-        heard, _ = read_to_end(caller)
+    heard, _ = listen_to(address)
 
     assert heard == b""
     assert api.log.connection().end == "denied"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.scenarios.actors import Ended, Service, client_context, dial, echo, read_to_end, tls_dial, underneath
+from tests.scenarios.actors import Ended, Service, client_context, echo, listen_to, tls_dial, underneath
 from tests.scenarios.stage import inbound, outbound, poll
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def test_the_callers_sidecar_says_what_it_probably_is(stage: Stage) -> None:
     api = stage.sidecar("api", inbound(forward=service.address))
     mallory = stage.sidecar("mallory", outbound(endpoints=[api.address("api")]))
 
-    with dial(mallory.address("to-api")) as application:
-        heard = read_to_end(application)
+    heard = listen_to(mallory.address("to-api"))
 
     assert heard == (b"", Ended.RESET)
     refused = mallory.log.connection(end="refused")

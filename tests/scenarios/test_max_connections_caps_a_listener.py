@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.scenarios.actors import Ended, Service, dial, echo, exchange, read_to_end
+from tests.scenarios.actors import Ended, Service, dial, echo, exchange, listen_to
 from tests.scenarios.stage import inbound, outbound, poll
 
 if TYPE_CHECKING:
@@ -20,8 +20,7 @@ def test_max_connections_caps_a_listener(stage: Stage) -> None:
         for caller in (first, second):
             caller.sendall(b"hello")
             assert caller.recv(5) == b"hello"
-        with dial(web.address("to-api")) as third:
-            assert read_to_end(third) == (b"", Ended.RESET)
+        assert listen_to(web.address("to-api")) == (b"", Ended.RESET)
         refused = web.log.event("connection_refused", reason="max_connections")
         assert refused["remedy"] == "raise max_connections of this listener"
         first.sendall(b"still here")

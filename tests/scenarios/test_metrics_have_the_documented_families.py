@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.scenarios.actors import Service, dial, echo, exchange, read_to_end
+from tests.scenarios.actors import Service, dial, echo, exchange, listen_to, read_to_end
 from tests.scenarios.stage import inbound, outbound, poll
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def test_no_peer_can_make_a_label(stage: Stage) -> None:
 
     for name in ("/mallory-1", "/mallory-2"):
         stranger = stage.sidecar(name.strip("/"), outbound(endpoints=[api.address("api")]))
-        with dial(stranger.address("to-api")) as caller:
-            read_to_end(caller)
+        listen_to(stranger.address("to-api"))
 
     poll(lambda: api.status().listeners[0].ended == {"denied": 2}, "both denied")
     assert b"mallory" not in api.get("/metrics").body

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.scenarios.actors import Ended, Service, dial, echo, exchange, read_to_end
+from tests.scenarios.actors import Ended, Service, client_context, echo, listen_to, tls_exchange
 from tests.scenarios.stage import inbound, outbound, poll
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ def test_missing_identity_is_waited_for(stage: Stage) -> None:
     assert told["reason"] == f"there is no identity in {directory}"
     assert f"meshproxy ca issue /PATH --dir CA_DIR --out {directory}" in told.text("remedy")
     for listener in ("api", "to-api"):
-        with dial(api.address(listener)) as caller:
-            assert read_to_end(caller) == (b"", Ended.RESET)
+        assert listen_to(api.address(listener)) == (b"", Ended.RESET)
         assert api.log.event("connection_refused", listener=listener)["reason"] == "identity_not_ready"
     status = api.status()
     assert (status.state, status.identity.ready, status.identity.id) == ("refusing", False, "")
@@ -36,5 +35,4 @@ def test_missing_identity_is_waited_for(stage: Stage) -> None:
 
     poll(lambda: api.get("/ready").status == 200, "ready once the identity is there")
     assert api.log.event("identity_loaded")["id"] == "spiffe://mesh.test/api"
-    web = stage.sidecar("web", outbound(endpoints=[api.address("api")]))
-    assert exchange(web.address("to-api"), b"hello") == b"hello"
+    assert tls_exchange(api.address("api"), client_context(stage.identity("/web")), b"hello") == b"hello"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.actors import Ended, Service, answer_of_a_sink, dial, echo, read_to_end, sink, source, tell_a_sink
+from tests.scenarios.actors import Ended, Service, answer_of_a_sink, dial, echo, listen_to, sink, source, tell_a_sink
 from tests.scenarios.programs import Program, free_port, require
 from tests.scenarios.stage import inbound, outbound
 
@@ -82,8 +82,7 @@ def test_it_calls_us_and_the_service_ends(stage: Stage) -> None:
     service = stage.keep(Service(source(MUCH)))
     api = stage.sidecar("api", inbound(forward=service.address))
 
-    with dial(calling(stage, api.address("api"))) as caller:
-        heard, ended = read_to_end(caller)
+    heard, ended = listen_to(calling(stage, api.address("api")))
 
     assert (len(heard), ended) == (MUCH, Ended.EOF)
     line = api.log.connection()
@@ -106,8 +105,7 @@ def test_we_call_it_and_the_service_ends(stage: Stage) -> None:
     service = stage.keep(Service(source(MUCH)))
     web = stage.sidecar("web", outbound(endpoints=[serving(stage, service.address)]))
 
-    with dial(web.address("to-api")) as caller:
-        heard, ended = read_to_end(caller)
+    heard, ended = listen_to(web.address("to-api"))
 
     assert (len(heard), ended) == (MUCH, Ended.EOF)
     assert web.log.connection().end == "clean"
@@ -139,8 +137,7 @@ def test_we_call_it_with_half_close_and_a_bare_fin(stage: Stage) -> None:
     service = stage.keep(Service(source(MUCH)))
     web = stage.sidecar("web", outbound(endpoints=[serving(stage, service.address, HALF_CLOSE)]))
 
-    with dial(web.address("to-api")) as caller:
-        heard, ended = read_to_end(caller)
+    heard, ended = listen_to(web.address("to-api"))
 
     assert ended is Ended.RESET
     assert len(heard) <= MUCH

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.actors import Ended, Service, dial, echo, exchange, read_to_end
-from tests.scenarios.stage import inbound, outbound
+from tests.scenarios.actors import Ended, Service, client_context, dial, echo, read_to_end, tls_exchange
+from tests.scenarios.stage import inbound
 
 if TYPE_CHECKING:
     from tests.scenarios.stage import Stage
@@ -21,12 +21,12 @@ HALF_A_CLIENT_HELLO = bytes.fromhex("16030102000100 01fc0303") + bytes(100)
 def test_silent_client_is_reaped_at_handshake_timeout(stage: Stage, said: bytes) -> None:
     service = stage.keep(Service(echo))
     api = stage.sidecar("api", inbound(forward=service.address, more='handshake_timeout = "600ms"'))
-    web = stage.sidecar("web", outbound(endpoints=[api.address("api")]))
+    web = client_context(stage.identity("/web"))
 
     began = time.monotonic()
     with dial(api.address("api")) as silent:
         silent.sendall(said)
-        assert exchange(web.address("to-api"), b"hello") == b"hello"
+        assert tls_exchange(api.address("api"), web, b"hello") == b"hello"
         assert read_to_end(silent) == (b"", Ended.RESET)
     lasted = time.monotonic() - began
 

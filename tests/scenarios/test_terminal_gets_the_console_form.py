@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.actors import Service, client_context, echo, tls_dial, underneath
+from tests.scenarios.actors import Service, client_context, echo, tls_dial, tls_exchange, underneath
 from tests.scenarios.stage import PATIENCE, ask, command, inbound, poll
 
 if TYPE_CHECKING:
@@ -68,10 +68,7 @@ def test_terminal_gets_the_console_form(stage: Stage, no_color: str) -> None:
         listening = ask(f"unix:{stage.workspace / 'admin.sock'}", "/status").json["listeners"]
         assert isinstance(listening, list)
         address = listening[0]["listen"]
-        with tls_dial(address, client_context(stage.identity("/web"))) as caller:
-            caller.sendall(b"hello")
-            assert caller.recv(5) == b"hello"
-            caller.unwrap().close()
+        assert tls_exchange(address, client_context(stage.identity("/web")), b"hello") == b"hello"
         with tls_dial(address, client_context(evil)) as caller:
             underneath(caller)
         poll(lambda: "handshake_failed" in screen.shown and "| clean" in screen.shown, "both are told")

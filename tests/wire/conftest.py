@@ -87,6 +87,8 @@ class Wires:
     def _kept(self, *pair: socket.socket) -> tuple[socket.socket, socket.socket]:
         for sock in pair:
             sock.setblocking(False)
+            if sock.family == socket.AF_INET:  # as the house sets it; else a short word waits 40 ms for an ACK
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._stack.enter_context(sock)
         return pair[0], pair[1]
 

@@ -107,7 +107,7 @@ async def test_delivered_means_that_a_reset_destroys_nothing(wires: Wires) -> No
     assert far.recv(100, socket.MSG_PEEK) == b"all of it"
 
 
-async def test_waiting_for_delivery_is_bounded(wires: Wires, settling_clock: trio.testing.MockClock) -> None:
+async def test_waiting_for_delivery_is_bounded(wires: Wires, autojump_clock: trio.testing.MockClock) -> None:
     near, _far = wires.tcp(small=True)
     with suppress(BlockingIOError):
         while near.send(bytes(65536)):

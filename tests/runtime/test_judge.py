@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from meshproxy.runtime.judge import judge
+from tests.factory import MeshCa, make_mesh_ca
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIDECAR = """
+[identity]
+dir = "api"
+[[inbound]]
+name = "in"
+listen = "127.0.0.1:8443"
+forward = "127.0.0.1:8080"
+protocol = "tcp"
+policy = "in.allow.toml"
+"""
+ALLOW = '[[allow]]\nfrom = "/web"\nexpires = 2020-01-01\n[[allow]]\nfrom = "/batch"\n'
+
+
+@dataclasses.dataclass
+class Home:
+    file: Path
+    mesh: MeshCa
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    mesh = make_mesh_ca(tmp_path)
+    mesh.issue("/api")
+    (tmp_path / "side.toml").write_text(SIDECAR)
+    (tmp_path / "in.allow.toml").write_text(ALLOW)
+    return Home(tmp_path / "side.toml", mesh)
+
+
+def test_a_sound_sidecar_has_no_problems_and_expired_grants_are_a_warning(home: Home) -> None:
+    judged = judge(home.file, datetime.now(UTC))
+    assert judged.problems == ()
+    assert judged.configuration is not None
+    assert judged.material is not None
+    (warning,) = judged.warnings
+    assert warning.endswith("in.allow.toml:1: rule rule-1 expired at 2020-01-01 and no longer grants")
+
+
+@pytest.mark.parametrize(
+    ("shift", "found", "remedy"),
+    [
+        (timedelta(days=2), "a certificate that is expired (valid from", "meshproxy ca issue /api"),
+        (timedelta(days=-1), "a certificate that is not yet valid (valid from", "check this machine's clock, or"),
+    ],
+)
+def test_an_identity_that_cannot_be_used_now_is_a_problem_here(
+    home: Home, shift: timedelta, found: str, remedy: str
+) -> None:
+    (problem,) = judge(home.file, datetime.now(UTC) + shift).problems
+    assert problem.found.startswith(found)
+    assert problem.remedy.startswith(remedy)
+
+
+def test_one_that_expires_soon_is_a_warning(home: Home) -> None:
+    judged = judge(home.file, datetime.now(UTC) + timedelta(hours=20))
+    assert judged.problems == ()
+    assert any(warning.startswith("the leaf certificate expires in 3h 59m") for warning in judged.warnings)
+
+
+def test_a_missing_identity_is_a_problem_with_the_command_to_type(home: Home) -> None:
+    home.file.write_text(SIDECAR.replace('"api"', '"nowhere"'))
+    (problem,) = judge(home.file, datetime.now(UTC)).problems
+    assert problem.found.startswith("there is no identity in")
+    assert "meshproxy ca issue" in problem.remedy
+
+
+def test_faults_of_settings_allow_list_and_identity_come_together(home: Home, tmp_path: Path) -> None:
+    home.file.write_text(SIDECAR + "colour = 1\n")
+    (tmp_path / "in.allow.toml").write_text("")
+    (tmp_path / "api" / "current" / "key.pem").chmod(0o644)
+    judged = judge(home.file, datetime.now(UTC))
+    assert {problem.file.rpartition("/")[2] for problem in judged.problems} == {
+        "side.toml",
+        "in.allow.toml",
+        "key.pem",
+    }
+    assert judged.configuration is None
+    assert list(judged.problems) == sorted(judged.problems, key=lambda p: (p.file, p.line or 0))
+
+
+def test_a_file_that_is_no_toml_is_a_problem_and_no_crash(home: Home) -> None:
+    home.file.write_text("[[[")
+    assert len(judge(home.file, datetime.now(UTC)).problems) == 1
