@@ -6,7 +6,7 @@ be made to send requests here by any web page (DNS rebinding); such a request na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,7 @@ class Page:
 
 
 View = Callable[[], Page]
+Action = Callable[[], Awaitable[Page]]
 
 
 class AdminServer:
@@ -47,11 +48,18 @@ class AdminServer:
     """
 
     def __init__(
-        self, listener: socket.socket, address: Address, views: Mapping[str, View], *, check_host: bool
+        self,
+        listener: socket.socket,
+        address: Address,
+        views: Mapping[str, View],
+        actions: Mapping[str, Action],
+        *,
+        check_host: bool,
     ) -> None:
         self._listener = listener
         self._address = address
         self._views = views
+        self._actions = actions
         self._check_host = check_host and not isinstance(address, UnixAddress)
         self._open = 0
 
@@ -88,7 +96,9 @@ class AdminServer:
         request = await _request(connection, stream)
         if request is None:
             return
-        page = self.answer(request.method, request.target, dict(request.headers).get(b"host", b""))
+        host = dict(request.headers).get(b"host", b"")
+        action = self.action(request.method, request.target)
+        page = self.answer(request.method, request.target, host) if action is None else await action()
         headers = [
             (b"content-type", page.content_type.encode()),
             (b"content-length", str(len(page.body)).encode()),
@@ -102,12 +112,27 @@ class AdminServer:
         await stream.send_all(out)
         await stream.send_eof()
 
+    def action(self, method: bytes, target: bytes) -> Action | None:
+        """Return what a POST asks to be done, or None when it is nothing that may be asked here.
+
+        On a unix socket only: its file's mode says who may, while any local user, and any web page through a browser
+        of this machine, can send a POST to a TCP port.
+        """
+        if method != b"POST" or not isinstance(self._address, UnixAddress):
+            return None
+        return self._actions.get(target.partition(b"?")[0].decode("ascii", "replace"))
+
+    def _refusal_of_writes(self) -> str:
+        if isinstance(self._address, UnixAddress):
+            return "POST does: " + " ".join(sorted(self._actions)) + "\n"
+        return 'only GET here; to change things give the admin API a unix socket: listen = "unix:..."\n'
+
     def answer(self, method: bytes, target: bytes, host: bytes) -> Page:
         """Decide the answer to one request; pure but for what the view reads."""
         if self._check_host and not names_this_machine(host, self._address):
             return _text(421, "the Host header must name this machine: localhost, or the admin address\n")
         if method not in {b"GET", b"HEAD"}:
-            return _text(405, "only GET\n", (b"allow", b"GET, HEAD"))  # RFC 9110 section 15.5.6: Allow is a MUST
+            return _text(405, self._refusal_of_writes(), (b"allow", b"GET, HEAD"))  # RFC 9110 section 15.5.6: Allow is a MUST
         view = self._views.get(target.partition(b"?")[0].decode("ascii", "replace"))
         if view is None:
             return _text(404, "there is: " + " ".join(sorted(self._views)) + "\n")

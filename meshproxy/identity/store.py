@@ -17,9 +17,9 @@ from meshproxy.identity.expiry import CertificateRole, Urgency, Validity, urgenc
 from meshproxy.identity.material import MissingIdentity, read_material
 from meshproxy.snapshot import Snapshot
 from meshproxy.units import format_duration
+from meshproxy.watching import Signature, signature_of
 
 if TYPE_CHECKING:
-    import os
     from datetime import datetime
     from pathlib import Path
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 _LOOK_EVERY = 1.0
 
 _FILES = ("", "current", "key.pem", "chain.pem", "bundle.pem")
-
-Signature = tuple[tuple[int, ...] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +224,7 @@ class IdentityStore:
     def _look(self) -> Signature:
         source = self._settings.passphrase_file
         paths = [self._settings.dir / name for name in _FILES]
-        return tuple(_signature_of(path) for path in ([*paths, source] if source else paths))
+        return signature_of([*paths, source] if source else paths)
 
 
 def _renewal(term: Term, leaf: Leaf, directory: Path) -> str:
@@ -239,14 +237,3 @@ def read_identity(settings: IdentitySettings) -> Identity:
     """Read, judge and make contexts (blocking); raises MissingIdentity or FaultyInput."""
     material = read_material(settings)
     return Identity(material, Contexts(material))
-
-
-def _signature_of(path: Path) -> tuple[int, ...] | None:
-    # Followed through links: renaming `current` changes what the same path means.
-    try:
-        found: os.stat_result = path.stat()
-    except OSError:
-        return None
-    # Owner and mode are part of it: mending them is the remedy for a file that was refused.
-    access = (found.st_mode, found.st_uid, found.st_gid)
-    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, *access)

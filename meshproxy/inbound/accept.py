@@ -8,12 +8,11 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
 
-from meshproxy.inbound.live import Live
 from meshproxy.telemetry.access import ConnectionLine, timestamp
 from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import ConnectionEnd, End
@@ -41,8 +40,6 @@ class Services:
     resolver: Resolver
     identity: IdentityStore
     recorder: Recorder
-    inbound: Live = field(default_factory=Live)
-    outbound: Live = field(default_factory=Live)
 
 
 @dataclass(slots=True)
@@ -128,6 +125,16 @@ class Acceptor:
     def post(self) -> Post:
         """Where it stands."""
         return self._post
+
+    @property
+    def open(self) -> int:
+        """How many of its connections are open now."""
+        return self._open
+
+    def equip(self, max_connections: int, handle: Handler) -> None:
+        """Treat new connections differently from now on; those that are open go on as they began."""
+        self._post = replace(self._post, max_connections=max_connections)
+        self._handle = handle
 
     async def run(self, connections: trio.Nursery) -> None:
         """Accept until cancelled; connections live in `connections` and outlive this."""

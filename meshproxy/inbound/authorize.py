@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from meshproxy.http.head import RequestHead
     from meshproxy.http.relay import Judge
     from meshproxy.inbound.accept import Visit
+    from meshproxy.inbound.live import Call
     from meshproxy.policy.compile import Policy
     from meshproxy.policy.decide import Decision
     from meshproxy.settings.schema import Inbound
@@ -39,6 +40,27 @@ class Authorizer:
     def __repr__(self) -> str:
         return f"<Authorizer {self._settings.name} {self._policy!r}>"
 
+    @property
+    def policy(self) -> Snapshot[Policy]:
+        """The listener's allow-list."""
+        return self._policy
+
+    def replace(self, settings: Inbound, policy: Policy) -> None:
+        """Judge by these from now on: one swap, between two decisions."""
+        self._settings = settings
+        self._policy.replace(policy)
+
+    def objection(self, call: Call, now: datetime) -> str:
+        """Ask again about a stream that was let through: why it may not go on, or nothing."""
+        policy, mode = self._policy.value, self._settings.mode
+        if call.asked is None:
+            decision = decide_connection(policy, call.caller, home=call.home, now=now)
+        else:
+            decision = decide_request(policy, call.caller, *call.asked, home=call.home, now=now)
+        if permit(decision, mode) is not None:
+            return ""
+        return f"no longer granted ({decision.reason}) by {decision.file}, generation {decision.generation}"
+
     def ask(self, visit: Visit, leaf: Leaf, *, home: TrustDomain, now: datetime) -> Permit | None:
         """Return leave to forward, or None; the visit and the numbers know the decision afterwards."""
         policy, mode = self._policy.value, self._settings.mode
@@ -57,11 +79,11 @@ class Authorizer:
 
     def judge_of(self, visit: Visit, leaf: Leaf, *, home: TrustDomain, wall: Wall) -> Judge:
         """Return the judge of one caller's requests: each is asked about on the policy of its moment."""
-        caller, mode = str(leaf.id), self._settings.mode
+        caller = str(leaf.id)
         client_id = caller.encode("ascii")
 
         def judge(head: RequestHead) -> Grant | Refusal:
-            policy, now = self._policy.value, wall()
+            policy, mode, now = self._policy.value, self._settings.mode, wall()
             method, path = head.method.decode("ascii"), head.target.path.decode("ascii")
             decision = decide_request(policy, leaf.id, method, path, home=home, now=now)
             outcome = decision.outcome(mode)

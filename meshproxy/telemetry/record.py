@@ -112,6 +112,10 @@ class Recorder:
             self.metrics.bytes.labels(line.listener, "out").inc(line.bytes_out)
         self._access(line)
 
+    def terminated(self, listener: str, count: int) -> None:
+        """Count streams that were cut because the allow-list no longer grants them; each has its access line."""
+        self.metrics.authz_terminated.labels(listener).inc(count)
+
     def decided(self, listener: str, outcome: str, *, rule: str, mode: str, reason: str) -> None:
         """Count one decision of an allow-list."""
         counts = self.listener(listener)

@@ -1,0 +1,239 @@
+"""Settings and allow-lists, followed while running: one transaction over all files, or the last good stays.
+
+Triggered by the files themselves (a change that is stable over two looks), by SIGHUP and by `POST /reload`. Reading and
+judging happen in a thread; what follows is one turn of the loop, so every decision is made on one generation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshproxy.errors import FaultyInput, Problem, StartError
+from meshproxy.policy.cut import looks_cut_short
+from meshproxy.runtime.drain import idle_grace
+from meshproxy.settings.load import Configuration, FaultyConfiguration, load_configuration
+from meshproxy.settings.plan import Plan, plan_reload
+from meshproxy.settings.schema import Protocol
+from meshproxy.telemetry.access import timestamp
+from meshproxy.watching import Signature, signature_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from meshproxy.runtime.stations import Stations
+    from meshproxy.telemetry.events import Logger
+    from meshproxy.telemetry.metrics import Metrics
+    from meshproxy.wire.relay import Wall
+
+_LOOK_EVERY = 1.0
+
+# How long a file that may still be being written is waited for (seconds); a person who means it sends SIGHUP.
+_HOLD = 10.0
+
+
+class Result(StrEnum):
+    """What became of one attempt; the `result` label of `meshproxy_reloads_total`."""
+
+    LOADED = "loaded"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadState:
+    """What `/status` tells about reloading. Times are empty while there was none."""
+
+    generation: int
+    hash: str
+    loaded_at: str
+    last_attempt_at: str
+    last_error: str
+
+
+class Reloader:
+    """Follows the files of one sidecar."""
+
+    def __init__(
+        self, path: Path, configuration: Configuration, stations: Stations, *, wall: Wall, log: Logger, metrics: Metrics
+    ) -> None:
+        self._path = path
+        self._configuration = configuration
+        self._stations = stations
+        self._wall = wall
+        self._log = log
+        self._metrics = metrics
+        self._one_at_a_time = trio.Lock()
+        self._watched: tuple[Path, ...] = configuration.files
+        self._seen: Signature = ()
+        self._tried: Signature = ()
+        self._held_until: float | None = None
+        self._draining = False
+        self._rechecked_at = wall()
+        metrics.configuration_generation.set(1)
+        self.state = ReloadState(1, _hash_of(configuration), timestamp(wall()), "", "")
+
+    def __repr__(self) -> str:
+        return f"<Reloader {self.state!r}>"
+
+    @property
+    def configuration(self) -> Configuration:
+        """The one in force."""
+        return self._configuration
+
+    def stop(self) -> None:
+        """Change nothing any more: the drain has begun."""
+        self._draining = True
+
+    async def watch(self) -> None:
+        """Follow the files, and the ends of grants, until cancelled."""
+        self._tried = self._seen = await trio.to_thread.run_sync(signature_of, self._watched)
+        while True:
+            await trio.sleep(_LOOK_EVERY)
+            self._follow_expiry()
+            before, self._seen = self._seen, await trio.to_thread.run_sync(signature_of, self._watched)
+            held_enough = self._held_until is not None and trio.current_time() >= self._held_until
+            if self._seen == before and (self._seen != self._tried or held_enough):
+                await self.reload(patient=not held_enough)
+
+    async def reload(self, *, patient: bool) -> Result:
+        """Load everything anew and swap it in, or keep what is in force.
+
+        A `patient` reload waits for a file that may still be being written; one that a person asked for does not.
+        """
+        async with self._one_at_a_time:
+            if self._draining:
+                return Result.UNCHANGED
+            self._tried = self._seen = await trio.to_thread.run_sync(signature_of, self._watched)
+            generation = self.state.generation + 1
+            try:
+                new = await trio.to_thread.run_sync(_load, self._path, generation)
+                self._watch(new.files)
+                result = self._swap(new, patient=patient)
+            except FaultyConfiguration as faulty:
+                self._watch(faulty.files)
+                result = self._failed(faulty.problems)
+            except FaultyInput as faulty:
+                result = self._failed(faulty.problems)
+            except StartError as error:
+                result = self._failed(
+                    [Problem(str(self._path), str(error), "an address that is free", "free it, or change the file")]
+                )
+            self._metrics.reloads.labels(result).inc()
+            return result
+
+    def _watch(self, files: Sequence[Path]) -> None:
+        """Watch also what a failed attempt would have read: the file that is missing is the one that will come."""
+        self._watched = tuple(dict.fromkeys((*self._configuration.files, *files)))
+        self._tried = self._seen = signature_of(self._watched)
+
+    def _swap(self, new: Configuration, *, patient: bool) -> Result:
+        old = self._configuration
+        plan = plan_reload(old.settings, new.settings)
+        if plan.needs_restart:
+            return self._failed([_restart_problem(self._path, what) for what in plan.needs_restart])
+        new_hash = _hash_of(new)
+        if new_hash == self.state.hash:
+            self._settled("")
+            return Result.UNCHANGED
+        if patient and (held := self._to_be_held(old, new)):
+            return self._hold(held)
+        runtime = new.settings.runtime
+        self._stations.apply(plan, new, grace=idle_grace(runtime), within=runtime.drain_timeout)
+        self._configuration = new
+        self._settled("", generation=self.state.generation + 1, new_hash=new_hash)
+        self._metrics.configuration_generation.set(self.state.generation)
+        self._log.info("reloaded", generation=self.state.generation, hash=new_hash, changes=_in_words(plan))
+        return Result.LOADED
+
+    def _to_be_held(self, old: Configuration, new: Configuration) -> str:
+        """The first allow-list that may be half written, as file:line; empty if none."""
+        for inbound in new.settings.inbound:
+            if inbound.protocol is Protocol.HTTP:
+                rule = looks_cut_short(old.policies.get(inbound.name), new.policies[inbound.name])
+                if rule is not None:
+                    return f"{new.policies[inbound.name].file}:{rule.line}"
+        return ""
+
+    def _hold(self, where: str) -> Result:
+        if self._held_until is None:
+            self._held_until = trio.current_time() + _HOLD
+            self._log.warning(
+                "reload_held",
+                rule=where,
+                reason="the last rule grants every method and path, which a file cut off while being written does too",
+                seconds=_HOLD,
+                remedy="wait, or send SIGHUP if it is meant so",
+            )
+        return Result.HELD
+
+    def _failed(self, problems: Sequence[Problem]) -> Result:
+        error = "; ".join(map(str, problems))
+        if error != self.state.last_error:
+            self._log.error(
+                "reload_failed",
+                error=error,
+                problems=len(problems),
+                remedy=problems[0].remedy,
+                kept_generation=self.state.generation,
+            )
+        self._settled(error)
+        return Result.FAILED
+
+    def _settled(self, error: str, *, generation: int | None = None, new_hash: str = "") -> None:
+        now, before = timestamp(self._wall()), self.state
+        self._held_until = None
+        self._metrics.reload_failing.set(bool(error))
+        if generation is None:
+            self.state = ReloadState(before.generation, before.hash, before.loaded_at, now, error)
+        else:
+            self.state = ReloadState(generation, new_hash, now, now, error)
+
+    def _follow_expiry(self) -> None:
+        """Ask about live streams again when a grant has ended since the last look; a wall clock that jumps is fine."""
+        before, now = self._rechecked_at, self._wall()
+        self._rechecked_at = now
+        policies = {policy.file: policy for policy in self._configuration.policies.values()}
+        ended = [
+            (policy.file, rule)
+            for policy in policies.values()
+            for rule in policy.rules
+            if rule.expired(now) and not rule.expired(before)
+        ]
+        for file, rule in ended:
+            self._log.warning("grant_expired", rule=rule.name, policy=f"{file}:{rule.line}", expired=str(rule.expires))
+        if ended:
+            self._stations.recheck()
+
+
+def _load(path: Path, generation: int) -> Configuration:
+    return load_configuration(path, generation=generation)
+
+
+def _hash_of(configuration: Configuration) -> str:
+    """What is in force, in twelve hexadecimal digits: the settings and every allow-list."""
+    digest = hashlib.sha256(repr(configuration.settings).encode())
+    for name, policy in sorted(configuration.policies.items()):
+        digest.update(f"{name}\0{policy.content_hash}\0".encode())
+    return digest.hexdigest()[:12]
+
+
+def _restart_problem(path: Path, what: str) -> Problem:
+    return Problem(
+        str(path),
+        f"another [{what}]",
+        "the one this sidecar was started with",
+        "restart the sidecar to change it, or put it back: until then nothing else of the file is taken up either",
+        where=what,
+    )
+
+
+def _in_words(plan: Plan) -> dict[str, str]:
+    return {f"{direction} {name}": step.name.lower() for (direction, name), step in plan.steps.items()}
