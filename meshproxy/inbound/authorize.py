@@ -107,7 +107,7 @@ class Authorizer:
         *,
         home: TrustDomain,
         now: datetime,
-        asked: tuple[str, str] | None = None,  # noqa: ARG002
+        asked: tuple[str, str] | None = None,
     ) -> None:
         # Finding the nearest rule costs O(rules) on a stranger's request: only for a line that will be written.
         untold = self._recorder.may_tell(visit.listener, "denied")
@@ -116,14 +116,16 @@ class Authorizer:
         nearest = nearest_rule(policy, leaf.id, home=home, now=now)
         told = str(nearest) if nearest else "no rule comes near"
         self._recorder.denied(Denial(timestamp(now), visit.listener, visit.caller, decision.reason, told))
-        tell = self._recorder.log.warning if visit.decision == Outcome.DENY else self._recorder.log.info
+        refused = decision.outcome(self._settings.mode) is Outcome.DENY
+        tell = self._recorder.log.warning if refused else self._recorder.log.info
         tell(
-            "denied" if visit.decision == Outcome.DENY else "would_deny",
+            "denied" if refused else "would_deny",
             listener=visit.listener,
             id=visit.id,
             caller=visit.caller,
             serial=f"{leaf.serial:x}",
             peer=visit.peer,
+            **({} if asked is None else {"method": asked[0], "path": asked[1]}),
             reason=decision.reason,
             policy=decision.file,
             generation=decision.generation,

@@ -64,6 +64,8 @@ class Story:
         """Return the access line of an exchange."""
         visit, head, decided = self._visit, exchange.head, exchange.decided
         asked, answered = exchange.upstream_asked, exchange.answered
+        # A pipelined request that was refused stands beside the upstream of the one before it.
+        went_to = upstream if asked else None
         return RequestLine(
             ts=timestamp(),
             listener=visit.listener,
@@ -80,8 +82,8 @@ class Story:
             reason="" if decided is None else decided.reason,
             mode="" if decided is None else decided.mode,
             policy="" if decided is None else decided.policy,
-            upstream="" if upstream is None else upstream.target,
-            upstream_id="" if upstream is None else upstream.identity,
+            upstream="" if went_to is None else went_to.target,
+            upstream_id="" if went_to is None else went_to.identity,
             bytes_in=exchange.bytes_in,
             bytes_out=exchange.bytes_out,
             duration_ms=_milliseconds(exchange.ended - exchange.started),

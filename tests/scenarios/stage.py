@@ -31,7 +31,7 @@ import msgspec
 import pytest
 
 from meshproxy.admin.status import Status
-from meshproxy.telemetry.access import ConnectionLine
+from meshproxy.telemetry.access import ConnectionLine, RequestLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +43,7 @@ _T = TypeVar("_T")
 
 PATIENCE = 20.0  # seconds for what takes milliseconds, on a machine busy with something else
 ADMIN = "127.0.0.1:0"
+_WEIGHED_EVERY = 0.1  # seconds
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -122,6 +123,10 @@ class Log:
     def connection(self, *, within: float = PATIENCE, **fields: object) -> ConnectionLine:
         """The first access line with these fields; waits for it."""
         return msgspec.convert(self.event("connection", within=within, **fields), ConnectionLine)
+
+    def request(self, *, within: float = PATIENCE, **fields: object) -> RequestLine:
+        """The first access line of an HTTP request with these fields; waits for it."""
+        return msgspec.convert(self.event("request", within=within, **fields), RequestLine)
 
 
 def _has(line: Mapping[str, object], fields: Mapping[str, object]) -> bool:
@@ -212,6 +217,11 @@ class Sidecar:
                 yield match[1], dict(re.findall(r'(\w+)="([^"]*)"', match[2] or "")), float(match[3])
 
     @property
+    def descriptors(self) -> int:
+        """How many files and sockets it has open."""
+        return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
+
+    @property
     def resident(self) -> int:
         """Resident memory in bytes."""
         found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
@@ -253,19 +263,44 @@ class Sidecar:
         return faults
 
 
-def inbound(name: str = "api", *, forward: str, policy: str = "web.allow.toml", more: str = "") -> str:
+class Scales:
+    """Weighs sidecars again and again; `growth` is by how many bytes the fattest grew."""
+
+    def __init__(self, *sidecars: Sidecar) -> None:
+        self._sidecars = sidecars
+        self._over = threading.Event()
+        self._before = [sidecar.resident for sidecar in sidecars]
+        self.growth = 0
+        self._thread = threading.Thread(target=self._weigh)
+        self._thread.start()
+
+    def _weigh(self) -> None:
+        while not self._over.wait(_WEIGHED_EVERY):
+            now = [sidecar.resident for sidecar in self._sidecars]
+            self.growth = max(self.growth, *(b - a for a, b in zip(self._before, now, strict=True)))
+
+    def put_away(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def inbound(
+    name: str = "api", *, forward: str, policy: str = "web.allow.toml", protocol: str = "tcp", more: str = ""
+) -> str:
     """An [[inbound]] table on a free port; `more` is further lines of it."""
     return (
         f'[[inbound]]\nname = "{name}"\nlisten = "127.0.0.1:0"\nforward = "{forward}"\n'
-        f'protocol = "tcp"\npolicy = "{policy}"\n{more}\n'
+        f'protocol = "{protocol}"\npolicy = "{policy}"\n{more}\n'
     )
 
 
-def outbound(name: str = "to-api", *, endpoints: list[str], to: str = "/api", more: str = "") -> str:
+def outbound(
+    name: str = "to-api", *, endpoints: list[str], to: str = "/api", protocol: str = "tcp", more: str = ""
+) -> str:
     """An [[outbound]] table on a free port; `more` is further lines of it."""
     return (
         f'[[outbound]]\nname = "{name}"\nlisten = "127.0.0.1:0"\nto = "{to}"\n'
-        f'protocol = "tcp"\nendpoints = {json.dumps(endpoints)}\n{more}\n'
+        f'protocol = "{protocol}"\nendpoints = {json.dumps(endpoints)}\n{more}\n'
     )
 
 

@@ -8,35 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import Ended, Service, Visit, chunks, crc_of_pattern, dial, full_duplex, say_all
-from tests.scenarios.stage import inbound, outbound
+from tests.scenarios.stage import Scales, inbound, outbound
 
 if TYPE_CHECKING:
-    from tests.scenarios.stage import Sidecar, Stage
+    from tests.scenarios.stage import Stage
 
 MIB = 1024 * 1024
 GROWTH = 8 * MIB  # buffers of one connection and what the allocator keeps; a leak of 1 % would be more
-SAMPLES_APART = 0.1
-
-
-class Scales:
-    """Weighs processes again and again."""
-
-    def __init__(self, *sidecars: Sidecar) -> None:
-        self._sidecars = sidecars
-        self._over = threading.Event()
-        self._before = [sidecar.resident for sidecar in sidecars]
-        self.growth = 0
-        self._thread = threading.Thread(target=self._weigh)
-        self._thread.start()
-
-    def _weigh(self) -> None:
-        while not self._over.wait(SAMPLES_APART):
-            now = [sidecar.resident for sidecar in self._sidecars]
-            self.growth = max(self.growth, *(b - a for a, b in zip(self._before, now, strict=True)))
-
-    def put_away(self) -> None:
-        self._over.set()
-        self._thread.join()
 
 
 @pytest.mark.parametrize("size", [64 * MIB, pytest.param(1024 * MIB, marks=pytest.mark.long)])
