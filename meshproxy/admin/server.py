@@ -132,7 +132,9 @@ class AdminServer:
         if self._check_host and not names_this_machine(host, self._address):
             return _text(421, "the Host header must name this machine: localhost, or the admin address\n")
         if method not in {b"GET", b"HEAD"}:
-            return _text(405, self._refusal_of_writes(), (b"allow", b"GET, HEAD"))  # RFC 9110 section 15.5.6: Allow is a MUST
+            return _text(
+                405, self._refusal_of_writes(), (b"allow", b"GET, HEAD")
+            )  # RFC 9110 section 15.5.6: Allow is a MUST
         view = self._views.get(target.partition(b"?")[0].decode("ascii", "replace"))
         if view is None:
             return _text(404, "there is: " + " ".join(sorted(self._views)) + "\n")

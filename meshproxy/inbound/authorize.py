@@ -10,7 +10,7 @@ from meshproxy.http.relay import Grant, Refusal
 from meshproxy.policy.decide import Outcome, Permit, decide_connection, decide_request, permit
 from meshproxy.policy.explain import nearest_rule
 from meshproxy.telemetry.access import timestamp
-from meshproxy.telemetry.record import Denial
+from meshproxy.telemetry.record import Denial, Objection
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -111,12 +111,14 @@ class Authorizer:
     ) -> None:
         # Finding the nearest rule costs O(rules) on a stranger's request: only for a line that will be written.
         untold = self._recorder.may_tell(visit.listener, "denied")
+        told = "" if untold is None else self._nearest(leaf, policy, home=home, now=now, asked=asked)
+        outcome, ts = decision.outcome(self._settings.mode), timestamp(now)
+        objection = Objection(visit.listener, outcome, visit.caller, " ".join(asked or ()), decision.reason)
+        self._recorder.objected(objection, ts, told)
         if untold is None:
             return
-        nearest = nearest_rule(policy, leaf.id, home=home, now=now)
-        told = str(nearest) if nearest else "no rule comes near"
-        self._recorder.denied(Denial(timestamp(now), visit.listener, visit.caller, decision.reason, told))
-        refused = decision.outcome(self._settings.mode) is Outcome.DENY
+        self._recorder.denied(Denial(ts, visit.listener, visit.caller, decision.reason, told))
+        refused = outcome is Outcome.DENY
         tell = self._recorder.log.warning if refused else self._recorder.log.info
         tell(
             "denied" if refused else "would_deny",
@@ -132,3 +134,9 @@ class Authorizer:
             nearest_rule=told,
             untold=untold,
         )
+
+    def _nearest(
+        self, leaf: Leaf, policy: Policy, *, home: TrustDomain, now: datetime, asked: tuple[str, str] | None
+    ) -> str:
+        nearest = nearest_rule(policy, leaf.id, home=home, now=now)
+        return str(nearest) if nearest else "no rule comes near"

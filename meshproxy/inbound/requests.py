@@ -95,6 +95,15 @@ class Story:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the requests of one listener travel: what drives them, where they go, and who else is on the way."""
+
+    machinery: Machinery
+    upstreams: Upstreams
+    live: Live
+
+
 class RequestsHandler:
     """Handles the connections of one inbound HTTP listener."""
 
@@ -103,16 +112,12 @@ class RequestsHandler:
         settings: Inbound,
         authorizer: Authorizer,
         services: Services,
-        machinery: Machinery,
-        upstreams: Upstreams,
-        live: Live,
+        way: Way,
     ) -> None:
         self._settings = settings
         self._authorizer = authorizer
         self._services = services
-        self._machinery = machinery
-        self._upstreams = upstreams
-        self._live = live
+        self._way = way
 
     def __repr__(self) -> str:
         return f"<RequestsHandler {self._settings.name} -> {self._settings.forward}>"
@@ -129,9 +134,7 @@ class RequestsHandler:
         await converse(
             downstream,
             HttpRelay(Terms(head_limits(limits), judge, IDS), trio.current_time()),
-            Conversation(
-                self._machinery, self._upstreams, services, visit, self._live, Standing(guest, self._authorizer)
-            ),
+            Conversation(self._way, services, visit, Standing(guest, self._authorizer)),
             Term(limits.idle_timeout, guest.valid_until),
         )
 
@@ -153,11 +156,9 @@ class Standing:
 class Conversation:
     """What one HTTP connection needs of the house."""
 
-    machinery: Machinery
-    upstreams: Upstreams
+    way: Way
     services: Services
     visit: Visit
-    live: Live
     standing: Standing | None = None  # outbound: nobody decides
 
 
@@ -165,9 +166,9 @@ async def converse(downstream: Channel, relay: HttpRelay, conversation: Conversa
     """Carry an HTTP connection of either direction to its end, and the stream it may be upgraded to."""
     services, visit = conversation.services, conversation.visit
     story = Story(visit, services)
-    driver = HttpDriver(conversation.machinery, downstream, relay, conversation.upstreams, story)
+    driver = HttpDriver(conversation.way.machinery, downstream, relay, conversation.way.upstreams, story)
     left = (term.valid_until - services.relay.wall()).total_seconds()
-    with conversation.live.holding(driver):
+    with conversation.way.live.holding(driver):
         outcome = await driver.run(valid_for=max(left, 0.0))
     if outcome is Outcome.UPGRADED and driver.upstream is not None and relay.exchange.head is not None:
         term = Term(term.idle_timeout, min(term.valid_until, driver.upstream.valid_until))
@@ -194,9 +195,9 @@ async def _carry_upgraded(stream: Upgraded, conversation: Conversation, term: Te
             if conversation.standing is not None and exchange.head is not None:
                 # Registered, then asked once more: the allow-list may have changed since the request was judged.
                 call = stack.enter_context(
-                    conversation.live.registered(conversation.standing.call(visit, exchange.head))
+                    conversation.way.live.registered(conversation.standing.call(visit, exchange.head))
                 )
-                conversation.live.recheck_one(
+                conversation.way.live.recheck_one(
                     call, conversation.standing.authorizer.objection(call, services.relay.wall())
                 )
             with call.scope if call is not None else trio.CancelScope() as scope:

@@ -85,9 +85,7 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
         public_socket = listen(admin.public_listen) if admin.public_listen else None
         sockets.callback(stations.close_all)
         stations.bind_all(configuration)
-        reloader = Reloader(
-            Path(file), configuration, stations, wall=wall_clock, log=log, metrics=telling.metrics
-        )
+        reloader = Reloader(Path(file), configuration, stations, wall=wall_clock, log=log, metrics=telling.metrics)
         views = Views(file, stations, services, reloader, telling.writer)
         stopping = trio.Event()
 

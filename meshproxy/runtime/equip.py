@@ -10,7 +10,7 @@ from meshproxy.inbound.driver import Machinery
 from meshproxy.inbound.driver import Patience as HttpPatience
 from meshproxy.inbound.forward import InboundHandler
 from meshproxy.inbound.live import Live
-from meshproxy.inbound.requests import HTTP_1_1, RequestsHandler, head_limits
+from meshproxy.inbound.requests import HTTP_1_1, RequestsHandler, Way, head_limits
 from meshproxy.outbound.forward import OutboundHandler
 from meshproxy.outbound.requests import OutboundRequestsHandler
 from meshproxy.runtime.stations import Equipment
@@ -55,10 +55,8 @@ class Workshop:
         if settings.protocol is Protocol.TCP:
             return Equipment(InboundHandler(settings, authorizer, services, live), live, authorizer, _nothing)
         pool, wiring = self._pool(limits), Wiring(services.relay, head_limits(limits))
-        upstreams = ServiceConnections(
-            settings.forward, pool, wiring, services.resolver, within=limits.connect_timeout
-        )
-        handler = RequestsHandler(settings, authorizer, services, self._machinery(limits), upstreams, live)
+        upstreams = ServiceConnections(settings.forward, pool, wiring, services.resolver, within=limits.connect_timeout)
+        handler = RequestsHandler(settings, authorizer, services, Way(self._machinery(limits), upstreams, live))
         return Equipment(handler, live, authorizer, pool.close_all)
 
     def _outbound(self, settings: Outbound, live: Live) -> Equipment:
@@ -74,7 +72,7 @@ class Workshop:
             return Equipment(OutboundHandler(settings, dialer, services), live, None, _nothing)
         pool, wiring = self._pool(limits), Wiring(services.relay, head_limits(limits))
         upstreams = MeshConnections(settings.to, dialer, pool, wiring, services.identity)
-        handler = OutboundRequestsHandler(settings, services, self._machinery(limits), upstreams, live)
+        handler = OutboundRequestsHandler(settings, services, Way(self._machinery(limits), upstreams, live))
         return Equipment(handler, live, None, pool.close_all)
 
     def _pool(self, limits: Limits) -> Pool:

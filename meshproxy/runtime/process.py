@@ -90,8 +90,10 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _descriptors_wanted(settings: Settings) -> int:
-    limits = (*(each.limits for each in settings.inbound), *(each.limits for each in settings.outbound))
-    return sum(each.max_connections for each in limits) * _DESCRIPTORS_PER_CONNECTION + _DESCRIPTORS_OF_OUR_OWN
+    return (
+        sum(each.limits.max_connections for each in settings.listeners) * _DESCRIPTORS_PER_CONNECTION
+        + _DESCRIPTORS_OF_OUR_OWN
+    )
 
 
 def _raise_descriptor_limit() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -25,7 +24,7 @@ from meshproxy.watching import Signature, signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
+    from pathlib import Path
 
     from meshproxy.runtime.stations import Stations
     from meshproxy.telemetry.events import Logger

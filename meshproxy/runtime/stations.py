@@ -111,7 +111,7 @@ class Stations:
         """Bind every listener; raises StartError, with none left bound, when one cannot be."""
         settings = configuration.settings
         try:
-            for each in (*settings.inbound, *settings.outbound):
+            for each in settings.listeners:
                 self._add(self._station(each, configuration, bind_for(each)))
         except BaseException:
             self.close_all()
@@ -133,7 +133,7 @@ class Stations:
 
         Raises StartError before anything has changed when a new address cannot be bound.
         """
-        wanted = {key_of(each): each for each in (*configuration.settings.inbound, *configuration.settings.outbound)}
+        wanted = {key_of(each): each for each in configuration.settings.listeners}
         sockets: dict[Key, socket.socket] = {}
         try:
             for key, step in plan.steps.items():
@@ -180,14 +180,10 @@ class Stations:
     def _add(self, station: Station) -> None:
         self._stations[station.key] = station
 
-    def _station(
-        self, settings: Inbound | Outbound, configuration: Configuration, listener: socket.socket
-    ) -> Station:
+    def _station(self, settings: Inbound | Outbound, configuration: Configuration, listener: socket.socket) -> Station:
         equipment = self._equip(settings, configuration, None)
         direction = "inbound" if isinstance(settings, Inbound) else "outbound"
-        post = Post(
-            settings.name, direction, settings.limits.max_connections, listener, bound_address(listener)
-        )
+        post = Post(settings.name, direction, settings.limits.max_connections, listener, bound_address(listener))
         return Station(settings, Acceptor(post, self._recorder, equipment.handle), equipment)
 
     def _re_equip(self, station: Station, settings: Inbound | Outbound, configuration: Configuration) -> None:

@@ -47,9 +47,7 @@ class FaultyConfiguration(FaultyInput):
     there, so that all faults are told at once. `files` are all files that were read or looked for: what to watch.
     """
 
-    def __init__(
-        self, problems: Iterable[Problem], identity: IdentitySettings | None, files: tuple[Path, ...]
-    ) -> None:
+    def __init__(self, problems: Iterable[Problem], identity: IdentitySettings | None, files: tuple[Path, ...]) -> None:
         super().__init__(problems)
         self.identity = identity
         self.files = files
