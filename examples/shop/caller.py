@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import ssl
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
+import h11
 import trio
 
+from examples.shop import websocket
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+
+_PIECE: Final = 256 * 1024
+_ENDS: Final = (h11.EndOfMessage, h11.ConnectionClosed)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """All the bytes that arrived, and why no more did: empty when the other end finished properly."""
+    """All the bytes that arrived, and why no more did: empty when the other end finished properly.
+
+    What they mean is told as far as they go: `status` is 0 when no head arrived.
+    """
 
     data: bytes
     error: str
-
-    @property
-    def body(self) -> bytes:
-        """What follows the HTTP head; empty when not even that arrived."""
-        return self.data.partition(b"\r\n\r\n")[2]
+    status: int = 0
+    head: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
 
     @property
     def fields(self) -> Mapping[str, object]:
@@ -36,20 +45,33 @@ class Answer:
         return fields if isinstance(fields, dict) else {}
 
 
-def request(method: str, path: str, fields: Mapping[str, object]) -> bytes:
-    """An HTTP/1.0 request: the answer ends with the connection."""
-    body = json.dumps(fields).encode()
-    return f"{method} {path} HTTP/1.0\r\nHost: shop\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+def request(
+    method: str, target: str, fields: Mapping[str, object] | None = None, *, more: Mapping[str, str] | None = None
+) -> bytes:
+    """An HTTP/1.1 request with a JSON body; the answer ends with the connection. `more` goes into its head."""
+    body = b"" if fields is None else json.dumps(fields).encode()
+    head = {
+        "Host": "shop",
+        "Connection": "close",
+        **({"Content-Length": str(len(body))} if body else {}),
+        **(more or {}),
+    }
+    return _head(method, target, head) + body
 
 
-async def ask_unix(path: Path, sent: bytes) -> Answer:
-    """Call what listens on the unix socket `path`."""
-    return await _ask(await trio.open_unix_socket(path), sent)
+def _head(method: str, target: str, fields: Mapping[str, str]) -> bytes:
+    lines = (f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()))
+    return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n"
+
+
+async def ask_unix(path: Path, sent: bytes, *, once_begun: Callable[[], None] | None = None) -> Answer:
+    """Call what listens on the unix socket `path`; `once_begun` is called when the answer has begun to arrive."""
+    return await _ask(await trio.open_unix_socket(path), (sent,), once_begun)
 
 
 async def ask_tcp(port: int, sent: bytes) -> Answer:
     """Call what listens on this machine's `port`, in the clear."""
-    return await _ask(await trio.open_tcp_stream("127.0.0.1", port), sent)
+    return await _ask(await trio.open_tcp_stream("127.0.0.1", port), (sent,))
 
 
 async def ask_tls(port: int, sent: bytes, *, roots: Path, identity: Path | None) -> Answer:
@@ -61,20 +83,80 @@ async def ask_tls(port: int, sent: bytes, *, roots: Path, identity: Path | None)
     if identity is not None:
         context.load_cert_chain(identity / "chain.pem", identity / "key.pem")
     plain = await trio.open_tcp_stream("127.0.0.1", port)
-    return await _ask(trio.SSLStream(plain, context), sent)
+    return await _ask(trio.SSLStream(plain, context), (sent,))
 
 
-async def _ask(stream: trio.abc.Stream, sent: bytes) -> Answer:
+async def upload(path: Path, target: str, content: Iterable[bytes], *, length: int) -> Answer:
+    """POST `content`, of `length` bytes, to what listens on the unix socket `path`."""
+    head = _head("POST", target, {"Host": "shop", "Connection": "close", "Content-Length": str(length)})
+    stream = await trio.open_unix_socket(path)
+
+    def pieces() -> Iterable[bytes]:
+        yield head
+        yield from content
+
+    return await _ask(stream, pieces())
+
+
+async def talk(path: Path, target: str, message: str) -> tuple[Answer, str]:
+    """Ask for a WebSocket, say one thing, and hear the reply: the answer, and what was heard if it was agreed to."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key}
     arrived = bytearray()
-    try:
-        await stream.send_all(sent)
-        async for data in stream:
+    async with await trio.open_unix_socket(path) as stream:
+        await stream.send_all(_head("GET", target, {"Host": "shop", **upgrade}))
+        while b"\r\n\r\n" not in arrived and (data := await stream.receive_some(_PIECE)):
             arrived += data
-    except trio.BrokenResourceError as error:
-        return Answer(bytes(arrived), _in_words(error.__cause__ or error))
+        answer = _read(bytes(arrived), "")
+        if answer.status != 101 or answer.head.get("sec-websocket-accept") != websocket.accept(key):
+            return answer, ""
+        mask = os.urandom(4)
+        await stream.send_all(websocket.frame(websocket.Opcode.TEXT, message.encode(), mask=mask))
+        heard = bytearray(arrived.partition(b"\r\n\r\n")[2])
+        while (len(heard) < 2 or len(heard) < 2 + heard[1]) and (data := await stream.receive_some(_PIECE)):
+            heard += data
+        await stream.send_all(websocket.frame(websocket.Opcode.CLOSE, b"", mask=mask))
+        async for _ in stream:  # the other side's close frame, and its end
+            pass
+    return answer, bytes(heard[2:]).decode(errors="replace")
+
+
+async def _ask(
+    stream: trio.abc.Stream, pieces: Iterable[bytes], once_begun: Callable[[], None] | None = None
+) -> Answer:
+    arrived, error = bytearray(), ""
+    try:
+        for piece in pieces:
+            await stream.send_all(piece)
+        async for data in stream:
+            if once_begun is not None and not arrived:
+                once_begun()
+            arrived += data
+    except trio.BrokenResourceError as broken:
+        error = _in_words(broken.__cause__ or broken)
     finally:
         await trio.aclose_forcefully(stream)
-    return Answer(bytes(arrived), "")
+    return _read(bytes(arrived), error)
+
+
+def _read(data: bytes, error: str) -> Answer:
+    """Tell what arrived, as h11 reads it; an answer that lacks its end is an error even when the stream has ended."""
+    reader = h11.Connection(h11.CLIENT)
+    reader.send(h11.Request(method="GET", target="/", headers=[("Host", "shop"), ("Upgrade", "websocket")]))
+    reader.send(h11.EndOfMessage())
+    reader.receive_data(data)
+    reader.receive_data(b"")
+    status, head, body = 0, dict[str, str](), bytearray()
+    try:
+        while (event := reader.next_event()) is not h11.PAUSED and not isinstance(event, _ENDS):
+            if isinstance(event, h11.Response | h11.InformationalResponse):
+                status = event.status_code
+                head = {name.decode(): value.decode() for name, value in event.headers}
+            elif isinstance(event, h11.Data):
+                body += event.data
+    except h11.RemoteProtocolError:
+        error = error or ("an answer without its end" if status else "no answer")
+    return Answer(data, error or ("" if status else "closed without a byte"), status, head, bytes(body))
 
 
 def _in_words(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 from functools import partial
 
-from .plain_http import Fields, Refused, Reply, serve
+from .plain_http import Refused, Reply, Request, serve
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS charges (
@@ -27,8 +27,9 @@ def open_database(path: str) -> sqlite3.Connection:
     return database
 
 
-def charge(path: str, fields: Fields) -> Reply:
+def charge(path: str, request: Request) -> Reply:
     """POST /charges: book `cents` on `account`; asking again with the same `reference` books nothing twice."""
+    fields = request.fields()
     account, reference, cents = fields.get("account"), fields.get("reference"), fields.get("cents")
     if not (isinstance(account, str) and isinstance(reference, str) and isinstance(cents, int) and cents > 0):
         raise Refused(400, "a charge has an account, a reference and a positive number of cents")

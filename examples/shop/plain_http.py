@@ -1,6 +1,7 @@
 """HTTP between processes of one machine, over a unix socket or a loopback port: all the network code the shop has.
 
-Nothing here knows certificates, encryption, or who may call whom: that is the part of the sidecars.
+Nothing here knows certificates, encryption, or who may call whom: that is the part of the sidecars. What a service gets
+of it is a name, in a field of the request.
 """
 
 from __future__ import annotations
@@ -13,13 +14,21 @@ import socket
 import socketserver
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+from . import websocket
+
+if TYPE_CHECKING:
+    from email.message import Message
+    from io import BufferedIOBase
 
 Fields = Mapping[str, object]
+ENDING = threading.Event()  # set once the service is to end; a stream without an end of its own looks at it
+_PIECE = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,13 @@ class Reply:
 
     status: int
     body: Fields | Iterable[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """Agrees to a WebSocket; `answer` makes of each text message what is sent back."""
+
+    answer: Callable[[str], str]
 
 
 class Refused(Exception):
@@ -42,7 +58,37 @@ class Unreachable(Exception):
     """The other service did not answer, or its answer broke off."""
 
 
-Routes = Mapping[tuple[str, str], Callable[[Fields], Reply]]  # ("POST", "/orders") -> what is done then
+class Request:
+    """What a route is given: who calls, and a body of any length to read."""
+
+    def __init__(self, headers: Message, stream: BufferedIOBase) -> None:
+        # As CGI and WSGI do, which know one name for all spellings: two fields would show as two callers.
+        folded = ((name.lower().replace("_", "-"), value) for name, value in headers.items())
+        self.caller = ", ".join(value for name, value in folded if name == "x-mesh-client-id")
+        self.left = int(headers.get("Content-Length") or 0)
+        self._stream = stream
+
+    def pieces(self) -> Iterator[bytes]:
+        """Read the body piece by piece."""
+        while self.left:
+            piece = self._stream.read(min(self.left, _PIECE))
+            if not piece:
+                raise ConnectionError("the request broke off")
+            self.left -= len(piece)
+            yield piece
+
+    def fields(self) -> Fields:
+        """Read the body as a JSON object."""
+        try:
+            fields = json.loads(b"".join(self.pieces()) or b"{}")
+        except ValueError:
+            raise Refused(400, "the body is not JSON") from None
+        if not isinstance(fields, dict):
+            raise Refused(400, "the body is not a JSON object")
+        return fields
+
+
+Routes = Mapping[tuple[str, str], Callable[[Request], Reply | Talk]]  # ("POST", "/orders") -> what is done then
 
 
 def serve(address: str, routes: Routes) -> None:
@@ -50,6 +96,7 @@ def serve(address: str, routes: Routes) -> None:
     server = _Server(address, routes)
 
     def stop(_signal: int, _frame: object) -> None:
+        ENDING.set()
         threading.Thread(target=server.shutdown).start()  # it waits for the loop that this thread is in
 
     for each in (signal.SIGTERM, signal.SIGINT):
@@ -114,43 +161,66 @@ class _Server(socketserver.ThreadingMixIn, HTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # connections are used again, and an answer cut short cannot look complete
     timeout: ClassVar[float | None] = 10
 
     def do_GET(self) -> None:
-        self._answer()
+        assert isinstance(self.server, _Server)
+        route = self.server.routes.get((self.command, self.path.partition("?")[0]))
+        request = Request(self.headers, self.rfile)
+        try:
+            reply = Refused(404, "no such page").reply if route is None else route(request)
+        except Refused as refused:
+            reply = refused.reply
+        if request.left:
+            self.close_connection = True  # the rest of the body must not be taken for the next request
+        if isinstance(reply, Talk):
+            self._talk(reply)
+        elif isinstance(reply.body, Mapping):
+            self._send_fields(reply.status, reply.body)
+        else:
+            self._send_lines(reply.status, reply.body)
 
     do_POST = do_GET  # noqa: N815
 
-    def _answer(self) -> None:
-        assert isinstance(self.server, _Server)
-        route = self.server.routes.get((self.command, self.path))
-        try:
-            reply = Refused(404, "no such page").reply if route is None else route(self._fields())
-        except Refused as refused:
-            reply = refused.reply
-        self.send_response(reply.status)
-        if isinstance(reply.body, Mapping):
-            content = json.dumps(reply.body).encode() + b"\n"
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-            return
-        # No length: in HTTP/1.0 the body ends with the connection, so a connection cut short looks like a short body.
-        self.send_header("Content-Type", "application/jsonl")
+    def _send_fields(self, status: int, fields: Fields) -> None:
+        content = json.dumps(fields).encode() + b"\n"
+        self._begin(status, "application/json")
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        for line in reply.body:
-            self.wfile.write(line.encode())
+        self.wfile.write(content)
 
-    def _fields(self) -> Fields:
-        content = self.rfile.read(int(self.headers["Content-Length"] or 0))
-        try:
-            fields = json.loads(content or b"{}")
-        except ValueError:
-            raise Refused(400, "the body is not JSON") from None
-        if not isinstance(fields, dict):
-            raise Refused(400, "the body is not a JSON object")
-        return fields
+    def _send_lines(self, status: int, lines: Iterable[str]) -> None:
+        self._begin(status, "application/jsonl")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for line in lines:
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(line.encode()), line.encode()))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _begin(self, status: int, content_type: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        if self.close_connection:
+            self.send_header("Connection", "close")
+
+    def _talk(self, talk: Talk) -> None:
+        key = self.headers.get("Sec-WebSocket-Key")
+        if key is None:
+            self._send_fields(426, {"error": "this page is a WebSocket"})
+            return
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Sec-WebSocket-Accept", websocket.accept(key))
+        self.end_headers()
+        self.close_connection = True
+        opcode, payload = websocket.read_frame(self.rfile)
+        while opcode == websocket.Opcode.TEXT:
+            answer = talk.answer(payload.decode(errors="replace"))
+            self.wfile.write(websocket.frame(websocket.Opcode.TEXT, answer.encode()))
+            opcode, payload = websocket.read_frame(self.rfile)
+        self.wfile.write(websocket.frame(websocket.Opcode.CLOSE, b""))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the parent's name for it
         print(format % args, file=sys.stderr, flush=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -17,9 +19,9 @@ import trio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
 _LOOK_EVERY: Final = 0.02  # seconds between two looks at what has no event to wait for
+_PEAK: Final = re.compile(r"VmHWM:\s+([0-9]+) kB")
 _PATIENCE: Final = 3.0  # seconds for a log line to come
 _GRACE: Final = 3.0  # seconds to end after SIGTERM
 _PR_SET_PDEATHSIG: Final = 1
@@ -133,10 +135,25 @@ class Processes:
             raise StageError(f"{name} ended with {code}: {self.logs[name].tail()}")
 
     def kill(self, name: str) -> None:
-        """End `name` with SIGKILL, as a crash of its machine would; returns when it is gone."""
-        process = self._running.pop(name)
-        _signal(process, signal.SIGKILL)
-        process.wait()
+        """End `name` with SIGKILL, as a crash would, unless it has ended before; returns when it is gone."""
+        process = self._running.pop(name, None)
+        if process is not None:
+            _signal(process, signal.SIGKILL)
+            process.wait()
+
+    def forget_peak_memory(self, name: str) -> None:
+        """Let `peak_memory` of `name` count from now on (Linux only; elsewhere nothing happens)."""
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{self._running[name].pid}/clear_refs").write_text("5")  # proc(5): resets VmHWM
+
+    def peak_memory(self, name: str) -> int | None:
+        """Return the most memory, in bytes, that `name` has had resident; None where no /proc tells."""
+        try:
+            status = Path(f"/proc/{self._running[name].pid}/status").read_text()
+        except OSError:
+            return None
+        found = _PEAK.search(status)
+        return int(found[1]) * 1024 if found else None
 
     def close(self) -> None:
         """End every process, gently at first; returns when all are gone, within a few seconds."""

@@ -31,6 +31,8 @@ from examples.shop.processes import Log, Processes, StageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from examples.shop.caller import Answer
+
 SHOP: Final = Path(__file__).parent
 TRUST_DOMAIN: Final = "shop.example"
 
@@ -139,10 +141,49 @@ class Stage:
         for name in SIDECARS:
             await self._until_ready(f"{name}.sidecar", f"run/{name}.admin.sock", b"HTTP/1.1 200")
 
-    def kill(self, name: str) -> None:
-        """Kill a service and its sidecar at once, as when their machine fails."""
+    @property
+    def web_to_orders(self) -> Path:
+        """The socket where web finds orders."""
+        return self.directory / "run/web-to-orders.sock"
+
+    async def buy(self, item: str, quantity: int) -> Answer:
+        """Order as a customer does."""
+        fields = {"customer": "ada", "item": item, "quantity": quantity}
+        return await ask_unix(self.directory / "run/web.sock", request("POST", "/buy", fields))
+
+    def kill_service(self, name: str) -> None:
+        """Kill a service, and leave its sidecar."""
         self.processes.kill(f"{name}.service")
+
+    def kill(self, name: str) -> None:
+        """Kill whatever runs of a service and its sidecar, as when their machine fails."""
+        self.kill_service(name)
         self.processes.kill(f"{name}.sidecar")
+
+    def service_log(self, name: str) -> str:
+        """Return everything a service has logged."""
+        return self.processes.logs[f"{name}.service"].path.read_text()
+
+    def has_reached(self, name: str, text: str) -> bool:
+        """Whether a service has logged a request with `text` in it: it logs each request line."""
+        return text in self.service_log(name)
+
+    def sidecars_that_logged(self, text: str) -> list[str]:
+        """Return the sidecars that have logged `text` anywhere."""
+        return [name for name in SIDECARS if text in self.log(name).path.read_text()]
+
+    def watch_memory(self, *sidecars: str) -> Callable[[], list[int]]:
+        """Return what tells by how many bytes each sidecar's peak memory has grown since; nothing without /proc."""
+        names = [f"{name}.sidecar" for name in sidecars]
+        for name in names:
+            self.processes.forget_peak_memory(name)
+        before = [self.processes.peak_memory(name) for name in names]
+
+        def grown() -> list[int]:
+            after = [self.processes.peak_memory(name) for name in names]
+            return [then - now for now, then in zip(before, after, strict=True) if now is not None and then is not None]
+
+        return grown
 
     def look_up(self, database: str, query: str, *values: object) -> tuple[object, ...] | None:
         """Return the first row that `query` finds in data/`database`.db, or None; reads only."""
@@ -197,7 +238,7 @@ class Stage:
             while True:
                 self.processes.require(name)
                 with contextlib.suppress(OSError):  # it does not listen yet
-                    answer = await ask_unix(self.directory / path, request("GET", "/ready", {}))
+                    answer = await ask_unix(self.directory / path, request("GET", "/ready"))
                     if answer.data.startswith(proof):
                         return
                 await trio.sleep(_LOOK_EVERY)

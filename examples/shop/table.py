@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from examples.shop.processes import LogLine
-    from examples.shop.promises import Evidence, Promise, Seen
+    from examples.shop.promise import Evidence, Promise, Seen
 
 _WIDEST: Final = 100
 _NARROWEST: Final = 60
-_SHARES: Final = (0.32, 0.25)  # of what the marks and gaps leave, for tried and expected; seen takes the rest
+_SHARES: Final = (0.32, 0.22)  # of what the marks and gaps leave, for tried and expected; seen takes the rest
 _GAP: Final = "  "
 _PLAIN: Final = str.maketrans({"✓": "+", "✗": "X", "→": ">"})  # for a terminal without UTF-8
 _MARK: Final = 6  # " 1 ✓  "
@@ -48,11 +48,14 @@ class Table:
 
     def head(self) -> None:
         """Print what this is, and the headings."""
-        self.say(paint("meshproxy: nine promises, tried on a small shop", Tone.STRONG))
+        self.say(paint("meshproxy: what it promises, tried on a small shop", Tone.STRONG))
         self.paragraph("web → orders → ledger, each with a sidecar of its own; a second orders stands by.")
-        self.say()
         cells = (f"{title:<{width}}" for title, width in zip(("tried", "expected", "seen"), self._columns, strict=True))
         self.say(paint(" " * _MARK + _GAP.join(cells).rstrip(), Tone.FAINT))
+
+    def group(self, title: str) -> None:
+        """Print what the next rows are about."""
+        self.say(paint(title, Tone.STRONG))
 
     def row(self, number: int, promise: Promise, seen: Seen) -> None:
         """Print one promise and what came of it."""
@@ -96,11 +99,16 @@ def essence(line: LogLine) -> tuple[str, ...]:
     """What a log line says to a person: who, why, by which file, and what came nearest."""
     event = line["event"]
     if event == "denied":
-        who = f"denied {line['caller']} ({line['reason']}) by {line['policy']}, generation {line['generation']}"
+        asked = f" {line['method']} {line['path']}" if line["method"] else ""
+        why = f"({line['reason']}) by {line['policy']}, generation {line['generation']}"
+        who = f"denied {line['caller']}{asked} {why}"
         return who, f"nearest: {line['nearest_rule']}"
     if event == "handshake_failed":
         claimed = f"; it claimed to be {line['claimed']}" if line["claimed"] else ""
         return (f"handshake failed, {line['reason']}: {line['detail']}{claimed}",)
+    if event == "request":
+        asked = f"{line['method']} {line['path']} of {line['caller']}, {line['status']}"
+        return (f"{asked}, {line['failure']}: {line['detail']}",)
     if event == "upstream_failed":
         return (f"{line['listener']} at {line['endpoint']}, {line['phase']}: {line['detail']}",)
     return (f"{line['listener']} to {line['upstream_id']}, {line['end']}: {line['detail']}",)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from .plain_http import Fields, Refused, Reply, Unreachable, call, serve
+from .plain_http import Refused, Reply, Request, Unreachable, call, serve
 
 
-def buy(orders: str, fields: Fields) -> Reply:
+def buy(orders: str, request: Request) -> Reply:
     """POST /buy: an order of `item`, `quantity` times, for `customer`."""
-    order = {"customer": "guest", **fields}
+    order = {"customer": "guest", **request.fields()}
     try:
         return call(orders, "POST", "/orders", order)
     except Unreachable:

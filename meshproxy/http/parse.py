@@ -63,8 +63,8 @@ def read_response_head(method: bytes, raw: bytes, limits: HeadLimits) -> Respons
     event = _event(connection, raw)
     if not isinstance(event, h11.Response | h11.InformationalResponse):
         raise BadMessage(502, "not a response")
-    # RFC 9110 section 15: the first digit defines the class, and there are five.
-    if not 100 <= event.status_code <= 599:
+    # RFC 9110 section 15: the first digit defines the class, and there are five; h11 knows where they begin.
+    if event.status_code > 599:
         raise BadMessage(502, f"status {event.status_code}")
     version = _version(event.http_version)
     fields = _fields(event.headers.raw_items())

@@ -2,9 +2,11 @@
 
     match       identity and path patterns: parsed once, matched segment by segment
     document    an allow-list file -> `Document` of `Rule`s, or every fault in it at once
+    tree        what is kept for patterns, found by a path they match
+    requests    the rules for some callers, behind an index by path, method and time
     compile     `Document` -> `Policy`: the rules behind an index that finds the candidates for one caller
-    decide      `Policy` + caller + now -> `Decision` -> `Permit`, without which nothing is forwarded
-    explain     for a denial, the rule that came closest, and why it did not grant
+    decide      `Policy` + caller or request + now -> `Decision` -> `Permit`, without which nothing is forwarded
+    explain     for a denial: what each rule said, which one came closest, and why it did not grant
 
 Default deny; there are no deny rules; the first granting rule in file order decides.
 """

@@ -1,64 +1,43 @@
-"""A document made quick to ask: an index that finds the rules which may grant one caller.
+"""A document made quick to ask: an index that finds the rules which may grant one caller, and one of its requests.
 
-The index is a tree over path segments, one per trust domain, with the `*` of patterns as one more kind of branch.
-Ten thousand rules are looked up like ten; an identity of a thousand segments costs no more than the deepest pattern.
+The first index is a tree over the segments of identities, one per trust domain; below each of its patterns is an index
+over the requests that the rules there grant.
 """
 
 from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from meshproxy.policy.match import ANY_SEGMENT, identity_segments
+from meshproxy.policy.requests import RequestIndex
+from meshproxy.policy.tree import PatternTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from ca.spiffe_id import SpiffeId, TrustDomain
     from meshproxy.policy.document import Document, Rule
-    from meshproxy.policy.match import Segments
+    from meshproxy.policy.match import IdentityPattern
+
+# A rule of up to this many caller patterns, or paths, is written below each of its callers. One with more of both is
+# in an index that its callers share, one for all rules of the same `from`: a thousand callers times a thousand paths
+# would be a million entries out of a file of some kilobytes.
+_FEW: Final = 16
 
 
-class _Node:
-    """One place in the tree; the lists hold rule indices in file order."""
+class _Grants:
+    """What one caller pattern is granted: the rules that name it, in file order, and where their requests are found."""
 
-    __slots__ = ("below", "branches", "here")
+    __slots__ = ("indexes", "rules")
 
     def __init__(self) -> None:
-        self.branches: dict[str, _Node] = {}  # by literal segment, and by `*` (no identity has a segment `*`)
-        self.here: list[int] = []  # rules with a pattern that ends here
-        self.below: list[int] = []  # rules with a pattern that grants this and everything below
+        self.rules: list[int] = []
+        self.indexes: tuple[RequestIndex, ...] = (RequestIndex(),)  # the own one, then those shared with other patterns
 
     def __repr__(self) -> str:
-        return f"<_Node {len(self.branches)} branches, {len(self.here)} here, {len(self.below)} below>"
-
-    def add(self, pattern: Segments, rule: int) -> None:
-        node = self
-        for segment in pattern.fixed:
-            node = node.branches.setdefault(segment, _Node())
-        rules = node.below if pattern.open_ended else node.here
-        if not rules or rules[-1] != rule:  # `from = ["/web", "/web"]`
-            rules.append(rule)
-
-    def find(self, segments: list[str]) -> list[list[int]]:
-        """Return the lists whose patterns match; the places that match so far are walked side by side."""
-        found = [self.below] if self.below else []
-        places = [self]
-        for segment in segments:
-            reached = []
-            for place in places:
-                for branch in (segment, ANY_SEGMENT):
-                    if (node := place.branches.get(branch)) is not None:
-                        reached.append(node)
-                        if node.below:
-                            found.append(node.below)
-            if not reached:
-                return found
-            places = reached
-        found.extend(place.here for place in places if place.here)
-        return found
+        return f"<_Grants of {len(self.rules)} rules in {len(self.indexes)} indexes>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +51,32 @@ class Policy:
     generation: int
     content_hash: str
     rules: tuple[Rule, ...]
-    _index: Mapping[TrustDomain | None, _Node]  # None: the own trust domain, whichever it is
+    _index: Mapping[str | None, PatternTree[_Grants]]  # by trust domain; None: the own one, whichever it is
 
     def __repr__(self) -> str:
         return f"<Policy {self.file} generation {self.generation} ({self.content_hash}), {len(self.rules)} rules>"
 
     def candidates(self, caller: SpiffeId, *, home: TrustDomain) -> Iterator[Rule]:
-        """Yield, in file order, the rules whose `from` grants `caller`; expiry, methods and paths are not looked at."""
-        segments = identity_segments(caller)
-        found: list[list[int]] = []
-        if caller.trust_domain == home and (tree := self._index.get(None)) is not None:
-            found += tree.find(segments)
-        if (tree := self._index.get(caller.trust_domain)) is not None:
-            found += tree.find(segments)
+        """Yield, in file order, the rules whose `from` grants `caller`; expiry, methods and paths are not looked at.
+
+        A rule comes once for each of its patterns that matches.
+        """
+        found = [grants.rules for grants in self._find(caller, home)]
         in_order: Iterable[int] = found[0] if len(found) == 1 else heapq.merge(*found)
         return map(self.rules.__getitem__, in_order)
+
+    def request_indexes(self, caller: SpiffeId, *, home: TrustDomain) -> Sequence[RequestIndex]:
+        """Return the indexes that together hold the rules whose `from` grants `caller`; none if there is no such."""
+        found = self._find(caller, home)
+        return found[0].indexes if len(found) == 1 else [index for grants in found for index in grants.indexes]
+
+    def _find(self, caller: SpiffeId, home: TrustDomain) -> list[_Grants]:
+        domain = caller.trust_domain.name
+        named = self._index.get(domain)
+        found = named.find(caller.path) if named is not None else []
+        if domain == home.name and (own := self._index.get(None)) is not None:
+            found += own.find(caller.path)
+        return found
 
     def expired(self, now: datetime) -> tuple[Rule, ...]:
         """Return the rules that no longer grant at `now` (aware), in file order; worth a warning, never an error."""
@@ -95,8 +85,31 @@ class Policy:
 
 def compile_policy(document: Document, *, generation: int = 1) -> Policy:
     """Compile a faultless document; `generation` counts the loads of this file, from 1."""
-    index: dict[TrustDomain | None, _Node] = {}
+    index: dict[str | None, PatternTree[_Grants]] = {}
+    shared: dict[frozenset[IdentityPattern], RequestIndex] = {}
+    methods: dict[frozenset[str] | None, frozenset[str] | None] = {}  # equal sets are one: they stay in the CPU's cache
     for number, rule in enumerate(document.rules):
-        for pattern in rule.callers:
-            index.setdefault(pattern.trust_domain, _Node()).add(pattern.segments, number)
+        own = None if rule.methods is None else frozenset(rule.methods)
+        own = methods.setdefault(own, own)
+        callers = dict.fromkeys(rule.callers)  # `from = ["/web", "/web"]`
+        places = [_place(index, pattern) for pattern in callers]
+        for grants in places:
+            grants.rules.append(number)
+        if min(len(callers), len(rule.paths or ())) <= _FEW:
+            for grants in places:
+                grants.indexes[0].add(number, rule, own)
+        else:
+            group = frozenset(callers)
+            if group not in shared:
+                shared[group] = RequestIndex()
+                for grants in places:
+                    grants.indexes += (shared[group],)
+            shared[group].add(number, rule, own)
     return Policy(document.file, generation, document.content_hash, document.rules, index)
+
+
+def _place(index: dict[str | None, PatternTree[_Grants]], pattern: IdentityPattern) -> _Grants:
+    domain = None if pattern.trust_domain is None else pattern.trust_domain.name
+    if (tree := index.get(domain)) is None:
+        tree = index[domain] = PatternTree()
+    return tree.setdefault(pattern.segments, _Grants)

@@ -7,8 +7,10 @@ does not type-check.
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,6 +30,15 @@ class Reason(StrEnum):
     EXPIRED_GRANT = "expired_grant"
 
 
+class Condition(IntEnum):
+    """What a rule asks of a request, in the order in which it asks: the later it says no, the nearer it came."""
+
+    CALLER = 0
+    PATH = 1
+    METHOD = 2
+    EXPIRY = 3
+
+
 class Mode(StrEnum):
     """What a listener does with a denial: refuse, or let pass and log what it would have refused."""
 
@@ -43,9 +54,12 @@ class Outcome(StrEnum):
     WOULD_DENY = "would_deny"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What the allow-list says about one caller; `rule` is the one that granted, None when none did."""
+# A struct and no dataclass, as one is made per request: 0.2 us where a frozen dataclass takes 1 us.
+class Decision(msgspec.Struct, frozen=True):
+    """What the allow-list says about one connection or request; `rule` is the one that granted, None when none did.
+
+    Why each rule did not grant is told by `meshproxy.policy.explain`, when somebody asks.
+    """
 
     reason: Reason
     rule: Rule | None
@@ -53,13 +67,18 @@ class Decision:
     generation: int
 
     def __post_init__(self) -> None:
-        if (self.reason is Reason.GRANTED) != (self.rule is not None):
+        if (self.reason is _GRANTED) != (self.rule is not None):
             raise ValueError("a decision grants by a rule, and denies without one")
 
     @property
     def granted(self) -> bool:
         """Whether a rule granted."""
         return self.rule is not None
+
+    @property
+    def place(self) -> str:
+        """Where the deciding rule is, as in `api.allow.toml:7`; the file alone when none granted."""
+        return self.file if self.rule is None else f"{self.file}:{self.rule.line}"
 
     def outcome(self, mode: Mode) -> Outcome:
         """Return the word for metrics and logs, given the listener's mode."""
@@ -69,6 +88,11 @@ class Decision:
 
 
 _SEAL: Final = object()
+
+# Looking a member up in its class costs a tenth of a microsecond on Python 3.11, and a request is decided in a few.
+_GRANTED: Final = Reason.GRANTED
+_CALLER, _PATH, _METHOD, _EXPIRY = Condition
+_REASONS: Final = (Reason.NO_RULE, Reason.PATH, Reason.METHOD, Reason.EXPIRED_GRANT)  # by `Condition`
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +126,37 @@ def decide_connection(policy: Policy, caller: SpiffeId, *, home: TrustDomain, no
             return Decision(Reason.GRANTED, rule, policy.file, policy.generation)
         reason = Reason.EXPIRED_GRANT
     return Decision(reason, None, policy.file, policy.generation)
+
+
+def decide_request(
+    policy: Policy, caller: SpiffeId, method: str, path: str, *, home: TrustDomain, now: datetime
+) -> Decision:
+    """Decide whether `caller` may make one request in HTTP mode; `home` is the own trust domain, `now` is aware.
+
+    `method` is compared as it stands (RFC 9110 section 9.1: case-sensitive; GET does not imply HEAD). `path` is the
+    judged path: without query, its unreserved escapes decoded; or the target `*` of OPTIONS, which is no path and is
+    granted by rules without `paths` only.
+
+    A rule is asked the four questions of `Condition` in turn; the first in file order that answers all with yes
+    decides. When none does, the reason is the question at which the most willing rule stopped: `expired_grant` before
+    `method` (this path is granted, with other methods) before `path` (the caller is granted other paths) before
+    `no_rule`.
+    """
+    stopped, first = _CALLER, None
+    for index in policy.request_indexes(caller, home=home):
+        stopped = stopped or _PATH
+        for granted in index.find(path):
+            if stopped is not _EXPIRY:
+                stopped = _METHOD
+            for methods, terms in granted.items():
+                if methods is None or method in methods:
+                    stopped = _EXPIRY
+                    rule = terms.first(now)
+                    if rule is not None and (first is None or rule < first):
+                        first = rule
+    if first is None:
+        return Decision(_REASONS[stopped], None, policy.file, policy.generation)
+    return Decision(_GRANTED, policy.rules[first], policy.file, policy.generation)
 
 
 def permit(decision: Decision, mode: Mode) -> Permit | None:

@@ -2,6 +2,9 @@
 
 One grammar for both: a literal segment is itself (case-sensitive), `*` is exactly one non-empty segment, a trailing
 `**` is zero or more. `*` is never part of a segment: `/batch-*` would grant `/batch-evil` to whoever may pick names.
+
+A slash at the end of a request path is one more segment, an empty one. So `/a` is not `/a/`, and `/a/*` grants neither;
+`/a/**` grants both, as zero and one segments more.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ _STAND_IN_DOMAIN: Final = TrustDomain("x")
 _PATH_TEXT: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986 2.3
+_PARAMETER: Final = re.compile(r";|%3[Bb]")  # where some servers cut a segment
 _REFUSED_WHEN_ESCAPED: Final = frozenset("/\\\0")
 
 
@@ -141,7 +145,7 @@ def _path_fault(text: str) -> str | None:
         (bool(escaped & _UNRESERVED), "letters, digits and -._~ unescaped: paths are judged with those decoded"),
         ("" in segments[:-1], "no // in a path: such requests are refused before any rule"),
         (
-            any(segment.partition(";")[0] in {".", ".."} for segment in segments),
+            any(_PARAMETER.split(segment, 1)[0] in {".", ".."} for segment in segments),
             "no segment . or .., also before a ; : such requests are refused before any rule",
         ),
     )

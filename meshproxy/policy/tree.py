@@ -1,0 +1,101 @@
+"""What is kept for patterns, found by a path that they match: ten thousand patterns are looked up like ten."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from meshproxy.policy.match import ANY_SEGMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshproxy.policy.match import Segments
+
+T = TypeVar("T")
+
+
+class _Node(Generic[T]):
+    """One place in the tree."""
+
+    __slots__ = ("any_segment", "below", "branches", "here")
+
+    def __init__(self) -> None:
+        self.branches: dict[str, _Node[T]] = {}  # by literal segment
+        self.any_segment: _Node[T] | None = None  # behind `*`; apart, as a request path may hold a segment `*` too
+        self.here: T | None = None  # of the pattern that ends here
+        self.below: T | None = None  # of the pattern that grants this and everything below
+
+    def branch(self, segment: str) -> _Node[T]:
+        if segment != ANY_SEGMENT:
+            return self.branches.setdefault(segment, _Node())
+        if self.any_segment is None:
+            self.any_segment = _Node()
+        return self.any_segment
+
+
+class PatternTree(Generic[T]):
+    """Keeps one thing for each pattern. Those without wildcard are in a dict; a tree over segments holds the others.
+
+    Memory is in proportion to the patterns. A look into the tree goes never deeper than the deepest pattern, so a path
+    of thousands of segments costs what a short one does.
+    """
+
+    __slots__ = ("_depth", "_literal", "_root", "_wild")
+
+    def __init__(self) -> None:
+        self._literal: dict[str, T] = {}
+        self._root: _Node[T] = _Node()
+        self._wild = 0  # how many patterns are in the tree
+        self._depth = 0  # of the deepest of them
+
+    def __repr__(self) -> str:
+        return f"<PatternTree of {len(self._literal)} literals and {self._wild} patterns, {self._depth} deep>"
+
+    def setdefault(self, pattern: Segments, make: Callable[[], T]) -> T:
+        """Return what is kept for `pattern`; `make` makes it the first time."""
+        if not pattern.open_ended and ANY_SEGMENT not in pattern.fixed:
+            path = "".join(f"/{segment}" for segment in pattern.fixed)
+            if path not in self._literal:
+                self._literal[path] = make()
+            return self._literal[path]
+        node = self._root
+        for segment in pattern.fixed:
+            node = node.branch(segment)
+        kept = node.below if pattern.open_ended else node.here
+        if kept is None:
+            kept = make()
+            if pattern.open_ended:
+                node.below = kept
+            else:
+                node.here = kept
+            self._wild += 1
+            self._depth = max(self._depth, len(pattern.fixed))
+        return kept
+
+    def find(self, path: str) -> list[T]:
+        """Return what is kept for the patterns that match `path`, in no order: the same as asking `Segments.match`.
+
+        `path` is `/a/b`, or empty for no segment at all. Patterns with the same beginning are walked side by side.
+        """
+        found = [] if (literal := self._literal.get(path)) is None else [literal]
+        if self._wild:
+            # Beyond the deepest pattern the rest may stay in one piece: only whether there is any matters.
+            self._walk(path.split("/", self._depth + 1)[1:], found)
+        return found
+
+    def _walk(self, segments: list[str], found: list[T]) -> None:
+        places = [self._root]
+        for segment in segments:
+            reached = []
+            for place in places:
+                if place.below is not None:
+                    found.append(place.below)
+                if (node := place.branches.get(segment)) is not None:
+                    reached.append(node)
+                if (node := place.any_segment) is not None and segment:  # `*` is never empty: /a/ is not of /a/*
+                    reached.append(node)
+            if not reached:
+                return
+            places = reached
+        for place in places:
+            found += [kept for kept in (place.below, place.here) if kept is not None]
