@@ -8,7 +8,7 @@ from meshproxy.errors import Failure
 from meshproxy.http.exchange import Decided
 from meshproxy.http.relay import Grant, Refusal
 from meshproxy.policy.decide import Outcome, Permit, decide_connection, decide_request, permit
-from meshproxy.policy.explain import nearest_rule
+from meshproxy.policy.explain import nearest_rule, nearest_rule_of_request
 from meshproxy.telemetry.access import timestamp
 from meshproxy.telemetry.record import Denial, Objection
 
@@ -138,5 +138,8 @@ class Authorizer:
     def _nearest(
         self, leaf: Leaf, policy: Policy, *, home: TrustDomain, now: datetime, asked: tuple[str, str] | None
     ) -> str:
-        nearest = nearest_rule(policy, leaf.id, home=home, now=now)
+        if asked is None:
+            nearest = nearest_rule(policy, leaf.id, home=home, now=now)
+        else:
+            nearest = nearest_rule_of_request(policy, leaf.id, *asked, home=home, now=now)
         return str(nearest) if nearest else "no rule comes near"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from meshproxy.http.head import RequestHead
     from meshproxy.inbound.accept import Services, Visit
+    from meshproxy.inbound.requests import Way
     from meshproxy.settings.schema import Outbound
 
 
