@@ -73,6 +73,7 @@ class Reloader:
         self._watched: tuple[Path, ...] = configuration.files
         self._seen: Signature = ()
         self._tried: Signature = ()
+        self._held = ""  # the hash of what may still be being written
         self._held_until: float | None = None
         self._draining = False
         self._rechecked_at = wall()
@@ -92,8 +93,10 @@ class Reloader:
         self._draining = True
 
     async def watch(self) -> None:
-        """Follow the files, and the ends of grants, until cancelled."""
-        self._tried = self._seen = await trio.to_thread.run_sync(signature_of, self._watched)
+        """Follow the files, and the ends of grants, until cancelled.
+
+        Nothing counts as tried at first: what changed between the start's own reading and now must not be missed.
+        """
         while True:
             await trio.sleep(_LOOK_EVERY)
             self._follow_expiry()
@@ -110,7 +113,8 @@ class Reloader:
         async with self._one_at_a_time:
             if self._draining:
                 return Result.UNCHANGED
-            self._tried = self._seen = await trio.to_thread.run_sync(signature_of, self._watched)
+            # Looked at before it is read: what changes meanwhile differs from what was tried.
+            self._tried = await trio.to_thread.run_sync(signature_of, self._watched)
             generation = self.state.generation + 1
             try:
                 new = await trio.to_thread.run_sync(_load, self._path, generation)
@@ -130,8 +134,9 @@ class Reloader:
 
     def _watch(self, files: Sequence[Path]) -> None:
         """Watch also what a failed attempt would have read: the file that is missing is the one that will come."""
-        self._watched = tuple(dict.fromkeys((*self._configuration.files, *files)))
-        self._tried = self._seen = signature_of(self._watched)
+        watched = tuple(dict.fromkeys((*self._configuration.files, *files)))
+        if watched != self._watched:
+            self._watched, self._tried = watched, ()
 
     def _swap(self, new: Configuration, *, patient: bool) -> Result:
         old = self._configuration
@@ -143,7 +148,7 @@ class Reloader:
             self._settled("")
             return Result.UNCHANGED
         if patient and (held := self._to_be_held(old, new)):
-            return self._hold(held)
+            return self._hold(held, new_hash)
         runtime = new.settings.runtime
         self._stations.apply(plan, new, grace=idle_grace(runtime), within=runtime.drain_timeout)
         self._configuration = new
@@ -161,8 +166,9 @@ class Reloader:
                     return f"{new.policies[inbound.name].file}:{rule.line}"
         return ""
 
-    def _hold(self, where: str) -> Result:
-        if self._held_until is None:
+    def _hold(self, where: str, new_hash: str) -> Result:
+        if self._held_until is None or self._held != new_hash:
+            self._held = new_hash
             self._held_until = trio.current_time() + _HOLD
             self._log.warning(
                 "reload_held",
