@@ -107,7 +107,7 @@ async def talk(path: Path, target: str, message: str) -> tuple[Answer, str]:
         await stream.send_all(_head("GET", target, {"Host": "shop", **upgrade}))
         while b"\r\n\r\n" not in arrived and (data := await stream.receive_some(_PIECE)):
             arrived += data
-        answer = _read(bytes(arrived), "")
+        answer = read_answer(bytes(arrived), "")
         if answer.status != 101 or answer.head.get("sec-websocket-accept") != websocket.accept(key):
             return answer, ""
         mask = os.urandom(4)
@@ -136,10 +136,10 @@ async def _ask(
         error = _in_words(broken.__cause__ or broken)
     finally:
         await trio.aclose_forcefully(stream)
-    return _read(bytes(arrived), error)
+    return read_answer(bytes(arrived), error)
 
 
-def _read(data: bytes, error: str) -> Answer:
+def read_answer(data: bytes, error: str) -> Answer:
     """Tell what arrived, as h11 reads it; an answer that lacks its end is an error even when the stream has ended."""
     reader = h11.Connection(h11.CLIENT)
     reader.send(h11.Request(method="GET", target="/", headers=[("Host", "shop"), ("Upgrade", "websocket")]))
@@ -155,7 +155,7 @@ def _read(data: bytes, error: str) -> Answer:
             elif isinstance(event, h11.Data):
                 body += event.data
     except h11.RemoteProtocolError:
-        error = error or ("an answer without its end" if status else "no answer")
+        error = error or ("the answer lacks its end" if status else "no answer")
     return Answer(data, error or ("" if status else "closed without a byte"), status, head, bytes(body))
 
 

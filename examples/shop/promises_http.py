@@ -114,9 +114,9 @@ async def _upload(stage: Stage) -> Seen:
     told = [f"{bytes_grown / _MIB:+.1f}" for bytes_grown in growth]
     return Seen(
         arrived and all(bytes_grown < _FLAT for bytes_grown in growth),
-        f"{size // _MIB} MiB in {seconds:.1f} s, {'unaltered' if arrived else 'NOT as sent'}; "
-        + (f"peak memory {' and '.join(told)} MiB" if told else "memory not measured here")
-        + ("" if size == _LONG else f" (1 GiB is too slow here)"),
+        f"{'1 GiB' if size == _LONG else '256 MiB'} in {seconds:.1f} s{'' if arrived else ', NOT AS SENT'}; "
+        + (f"sidecars' peak {', '.join(told)} MiB" if told else "memory not measured here")
+        + ("" if size == _LONG else " (1 GiB is too slow here)"),
     )
 
 
@@ -141,7 +141,7 @@ async def _killed(stage: Stage) -> Seen:
         and len(answer.body) > 0
         and answer.error != ""
         and (line["status"], line["failure"]) == ("200", "response_truncated"),
-        f"{answer.status}, {len(answer.body)} bytes, then {answer.error or 'A COMPLETE-LOOKING END'}",
+        f"{answer.status} and {len(answer.body)} bytes; {answer.error or 'IT LOOKS COMPLETE'}",
         (Evidence("orders", line),),
     )
 
@@ -153,9 +153,9 @@ async def _without_sidecar(stage: Stage, sent: bytes) -> Answer:
 HTTP: Final = (
     Promise(Group.HTTP, "wrong_method", "DELETE /orders/1", "403", _method),
     Promise(Group.HTTP, "wrong_path", "GET /refunds", "403", _path),
-    Promise(Group.HTTP, "path_tricks", "paths with ..%2f, /../, //", "400 before any rule", _tricks),
+    Promise(Group.HTTP, "path_tricks", "paths with ..%2f, /../, //", "400, no rule asked", _tricks),
     Promise(Group.HTTP, "spoofed_identity", "web claims to be the ledger", "the true caller", _spoofed),
-    Promise(Group.HTTP, "query", "GET with ?token=secret", "granted, not logged", _query),
+    Promise(Group.HTTP, "query", "GET with ?token=secret", "granted, unlogged", _query),
     Promise(Group.HTTP, "websocket", "a WebSocket", "it talks", _websocket),
     Promise(Group.HTTP, "websocket_refused", "a WebSocket to /admin/talk", "403, no switch", _websocket_refused),
     Promise(Group.HTTP, "upload", "a large upload", "flat memory", _upload),

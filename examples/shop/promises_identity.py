@@ -25,7 +25,7 @@ async def _allowed(stage: Stage) -> Seen:
         is_booked
         and callers == [(spiffe_id("/web"), "allow"), (spiffe_id("/orders"), "allow")]
         and (at_orders["status"], at_ledger["end"]) == ("201", "clean"),
-        f"{words}, by {at_orders['rule']} and {at_ledger['rule']}",
+        words,
     )
 
 
@@ -37,7 +37,7 @@ async def _not_on_the_list(stage: Stage) -> Seen:
         _kept_out(stage, answer, "orders-qa")
         and denied["caller"] == spiffe_id("/orders-qa")
         and caller_side["end"] == "refused",
-        f"{_as_received(answer)}; its own sidecar logs: {caller_side['end']}",
+        f"{answer.error or 'a clean end'}; it logs: {caller_side['end']}",
         (Evidence("ledger", denied),),
     )
 

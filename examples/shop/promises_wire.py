@@ -58,6 +58,6 @@ async def _over_bad_wire(stage: Stage, listener: str, *, port: int, end: str) ->
 
 WIRE: Final = (
     Promise(Group.WIRE, "takeover", "an order, one orders killed", "the second serves", _takeover),
-    Promise(Group.WIRE, "flipped_byte", "a byte flipped on the wire", "error, none altered", _flipped),
-    Promise(Group.WIRE, "truncated", "the wire cut by a bare FIN", "error, no clean end", _cut),
+    Promise(Group.WIRE, "flipped_byte", "a byte flipped on the wire", "error, unaltered", _flipped),
+    Promise(Group.WIRE, "truncated", "the wire cut by a bare FIN", "no clean end", _cut),
 )

@@ -8,6 +8,7 @@ import textwrap
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
+from examples.shop.stage import TRUST_DOMAIN
 from meshproxy.cli.terminal import Tone, paint
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _WIDEST: Final = 100
 _NARROWEST: Final = 60
-_SHARES: Final = (0.32, 0.22)  # of what the marks and gaps leave, for tried and expected; seen takes the rest
+_SHARES: Final = (0.31, 0.21)  # of what the marks and gaps leave, for tried and expected; seen takes the rest
 _GAP: Final = "  "
 _PLAIN: Final = str.maketrans({"✓": "+", "✗": "X", "→": ">"})  # for a terminal without UTF-8
 _MARK: Final = 6  # " 1 ✓  "
@@ -48,8 +49,7 @@ class Table:
 
     def head(self) -> None:
         """Print what this is, and the headings."""
-        self.say(paint("meshproxy: what it promises, tried on a small shop", Tone.STRONG))
-        self.paragraph("web → orders → ledger, each with a sidecar of its own; a second orders stands by.")
+        self.say(paint("meshproxy, tried on a small shop: web → orders → ledger, each with its sidecar", Tone.STRONG))
         cells = (f"{title:<{width}}" for title, width in zip(("tried", "expected", "seen"), self._columns, strict=True))
         self.say(paint(" " * _MARK + _GAP.join(cells).rstrip(), Tone.FAINT))
 
@@ -96,19 +96,20 @@ class Table:
 
 
 def essence(line: LogLine) -> tuple[str, ...]:
-    """What a log line says to a person: who, why, by which file, and what came nearest."""
+    """What a log line says to a person: who, why, by which file, and what came nearest; identities in short form."""
+    return tuple(text.replace(f"spiffe://{TRUST_DOMAIN}/", "/") for text in _said(line))
+
+
+def _said(line: LogLine) -> tuple[str, ...]:
     event = line["event"]
     if event == "denied":
-        asked = f" {line['method']} {line['path']}" if line["method"] else ""
+        asked = " ".join(filter(None, (line["caller"], line["method"], line["path"])))
         why = f"({line['reason']}) by {line['policy']}, generation {line['generation']}"
-        who = f"denied {line['caller']}{asked} {why}"
-        return who, f"nearest: {line['nearest_rule']}"
+        return f"denied {asked} {why}", f"nearest: {line['nearest_rule']}"
     if event == "handshake_failed":
-        claimed = f"; it claimed to be {line['claimed']}" if line["claimed"] else ""
-        return (f"handshake failed, {line['reason']}: {line['detail']}{claimed}",)
-    if event == "request":
-        asked = f"{line['method']} {line['path']} of {line['caller']}, {line['status']}"
-        return (f"{asked}, {line['failure']}: {line['detail']}",)
+        return ()  # the row has told: the alert is all there is to it
     if event == "upstream_failed":
-        return (f"{line['listener']} at {line['endpoint']}, {line['phase']}: {line['detail']}",)
-    return (f"{line['listener']} to {line['upstream_id']}, {line['end']}: {line['detail']}",)
+        return (f"{line['phase']}: {line['detail']}",)
+    if event == "request":
+        return (f"{line['method']} {line['path']}, {line['status']}, {line['failure']}: {line['detail']}",)
+    return (f"{line['end']}: {line['detail']}",)

@@ -164,6 +164,12 @@ class Service:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
+    def hang_up(self) -> None:
+        """Say the end on every connection, and go on listening."""
+        for sock in list(self._open):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_WR)
+
     def visit(self, number: int = 0) -> Visit:
         """A visit that is over; waits for it."""
         visit = self.arrival(number)

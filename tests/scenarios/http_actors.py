@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from tests.scenarios.actors import Service, client_context, dial, tls_dial
-from tests.scenarios.stage import Sidecar, Stage, inbound, outbound
+from tests.scenarios.stage import PATIENCE, Sidecar, Stage, inbound, outbound
 
 if TYPE_CHECKING:
     import socket
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 256 * 1024
 CLOSES = "Connection: close"
+BARRIER = "/barrier"  # what is asked to know that everything before has been told
 
 
 class Ended(ConnectionError):
@@ -256,19 +257,28 @@ class Origin(Service):
 
     def __init__(self, respond: Respond = ok, *, path: Path | None = None) -> None:
         super().__init__(self._converse, path=path)
-        self._respond = respond
+        self.respond = respond
         self.requests: list[Message] = []
 
     def targets(self) -> list[str]:
         """What was asked for, in order."""
         return [asked.target for asked in self.requests]
 
+    def start_over(self) -> None:
+        """End all connections, wait until the sidecar knows it, and forget everything."""
+        self.hang_up()
+        for visit in self.visits:
+            assert visit.over.wait(PATIENCE)
+        self.visits.clear()
+        self.requests.clear()
+        self.respond = ok
+
     def _converse(self, sock: socket.socket, visit: Visit) -> None:
         talk, number = Talk(sock), self.visits.index(visit)
         while (asked := talk.read_head()) is not None:
             asked.visit = number
             self.requests.append(asked)
-            self._respond(talk, asked)
+            self.respond(talk, asked)
 
 
 @dataclass(frozen=True)
@@ -287,6 +297,14 @@ class Pair:
         """A caller with an identity of its own, straight at api's sidecar."""
         return mtls_caller(self.api, client_context(self.stage.identity(path)))
 
+    def turn_pages(self) -> None:
+        """Look only at what the sidecars log from now on; whatever was before has been told."""
+        with self.caller() as caller:
+            said = caller.ask("GET", BARRIER).value("x-request-id")
+        for sidecar in (self.api, self.web):
+            sidecar.log.request(request_id=said)
+            sidecar.log.turn_page()
+
 
 def mtls_caller(api: Sidecar, context: ssl.SSLContext) -> Caller:
     """A caller at the inbound listener `api`."""
@@ -303,5 +321,5 @@ def mesh_pair(stage: Stage, origin: Service, *, allow: str = "", api_more: str =
 def http_api(stage: Stage, origin: Service, *, allow: str = "", more: str = "") -> Sidecar:
     """Start api's sidecar alone."""
     if allow:
-        stage.write("web.allow.toml", allow)
+        stage.write("web.allow.toml", f'{allow}\n[[allow]]\nname = "barrier"\nfrom = "/web"\npaths = "{BARRIER}"\n')
     return stage.sidecar("api", inbound(forward=origin.address, protocol="http", more=more))
