@@ -148,7 +148,11 @@ class IdentityStore:
             first = faulty.problems[0]
             self._failed("; ".join(map(str, faulty.problems)), first.remedy)
         else:
-            self._swap(identity)
+            current = self._current.value
+            if current is not None and current.material == identity.material:
+                self._keep()
+            else:
+                self._swap(identity)
 
     def _refuse_other_name(self, identity: Identity) -> None:
         # Allow-lists were read in the own trust domain, and callers dial us by name: a new name is a new sidecar.
@@ -180,6 +184,12 @@ class IdentityStore:
             expires=leaf.not_after.isoformat(),
             generation=self.generation,
         )
+
+    def _keep(self) -> None:
+        """The same again: another generation would cost every resting upstream connection for nothing."""
+        self._missing = None
+        self.last_error = ""
+        self._metrics.identity_loads.labels("unchanged").inc()
 
     def _failed(self, error: str, remedy: str) -> None:
         kept = self._current.value is not None
