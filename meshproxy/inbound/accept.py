@@ -142,7 +142,7 @@ class Acceptor:
 
     def take_waiting(self, connections: trio.Nursery) -> None:
         """Take on who waits in the queue: closing the listener would reset them."""
-        accept_waiting(self._post.listener, self._taker(connections))
+        accept_waiting(self._post.listener, self._taker(connections), self._starved)
 
     def close(self) -> None:
         """Close the listening socket; idempotent. `run` must have been cancelled."""
@@ -157,15 +157,16 @@ class Acceptor:
                 )
                 return
             self._open += 1
-            connections.start_soon(self._attend, sock, peer)
+            # Who came before a change of handlers is treated as it was then, when his task starts too.
+            connections.start_soon(self._attend, sock, peer, self._handle)
 
         return take
 
-    async def _attend(self, sock: socket.socket, peer: str) -> None:
+    async def _attend(self, sock: socket.socket, peer: str, handle: Handler) -> None:
         visit = Visit(self._post.name, self._post.direction, peer)
         self._recorder.opened(visit.listener)
         try:
-            await self._handle(sock, visit)
+            await handle(sock, visit)
         except trio.Cancelled:
             if visit.caller or visit.upstream:
                 visit.end = ConnectionEnd(End.DRAINED, None, "cut at the end of the drain")

@@ -49,8 +49,8 @@ class InboundHandler:
                 visit.end = ConnectionEnd(End.DENIED, None, visit.reason)
                 return
             with call.scope:
-                await self._forward(permit, guest, visit)
-            if call.scope.cancelled_caught:
+                await self._forward(permit, guest, visit, call)
+            if visit.end is None:
                 reset(sock)
                 visit.end = ConnectionEnd(End.DENIED, None, call.cut)
 
@@ -59,8 +59,9 @@ class InboundHandler:
         permit: Permit,  # noqa: ARG002 - a proof, not a value: without one this cannot be called
         guest: Guest,
         visit: Visit,
+        call: Call,
     ) -> None:
-        """Relay between the caller and the service."""
+        """Relay between the caller and the service; leaves `visit.end` unset when `call` was cut."""
         settings, services = self._settings, self._services
 
         def tell(failure: FailedAttempt) -> None:
@@ -76,6 +77,10 @@ class InboundHandler:
         except NoUpstream as failed:
             reset(guest.tls.sock)
             visit.end = ConnectionEnd(End.FAILED, None, str(failed))
+            return
+        if call.cut:
+            # In the very turn in which the service accepted: the relay would move bytes before it is cancelled.
+            reset(plain)
             return
         visit.end = await services.relay.run(
             plain,

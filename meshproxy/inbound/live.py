@@ -86,5 +86,9 @@ class Live:
     def drain(self, grace: float) -> None:
         """Ask all to end, those that are open and those still to come; see `Drainable`."""
         self._grace = grace
+        self.drain_open(grace)
+
+    def drain_open(self, grace: float) -> None:
+        """Ask those that are open now to end; those still to come may stay."""
         for connection in list(self._open):
             connection.drain(grace)

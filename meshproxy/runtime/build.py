@@ -6,7 +6,6 @@ import gc
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,13 +98,14 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
 
             def reload() -> None:
                 identity.look_now()
-                house.start_soon(partial(reloader.reload, patient=False))
+                reloader.look_now()
 
             await house.start(engine.run)
             await house.start(sweeper.run)
             await house.start(follow_signals, stopping, reload, house.cancel_scope.cancel, log)
             house.start_soon(identity.watch)
             house.start_soon(reloader.watch)
+            house.start_soon(reloader.follow_grants)
             actions = views.actions(on_reload=identity.look_now)
             house.start_soon(AdminServer(admin_socket, admin.listen, views.all(), actions, check_host=True).run)
             if public_socket is not None and admin.public_listen is not None:

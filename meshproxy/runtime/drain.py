@@ -46,6 +46,7 @@ async def serve_until_drained(
                 task_status.started()
                 await stopping.wait()
                 settings = begin()
+                ending = stations.all
                 grace = idle_grace(settings)
                 for station in stations.of("inbound"):
                     station.equipment.live.drain(grace)  # answers say `Connection: close` from now on
@@ -57,4 +58,4 @@ async def serve_until_drained(
                 station.stop(grace=grace, within=max(deadline - trio.current_time(), 0.0))
     finally:
         stations.close_all()
-    return not any(station.was_cut for station in stations)
+    return not any(station.was_cut for station in ending)

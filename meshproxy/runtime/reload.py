@@ -1,12 +1,15 @@
 """Settings and allow-lists, followed while running: one transaction over all files, or the last good stays.
 
 Triggered by the files themselves (a change that is stable over two looks), by SIGHUP and by `POST /reload`. Reading and
-judging happen in a thread; what follows is one turn of the loop, so every decision is made on one generation.
+judging happen in a thread; what follows is one turn of the loop, so every decision is made on one generation. A failed
+reload is tried again now and then: what was wrong need not be in a file that is watched (an address in use, the mode of
+a directory).
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -17,7 +20,7 @@ from meshproxy.errors import FaultyInput, Problem, StartError
 from meshproxy.policy.cut import looks_cut_short
 from meshproxy.runtime.drain import idle_grace
 from meshproxy.settings.load import Configuration, FaultyConfiguration, load_configuration
-from meshproxy.settings.plan import Plan, plan_reload
+from meshproxy.settings.plan import Plan, newly_unchecked, plan_reload
 from meshproxy.settings.schema import Protocol
 from meshproxy.telemetry.access import timestamp
 from meshproxy.watching import Signature, signature_of
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from meshproxy.policy.document import Rule
     from meshproxy.runtime.stations import Stations
     from meshproxy.telemetry.events import Logger
     from meshproxy.telemetry.metrics import Metrics
@@ -36,6 +40,9 @@ _LOOK_EVERY = 1.0
 # How long a file that may still be being written is waited for (seconds); a person who means it sends SIGHUP.
 _HOLD = 10.0
 
+# How soon a failed reload is tried again though no file has changed (seconds).
+_RETRY = 10.0
+
 
 class Result(StrEnum):
     """What became of one attempt; the `result` label of `meshproxy_reloads_total`."""
@@ -44,6 +51,7 @@ class Result(StrEnum):
     UNCHANGED = "unchanged"
     FAILED = "failed"
     HELD = "held"
+    DRAINING = "draining"  # nothing is changed any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +83,11 @@ class Reloader:
         self._tried: Signature = ()
         self._held = ""  # the hash of what may still be being written
         self._held_until: float | None = None
+        self._retry_at = math.inf
+        self._asked = trio.Event()
         self._draining = False
         self._rechecked_at = wall()
+        self._ending = _grants_that_end(configuration)
         metrics.configuration_generation.set(1)
         self.state = ReloadState(1, _hash_of(configuration), timestamp(wall()), "", "")
 
@@ -92,18 +103,37 @@ class Reloader:
         """Change nothing any more: the drain has begun."""
         self._draining = True
 
+    def look_now(self) -> None:
+        """Ask the watch to reload now, as a person who means it; who asks again before it does asks once."""
+        self._asked.set()
+
     async def watch(self) -> None:
-        """Follow the files, and the ends of grants, until cancelled.
+        """Follow the files until cancelled.
 
         Nothing counts as tried at first: what changed between the start's own reading and now must not be missed.
         """
         while True:
+            with trio.move_on_after(_LOOK_EVERY):
+                await self._asked.wait()
+            if self._asked.is_set():
+                self._asked = trio.Event()
+                await self.reload(patient=False)
+                continue
+            before, self._seen = self._seen, await trio.to_thread.run_sync(signature_of, self._watched)
+            now = trio.current_time()
+            held_enough = self._held_until is not None and now >= self._held_until
+            due = self._seen != self._tried or held_enough or now >= self._retry_at
+            if self._seen == before and due:
+                await self.reload(patient=not held_enough)
+
+    async def follow_grants(self) -> None:
+        """Ask about live streams again when a grant has ended, until cancelled; a wall clock that jumps is fine.
+
+        Not a part of `watch`: a file system that hangs must not prolong a grant.
+        """
+        while True:
             await trio.sleep(_LOOK_EVERY)
             self._follow_expiry()
-            before, self._seen = self._seen, await trio.to_thread.run_sync(signature_of, self._watched)
-            held_enough = self._held_until is not None and trio.current_time() >= self._held_until
-            if self._seen == before and (self._seen != self._tried or held_enough):
-                await self.reload(patient=not held_enough)
 
     async def reload(self, *, patient: bool) -> Result:
         """Load everything anew and swap it in, or keep what is in force.
@@ -112,25 +142,32 @@ class Reloader:
         """
         async with self._one_at_a_time:
             if self._draining:
-                return Result.UNCHANGED
+                return Result.DRAINING
             # Looked at before it is read: what changes meanwhile differs from what was tried.
             self._tried = await trio.to_thread.run_sync(signature_of, self._watched)
-            generation = self.state.generation + 1
             try:
-                new = await trio.to_thread.run_sync(_load, self._path, generation)
-                self._watch(new.files)
-                result = self._swap(new, patient=patient)
+                result = await self._attempt(patient=patient)
             except FaultyConfiguration as faulty:
                 self._watch(faulty.files)
-                result = self._failed(faulty.problems)
+                result = self._failed(faulty.problems, patient=patient)
             except FaultyInput as faulty:
-                result = self._failed(faulty.problems)
+                result = self._failed(faulty.problems, patient=patient)
             except StartError as error:
-                result = self._failed(
-                    [Problem(str(self._path), str(error), "an address that is free", "free it, or change the file")]
-                )
+                found = Problem(str(self._path), str(error), "an address that is free", "free it, or change the file")
+                result = self._failed([found], patient=patient)
+            except Exception as error:  # noqa: BLE001 - a bug in loading must not end what runs on the last good
+                self._log.exception("internal_error", during="reload")
+                found = Problem(str(self._path), f"an internal error ({type(error).__name__})", "a reload", "report it")
+                result = self._failed([found], patient=patient)
             self._metrics.reloads.labels(result).inc()
             return result
+
+    async def _attempt(self, *, patient: bool) -> Result:
+        new = await trio.to_thread.run_sync(_load, self._path, self.state.generation + 1)
+        if self._draining:  # it began while the files were read
+            return Result.DRAINING
+        self._watch(new.files)
+        return self._swap(new, patient=patient)
 
     def _watch(self, files: Sequence[Path]) -> None:
         """Watch also what a failed attempt would have read: the file that is missing is the one that will come."""
@@ -142,9 +179,11 @@ class Reloader:
         old = self._configuration
         plan = plan_reload(old.settings, new.settings)
         if plan.needs_restart:
-            return self._failed([_restart_problem(self._path, what) for what in plan.needs_restart])
+            return self._failed([_restart_problem(self._path, what) for what in plan.needs_restart], patient=patient)
         new_hash = _hash_of(new)
         if new_hash == self.state.hash:
+            if self.state.last_error:
+                self._log.info("reload_healed", generation=self.state.generation, hash=new_hash)
             self._settled("")
             return Result.UNCHANGED
         if patient and (held := self._to_be_held(old, new)):
@@ -152,19 +191,21 @@ class Reloader:
         runtime = new.settings.runtime
         self._stations.apply(plan, new, grace=idle_grace(runtime), within=runtime.drain_timeout)
         self._configuration = new
+        self._ending = _grants_that_end(new)
         self._settled("", generation=self.state.generation + 1, new_hash=new_hash)
         self._metrics.configuration_generation.set(self.state.generation)
         self._log.info("reloaded", generation=self.state.generation, hash=new_hash, changes=_in_words(plan))
         return Result.LOADED
 
     def _to_be_held(self, old: Configuration, new: Configuration) -> str:
-        """The first allow-list that may be half written, as file:line; empty if none."""
+        """Where something that narrows may be missing yet, empty if nowhere."""
         for inbound in new.settings.inbound:
-            if inbound.protocol is Protocol.HTTP:
-                rule = looks_cut_short(old.policies.get(inbound.name), new.policies[inbound.name])
-                if rule is not None:
-                    return f"{new.policies[inbound.name].file}:{rule.line}"
-        return ""
+            policy = new.policies[inbound.name]
+            rule = looks_cut_short(old.policies.get(inbound.name), policy, http=inbound.protocol is Protocol.HTTP)
+            if rule is not None:
+                return f"{policy.file}:{rule.line}"
+        outbound = newly_unchecked(old.settings, new.settings)
+        return "" if outbound is None else f'{self._path}: allow_uids of outbound "{outbound.name}"'
 
     def _hold(self, where: str, new_hash: str) -> Result:
         if self._held_until is None or self._held != new_hash:
@@ -173,15 +214,16 @@ class Reloader:
             self._log.warning(
                 "reload_held",
                 rule=where,
-                reason="the last rule grants every method and path, which a file cut off while being written does too",
+                reason="it grants more than before; so does a file that is cut off, or still being written",
                 seconds=_HOLD,
                 remedy="wait, or send SIGHUP if it is meant so",
             )
         return Result.HELD
 
-    def _failed(self, problems: Sequence[Problem]) -> Result:
+    def _failed(self, problems: Sequence[Problem], *, patient: bool) -> Result:
+        """Keep what is in force; told once, and to whoever asks in person."""
         error = "; ".join(map(str, problems))
-        if error != self.state.last_error:
+        if error != self.state.last_error or not patient:
             self._log.error(
                 "reload_failed",
                 error=error,
@@ -195,6 +237,7 @@ class Reloader:
     def _settled(self, error: str, *, generation: int | None = None, new_hash: str = "") -> None:
         now, before = timestamp(self._wall()), self.state
         self._held_until = None
+        self._retry_at = trio.current_time() + _RETRY if error else math.inf
         self._metrics.reload_failing.set(bool(error))
         if generation is None:
             self.state = ReloadState(before.generation, before.hash, before.loaded_at, now, error)
@@ -202,16 +245,9 @@ class Reloader:
             self.state = ReloadState(generation, new_hash, now, now, error)
 
     def _follow_expiry(self) -> None:
-        """Ask about live streams again when a grant has ended since the last look; a wall clock that jumps is fine."""
         before, now = self._rechecked_at, self._wall()
         self._rechecked_at = now
-        policies = {policy.file: policy for policy in self._configuration.policies.values()}
-        ended = [
-            (policy.file, rule)
-            for policy in policies.values()
-            for rule in policy.rules
-            if rule.expired(now) and not rule.expired(before)
-        ]
+        ended = [(file, rule) for file, rule in self._ending if rule.expired(now) and not rule.expired(before)]
         for file, rule in ended:
             self._log.warning("grant_expired", rule=rule.name, policy=f"{file}:{rule.line}", expired=str(rule.expires))
         if ended:
@@ -220,6 +256,11 @@ class Reloader:
 
 def _load(path: Path, generation: int) -> Configuration:
     return load_configuration(path, generation=generation)
+
+
+def _grants_that_end(configuration: Configuration) -> list[tuple[str, Rule]]:
+    policies = {policy.file: policy for policy in configuration.policies.values()}
+    return [(policy.file, rule) for policy in policies.values() for rule in policy.rules if rule.expires is not None]
 
 
 def _hash_of(configuration: Configuration) -> str:

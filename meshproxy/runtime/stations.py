@@ -5,6 +5,7 @@ They come, go, move and change one by one; what happens to one leaves the others
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from meshproxy.errors import StartError
 from meshproxy.inbound.accept import Acceptor, Handler, Post
 from meshproxy.settings.plan import Step
 from meshproxy.settings.schema import Inbound
@@ -20,7 +22,7 @@ from meshproxy.wire.listen import bind, bound_address, close_listener
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from meshproxy.inbound.authorize import Authorizer
     from meshproxy.inbound.live import Live
@@ -70,7 +72,8 @@ class Station:
             async with trio.open_nursery() as self.connections:
                 task_status.started()
                 with self.accepting:
-                    await self.acceptor.run(self.connections)
+                    if not self.accepting.cancel_called:  # stopped before its first turn: the listener is closed
+                        await self.acceptor.run(self.connections)
             self.was_cut = self.connections.cancel_scope.cancelled_caught
         finally:
             self.acceptor.close()
@@ -78,13 +81,14 @@ class Station:
 
     def stop(self, *, grace: float, within: float) -> None:
         """Take on who waits in the queue, close the listener, ask the open to end, and cut what is left `within`."""
-        if self.connections is None or self.accepting.cancel_called:
+        if self.accepting.cancel_called:
             return
         self.accepting.cancel()
-        self.acceptor.take_waiting(self.connections)
+        if self.connections is not None:
+            self.acceptor.take_waiting(self.connections)
+            self.connections.cancel_scope.deadline = trio.current_time() + within
         self.acceptor.close()
         self.equipment.live.drain(grace)
-        self.connections.cancel_scope.deadline = trio.current_time() + within
 
 
 class Stations:
@@ -95,13 +99,19 @@ class Stations:
         self._recorder = recorder
         self._wall = wall
         self._stations: dict[Key, Station] = {}
+        self._leaving: set[Station] = set()  # removed or moved away; their last connections have time to end
         self._nurseries: dict[str, trio.Nursery] = {}
 
     def __repr__(self) -> str:
-        return f"<Stations {sorted(self._stations)}>"
+        return f"<Stations {sorted(self._stations)} leaving={len(self._leaving)}>"
 
     def __iter__(self) -> Iterator[Station]:
         return iter(self._stations.values())
+
+    @property
+    def all(self) -> list[Station]:
+        """Those that accept, and those that are leaving."""
+        return [*self, *self._leaving]
 
     def of(self, direction: str) -> list[Station]:
         """Return the stations of one direction."""
@@ -126,44 +136,73 @@ class Stations:
         """Start the stations of a direction in `nursery`, where later ones will start too."""
         self._nurseries[direction] = nursery
         for station in self.of(direction):
-            await nursery.start(station.run)
+            await nursery.start(self._attend, station)
+
+    async def _attend(self, station: Station, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        try:
+            await station.run(task_status)
+        finally:
+            self._leaving.discard(station)
 
     def apply(self, plan: Plan, configuration: Configuration, *, grace: float, within: float) -> None:
         """Go from the running configuration to the next, in one turn of the loop.
 
+        An address that one listener leaves and another takes changes hands without a moment at which nobody listens.
         Raises StartError before anything has changed when a new address cannot be bound.
         """
         wanted = {key_of(each): each for each in configuration.settings.listeners}
+        sockets = self._sockets_for(plan, wanted)
+        for key, step in plan.steps.items():
+            if step in {Step.REMOVE, Step.MOVE}:
+                self._dismiss(key, grace=grace, within=within)
+            elif step is Step.EQUIP:
+                self._re_equip(self._stations[key], wanted[key], configuration, grace=grace)
+            elif step is Step.KEEP:
+                self._stations[key].settings = wanted[key]
+        for key, sock in sockets.items():
+            station = self._station(wanted[key], configuration, sock)
+            _set_mode(station.settings, socket_mode(station.settings))
+            self._add(station)
+            if key[0] in self._nurseries:  # else `run` will start it
+                self._nurseries[key[0]].start_soon(self._attend, station)
+        self._rejudge(configuration)
+
+    def _sockets_for(self, plan: Plan, wanted: Mapping[Key, Inbound | Outbound]) -> dict[Key, socket.socket]:
+        """Bind what is added or moved, or take over what another listener leaves; all or none."""
+        left = {
+            self._stations[key].settings.listen: self._stations[key].acceptor.post.listener
+            for key, step in plan.steps.items()
+            if step in {Step.REMOVE, Step.MOVE}
+        }
         sockets: dict[Key, socket.socket] = {}
         try:
             for key, step in plan.steps.items():
                 if step in {Step.ADD, Step.MOVE}:
-                    sockets[key] = bind_for(wanted[key])
-        except BaseException:
+                    taken_over = left.pop(wanted[key].listen, None)
+                    sockets[key] = bind_for(wanted[key]) if taken_over is None else taken_over.dup()
+        except BaseException as error:
             for sock in sockets.values():
                 close_listener(sock)
+            if isinstance(error, OSError):
+                raise StartError(f"cannot take over a listening socket: {error.strerror}") from error
             raise
-        for key, step in plan.steps.items():
-            if step in {Step.REMOVE, Step.MOVE}:
-                self._stations.pop(key).stop(grace=grace, within=within)
-            if step in {Step.ADD, Step.MOVE}:
-                station = self._station(wanted[key], configuration, sockets[key])
-                self._add(station)
-                self._nurseries[key[0]].start_soon(station.run)
-            elif step is Step.EQUIP:
-                self._re_equip(self._stations[key], wanted[key], configuration)
-            elif step is Step.KEEP:
-                self._stations[key].settings = wanted[key]
-        self._rejudge(configuration)
+        return sockets
+
+    def _dismiss(self, key: Key, *, grace: float, within: float) -> None:
+        station = self._stations.pop(key)
+        self._leaving.add(station)
+        station.stop(grace=grace, within=within)
 
     def recheck(self) -> int:
         """Ask about every live stream again; returns how many were cut."""
-        return sum(self._recheck(station) for station in self)
+        return sum(self._recheck(station) for station in self.all)
 
     def _rejudge(self, configuration: Configuration) -> None:
-        for station in self:
-            authorizer, settings = station.equipment.authorizer, station.settings
-            if authorizer is not None and isinstance(settings, Inbound):
+        """Judge by the new allow-lists from now on, also what is left of listeners that moved away."""
+        inbound = {each.name: each for each in configuration.settings.inbound}
+        for station in self.all:
+            authorizer, settings = station.equipment.authorizer, inbound.get(station.settings.name)
+            if authorizer is not None and settings is not None:
                 authorizer.replace(settings, configuration.policies[settings.name])
         self.recheck()
 
@@ -186,14 +225,33 @@ class Stations:
         post = Post(settings.name, direction, settings.limits.max_connections, listener, bound_address(listener))
         return Station(settings, Acceptor(post, self._recorder, equipment.handle), equipment)
 
-    def _re_equip(self, station: Station, settings: Inbound | Outbound, configuration: Configuration) -> None:
+    def _left_by_others(self, plan: Plan, settings: Inbound | Outbound) -> socket.socket | None:
+        """Return the listening socket of a station that leaves this very address, for its successor.
+
+        A listener that is renamed, or two that change places, could not bind while the old one still listens; and
+        nobody who knocks meanwhile finds the door closed.
+        """
+        for key, step in plan.steps.items():
+            post = self._stations[key].acceptor.post if step in {Step.REMOVE, Step.MOVE} else None
+            if post is not None and post.address == settings.listen:
+                return _duplicate(post.listener, settings)
+        return None
+
+    def _re_equip(
+        self, station: Station, settings: Inbound | Outbound, configuration: Configuration, *, grace: float
+    ) -> None:
         old = station.equipment
+        # Who waits has come under the old settings, perhaps through a file for all that has its users checked: taken on
+        # as such, once the file is no wider than either settings want it.
+        _set_mode(settings, socket_mode(station.settings) & socket_mode(settings))
+        if station.connections is not None:
+            station.acceptor.take_waiting(station.connections)
         station.equipment = self._equip(settings, configuration, old)
         station.settings = settings
         station.acceptor.equip(settings.limits.max_connections, station.equipment.handle)
+        _set_mode(settings, socket_mode(settings))
+        old.live.drain_open(grace)  # the next request of a caller shall find the new settings
         old.retire()
-        if isinstance(settings.listen, UnixAddress):
-            Path(settings.listen.path).chmod(socket_mode(settings))
 
 
 def key_of(settings: Inbound | Outbound) -> Key:
@@ -204,6 +262,23 @@ def key_of(settings: Inbound | Outbound) -> Key:
 def bind_for(settings: Inbound | Outbound) -> socket.socket:
     """Bind a listener's socket; raises StartError."""
     return bind(settings.listen, mode=socket_mode(settings))
+
+
+def _set_mode(settings: Inbound | Outbound, mode: int) -> None:
+    if isinstance(settings.listen, UnixAddress):
+        # Somebody may have removed the file; that is no reason to fail in the middle of a change.
+        with contextlib.suppress(OSError):
+            Path(settings.listen.path).chmod(mode)
+
+
+def _duplicate(listener: socket.socket, settings: Inbound | Outbound) -> socket.socket:
+    _set_mode(settings)
+    return listener.dup()
+
+
+def _set_mode(settings: Inbound | Outbound) -> None:
+    if isinstance(settings.listen, UnixAddress):
+        Path(settings.listen.path).chmod(socket_mode(settings))
 
 
 def socket_mode(settings: Inbound | Outbound) -> int:

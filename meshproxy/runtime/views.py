@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _OBJECTIONS_SHOWN = 20
 
+_STATUS_OF = {Result.FAILED: 422, Result.DRAINING: 503}  # of `POST /reload`; the others are 200
+
 
 @dataclass(slots=True)
 class Phase:
@@ -83,7 +85,7 @@ class Views:
             result = await self._reloader.reload(patient=False)
             error = self._reloader.state.last_error
             body: dict[str, bool | str] = {"result": result, "generation": str(self._reloader.state.generation)}
-            return _json(422 if result is Result.FAILED else 200, {**body, "error": error} if error else body)
+            return _json(_STATUS_OF.get(result, 200), {**body, "error": error} if error else body)
 
         return {"/reload": reload}
 

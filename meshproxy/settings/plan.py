@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from meshproxy.policy.decide import Mode
 from meshproxy.settings.schema import Inbound
+from meshproxy.wire.address import UnixAddress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,6 +49,18 @@ def plan_reload(old: Settings, new: Settings) -> Plan:
         "runtime.workers": (old.runtime.workers, new.runtime.workers),
     }
     return Plan(steps, tuple(what for what, (was, will_be) in fixed.items() if was != will_be))
+
+
+def newly_unchecked(old: Settings, new: Settings) -> Outbound | None:
+    """Return an outbound unix listener that asks nobody who he is and was not so before, or None.
+
+    Settings cut off before `allow_uids` look like that.
+    """
+    known = {(each.name, each.listen) for each in old.outbound if each.allow_uids is None}
+    for each in new.outbound:
+        if isinstance(each.listen, UnixAddress) and each.allow_uids is None and (each.name, each.listen) not in known:
+            return each
+    return None
 
 
 def _listeners(settings: Settings) -> Iterator[tuple[Key, Inbound | Outbound]]:
