@@ -225,18 +225,6 @@ class Stations:
         post = Post(settings.name, direction, settings.limits.max_connections, listener, bound_address(listener))
         return Station(settings, Acceptor(post, self._recorder, equipment.handle), equipment)
 
-    def _left_by_others(self, plan: Plan, settings: Inbound | Outbound) -> socket.socket | None:
-        """Return the listening socket of a station that leaves this very address, for its successor.
-
-        A listener that is renamed, or two that change places, could not bind while the old one still listens; and
-        nobody who knocks meanwhile finds the door closed.
-        """
-        for key, step in plan.steps.items():
-            post = self._stations[key].acceptor.post if step in {Step.REMOVE, Step.MOVE} else None
-            if post is not None and post.address == settings.listen:
-                return _duplicate(post.listener, settings)
-        return None
-
     def _re_equip(
         self, station: Station, settings: Inbound | Outbound, configuration: Configuration, *, grace: float
     ) -> None:
@@ -269,16 +257,6 @@ def _set_mode(settings: Inbound | Outbound, mode: int) -> None:
         # Somebody may have removed the file; that is no reason to fail in the middle of a change.
         with contextlib.suppress(OSError):
             Path(settings.listen.path).chmod(mode)
-
-
-def _duplicate(listener: socket.socket, settings: Inbound | Outbound) -> socket.socket:
-    _set_mode(settings)
-    return listener.dup()
-
-
-def _set_mode(settings: Inbound | Outbound) -> None:
-    if isinstance(settings.listen, UnixAddress):
-        Path(settings.listen.path).chmod(socket_mode(settings))
 
 
 def socket_mode(settings: Inbound | Outbound) -> int:
