@@ -49,8 +49,8 @@ def unix_path(tmp_path: Path) -> Iterator[Path]:
     path.unlink(missing_ok=True)
 
 
-def unheard(_error: OSError) -> None:
-    pytest.fail("there was room")
+def unheard(error: OSError) -> None:
+    pytest.fail(f"there was room: {error}")
 
 
 def remove(path: Path) -> None:
@@ -239,8 +239,12 @@ def test_who_waits_is_taken_on_as_far_as_there_is_room(wires: Wires) -> None:
     """At the end of a listener nobody may wait for room: what is left in the queue is lost, the sidecar is not."""
     taken: list[str] = []
     starved: list[OSError] = []
+
+    def on_starved(error: OSError) -> None:
+        starved.append(error)
+
     queue = Queue(wires.tcp()[0], errno.EMFILE, wires.tcp()[0])
-    assert not accept_waiting(queue.as_socket(), lambda _, peer: taken.append(peer), starved.append)
+    assert not accept_waiting(queue.as_socket(), lambda _, peer: taken.append(peer), on_starved)
     assert (len(taken), len(starved)) == (1, 1)
 
 
