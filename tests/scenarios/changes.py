@@ -81,8 +81,9 @@ def echo_upgraded(talk: Talk, asked: Message) -> None:
 class Load:
     """Clients that POST one request after another until `stop`; each answer belongs to one request only.
 
-    They keep their connection until they are told that it closes, or open a new one after `per_connection` requests.
-    What stands behind has to answer with `fingerprints`. POST, because nobody may send one again on a guess.
+    They keep their connection until they are told that it closes, or open a new one after `per_connection` requests;
+    `pause` seconds lie between an answer and the next request. What stands behind has to answer with `fingerprints`.
+    POST, because nobody may send one again on a guess.
     """
 
     def __init__(
@@ -92,10 +93,12 @@ class Load:
         clients: int = 20,
         per_connection: int | None = None,
         target: str = "/orders",
+        pause: float = 0.0,
     ) -> None:
         self._connect = connect
         self._per_connection = per_connection
         self._target = target
+        self._pause = pause
         self._over = threading.Event()
         self._leaving = threading.Event()
         self._threads = [threading.Thread(target=self._come, args=(number,)) for number in range(clients)]
@@ -165,6 +168,6 @@ class Load:
             if answer.value("connection").lower() == "close":
                 self.told_to_close += 1
                 return True
-            if self._over.is_set() or count == self._per_connection:
+            if self._over.wait(self._pause) or count == self._per_connection:
                 return False
         raise AssertionError("counting does not end")
