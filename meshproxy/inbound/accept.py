@@ -144,9 +144,12 @@ class Acceptor:
         """Take on who waits in the queue: closing the listener would reset them."""
         accept_waiting(self._post.listener, self._taker(connections), self._starved)
 
-    def close(self) -> None:
-        """Close the listening socket; idempotent. `run` must have been cancelled."""
-        close_listener(self._post.listener)
+    def close(self, *, handed_over: bool = False) -> None:
+        """Close the listening socket, of which somebody else may have a duplicate; idempotent.
+
+        `run` must have been cancelled.
+        """
+        close_listener(self._post.listener, keep_file=handed_over)
 
     def _taker(self, connections: trio.Nursery) -> Callable[[socket.socket, str], None]:
         def take(sock: socket.socket, peer: str) -> None:

@@ -79,15 +79,18 @@ class Station:
             self.acceptor.close()
             self.equipment.retire()
 
-    def stop(self, *, grace: float, within: float) -> None:
-        """Take on who waits in the queue, close the listener, ask the open to end, and cut what is left `within`."""
+    def stop(self, *, grace: float, within: float, handed_over: bool = False) -> None:
+        """Take on who waits in the queue, close the listener, ask the open to end, and cut what is left `within`.
+
+        `handed_over`: another station goes on listening at the same socket.
+        """
         if self.accepting.cancel_called:
             return
         self.accepting.cancel()
         if self.connections is not None:
             self.acceptor.take_waiting(self.connections)
             self.connections.cancel_scope.deadline = trio.current_time() + within
-        self.acceptor.close()
+        self.acceptor.close(handed_over=handed_over)
         self.equipment.live.drain(grace)
 
 
@@ -151,10 +154,19 @@ class Stations:
         Raises StartError before anything has changed when a new address cannot be bound.
         """
         wanted = {key_of(each): each for each in configuration.settings.listeners}
-        sockets = self._sockets_for(plan, wanted)
+        left = {
+            self._stations[key].settings.listen: key
+            for key, step in plan.steps.items()
+            if step in {Step.REMOVE, Step.MOVE}
+        }
+        new = {key: wanted[key] for key, step in plan.steps.items() if step in {Step.ADD, Step.MOVE}}
+        heirs = {left.pop(settings.listen): key for key, settings in new.items() if settings.listen in left}
+        sockets = self._sockets_for(new, {heir: self._stations[key] for key, heir in heirs.items()})
         for key, step in plan.steps.items():
             if step in {Step.REMOVE, Step.MOVE}:
-                self._dismiss(key, grace=grace, within=within)
+                station = self._stations.pop(key)
+                self._leaving.add(station)
+                station.stop(grace=grace, within=within, handed_over=key in heirs)
             elif step is Step.EQUIP:
                 self._re_equip(self._stations[key], wanted[key], configuration, grace=grace)
             elif step is Step.KEEP:
@@ -167,31 +179,23 @@ class Stations:
                 self._nurseries[key[0]].start_soon(self._attend, station)
         self._rejudge(configuration)
 
-    def _sockets_for(self, plan: Plan, wanted: Mapping[Key, Inbound | Outbound]) -> dict[Key, socket.socket]:
-        """Bind what is added or moved, or take over what another listener leaves; all or none."""
-        left = {
-            self._stations[key].settings.listen: self._stations[key].acceptor.post.listener
-            for key, step in plan.steps.items()
-            if step in {Step.REMOVE, Step.MOVE}
-        }
+    def _sockets_for(
+        self, new: Mapping[Key, Inbound | Outbound], predecessors: Mapping[Key, Station]
+    ) -> dict[Key, socket.socket]:
+        """Bind what is added or moved, or duplicate what its predecessor leaves; all or none."""
         sockets: dict[Key, socket.socket] = {}
         try:
-            for key, step in plan.steps.items():
-                if step in {Step.ADD, Step.MOVE}:
-                    taken_over = left.pop(wanted[key].listen, None)
-                    sockets[key] = bind_for(wanted[key]) if taken_over is None else taken_over.dup()
+            for key, settings in new.items():
+                sockets[key] = (
+                    predecessors[key].acceptor.post.listener.dup() if key in predecessors else bind_for(settings)
+                )
         except BaseException as error:
-            for sock in sockets.values():
-                close_listener(sock)
+            for key, sock in sockets.items():
+                close_listener(sock, keep_file=key in predecessors)
             if isinstance(error, OSError):
                 raise StartError(f"cannot take over a listening socket: {error.strerror}") from error
             raise
         return sockets
-
-    def _dismiss(self, key: Key, *, grace: float, within: float) -> None:
-        station = self._stations.pop(key)
-        self._leaving.add(station)
-        station.stop(grace=grace, within=within)
 
     def recheck(self) -> int:
         """Ask about every live stream again; returns how many were cut."""

@@ -68,15 +68,16 @@ def bound_address(sock: socket.socket) -> Address:
     return UnixAddress(name) if sock.family == socket.AF_UNIX else TcpAddress(name[0], name[1])
 
 
-def close_listener(sock: socket.socket) -> None:
+def close_listener(sock: socket.socket, *, keep_file: bool = False) -> None:
     """Close a listening socket and remove a unix listener's file, unless somebody else listens there by now.
 
-    Idempotent. A task that still waits for it gets trio.ClosedResourceError.
+    `keep_file` spares a successor who holds a duplicate of the socket the call that would ask who listens. Idempotent. A task
+    that still waits for it gets trio.ClosedResourceError.
     """
     if sock.fileno() < 0:
         return
     trio.lowlevel.notify_closing(sock)
-    path = Path(sock.getsockname()) if sock.family == socket.AF_UNIX else None
+    path = Path(sock.getsockname()) if sock.family == socket.AF_UNIX and not keep_file else None
     sock.close()
     if path is not None:
         with contextlib.suppress(OSError):

@@ -172,6 +172,11 @@ class Inside:
     service: socket.socket
     visit: Visit
     caller: TlsConnection
+    connected: Callable[..., Awaitable[tuple[socket.socket, str]]]
+
+    @property
+    def ended(self) -> ConnectionEnd | None:
+        return self.visit.end
 
     def swap(self, text: str) -> None:
         """What a reload does: judge by another list from now on, and ask again about all that is registered."""
@@ -237,7 +242,7 @@ async def inside(mesh: MeshCa, nursery: trio.Nursery, monkeypatch: pytest.Monkey
     live, judge = Live(), Authorizer(SETTINGS, Snapshot(policy(WEB_AND_SHOP)), services.recorder)
     client = TlsConnection(plain, stores["web"].usable().contexts.client(), server_side=False)
     handler = InboundHandler(SETTINGS, judge, services, live)
-    yield Inside(live, judge, handler, service, Visit("api", "inbound", "peer"), client)
+    yield Inside(live, judge, handler, service, Visit("api", "inbound", "peer"), client, connected)
     nursery.cancel_scope.cancel()
     plain.close()
     service.close()
@@ -294,18 +299,15 @@ async def test_a_list_swapped_while_connecting_to_the_service_lets_no_byte_throu
     inside: Inside, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     """Also in the very turn in which the service accepts, where nothing is left to be cancelled."""
-    from meshproxy.inbound import forward  # noqa: PLC0415 - what the fixture has put there
-
-    connected: Callable[..., Awaitable[tuple[socket.socket, str]]] = forward.connect_plain
 
     async def swapped_then_connected(*arguments: object, **more: object) -> tuple[socket.socket, str]:
-        answer = await connected(*arguments, **more)
+        answer = await inside.connected(*arguments, **more)
         inside.swap(SHOP)
         for _ in range(turns):
             await trio.lowlevel.checkpoint()
         return answer
 
-    monkeypatch.setattr(forward, "connect_plain", swapped_then_connected)
+    monkeypatch.setattr("meshproxy.inbound.forward.connect_plain", swapped_then_connected)
     await inside.call()
     assert inside.visit.end == DENIED
     assert inside.visit.traffic.to_plain == 0
@@ -319,9 +321,9 @@ async def test_a_stream_that_goes_on_is_cut_when_its_rule_goes_and_only_then(ins
             assert await receive(inside.service, 65536) == b"first words"
         inside.swap('[[allow]]\nfrom = ["/web", "/batch"]\n')
         await trio.testing.wait_all_tasks_blocked(0.01)
-        assert inside.visit.end is None
+        assert inside.ended is None
         inside.swap(SHOP)
-    assert inside.visit.end == DENIED
+    assert inside.ended == DENIED
     assert inside.visit.traffic.to_plain == len(b"first words")
     assert repr(inside.live) == "<Live open=0 calls=0 draining=False>"
 
