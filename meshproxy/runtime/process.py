@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import signal
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,6 +49,8 @@ def run(path: Path, look: LogLook) -> bool:
     except FaultyConfiguration as faulty:
         # All at once: faults of the identity would otherwise be told at the second try.
         raise FaultyInput([*faulty.problems, *identity_faults(faulty.identity)]) from None
+    # Its default is to kill: before there is something to reload, and again after the drain, in the last moments.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     descriptors = _raise_descriptor_limit()
     with _telling(look) as telling:
         wanted = _descriptors_wanted(configuration.settings)

@@ -1,4 +1,4 @@
-"""An HTTP connection ends when the first of its two certificates expires: politely, and nobody gets in with it again."""
+"""An HTTP connection ends, politely, when the first of its two certificates expires; nobody gets in with it again."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ def test_the_services_certificate(stage: Stage) -> None:
         late.ask("GET", "/orders")
     assert api.status().state == "refusing"
 
+    api.log.turn_page()
     stage.mesh.issue("/api", into=short.directory)
     api.log.event("identity_ready")
     with mtls_caller(api, context) as caller:

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from tests.scenarios.actors import Ended, Service, dial, echo, exchange, read_to_end
-from tests.scenarios.changes import reload, unix_admin
+from tests.scenarios.changes import free_port, reload, unix_admin
 from tests.scenarios.http_actors import CLOSES, Caller, Origin
 from tests.scenarios.stage import inbound, outbound, poll
 
@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.scenarios.stage import Sidecar, Stage
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def listening(sidecar: Sidecar) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import dial
-from tests.scenarios.changes import Load, allow
+from tests.scenarios.changes import Load, allow, free_port
 from tests.scenarios.http_actors import Caller, Origin, Pair, fingerprints, http_api
 from tests.scenarios.stage import inbound, outbound
 
@@ -46,10 +46,10 @@ def test_the_callers_sidecar_ends_first_then_the_services(stage: Stage, repetiti
         assert pair.api.log.event("stopped")["nothing_cut"] is True
 
 
-def again_at(stage: Stage, address: str, origin: Origin) -> Path:
-    """The file of a service's sidecar that comes back where it was."""
+def file_at(stage: Stage, address: str, origin: Origin) -> Path:
+    """The file of a service's sidecar at an address to which it can come back."""
     table = inbound(forward=origin.address, protocol="http").replace("127.0.0.1:0", address)
-    return stage.configure("api", table, identity=stage.workspace / "identity-api")
+    return stage.configure(f"api-{address[-5:]}", table, identity=stage.identity("/api").directory)
 
 
 @pytest.mark.parametrize("repetitions", REPETITIONS)
@@ -57,8 +57,8 @@ def test_one_of_two_services_sidecars_ends_and_the_other_takes_over(stage: Stage
     """A rolling restart: whoever calls notices nothing, though its POSTs are sent once only."""
     origin = stage.keep(Origin(fingerprints))
     allow(stage, "/web", more='paths = "/orders"')
-    apis = [http_api(stage, origin), http_api(stage, origin)]
-    endpoints = [api.address("api") for api in apis]
+    endpoints = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    apis = [stage.run(file_at(stage, address, origin)) for address in endpoints]
     web = stage.sidecar("web", outbound(endpoints=endpoints, protocol="http"))
     with Load(lambda: Caller(dial(web.address("to-api"))), clients=CLIENTS) as load:
         for number in range(repetitions):
@@ -67,6 +67,6 @@ def test_one_of_two_services_sidecars_ends_and_the_other_takes_over(stage: Stage
             ending.signal(signal.SIGTERM)
             assert ending.exit_code() == 0
             load.wait_for(3 * CLIENTS)
-            apis[number % 2] = stage.run(again_at(stage, endpoints[number % 2], origin))
+            apis[number % 2] = stage.run(file_at(stage, endpoints[number % 2], origin))
     load.judge(at_least=6 * CLIENTS * repetitions)
     assert load.told_to_close == 0  # that is between the sidecars
