@@ -71,8 +71,8 @@ def bound_address(sock: socket.socket) -> Address:
 def close_listener(sock: socket.socket, *, keep_file: bool = False) -> None:
     """Close a listening socket and remove a unix listener's file, unless somebody else listens there by now.
 
-    `keep_file` spares a successor who holds a duplicate of the socket the call that would ask who listens. Idempotent. A task
-    that still waits for it gets trio.ClosedResourceError.
+    `keep_file` spares a successor who holds a duplicate of the socket the call that would ask who listens. Idempotent.
+    A task that still waits for it gets trio.ClosedResourceError.
     """
     if sock.fileno() < 0:
         return
