@@ -104,5 +104,5 @@ class Status(msgspec.Struct, frozen=True):
     listeners: tuple[ListenerStatus, ...]
     denials: tuple[DenialStatus, ...]
     objections: tuple[ObjectionStatus, ...]  # the most frequent first
-    objections_beyond: int
+    objections_beyond: int  # how often others were raised, that are not listed
     log_lines_dropped: int

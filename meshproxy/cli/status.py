@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from meshproxy.wire.address import Address
 
 _PATIENCE = 5.0
+_SHORTEST_PATIENCE = 0.1
 _ASK_EVERY = 1.0
 _POLL_EVERY = 0.1
 _DENIALS_SHOWN = 5
@@ -34,8 +35,8 @@ _OBJECTIONS_SHOWN = 10
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_PATIENCE)
+    def __init__(self, path: str, *, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -78,8 +79,9 @@ def wait_until_ready(file: Path | None, timeout: float) -> str:
     address = DEFAULT_ADMIN if file is None else _admin_address(file)
     deadline = time.monotonic() + timeout
     while True:
+        left = max(deadline - time.monotonic(), _SHORTEST_PATIENCE)
         try:
-            answer = _ask(address, file)
+            answer = _ask(address, file, within=min(left, _PATIENCE))
             if answer.state == "serving":
                 return ""
             why = f"it is {answer.state}" + (f": {answer.identity.reason}" if answer.identity.reason else "")
@@ -90,12 +92,12 @@ def wait_until_ready(file: Path | None, timeout: float) -> str:
         time.sleep(min(_POLL_EVERY, max(deadline - time.monotonic(), 0.0)))
 
 
-def _ask(address: Address, file: Path | None) -> Status:
+def _ask(address: Address, file: Path | None, *, within: float = _PATIENCE) -> Status:
     connection: http.client.HTTPConnection
     if isinstance(address, UnixAddress):
-        connection = _UnixConnection(address.path)
+        connection = _UnixConnection(address.path, timeout=within)
     else:
-        connection = http.client.HTTPConnection(address.host, address.port, timeout=_PATIENCE)
+        connection = http.client.HTTPConnection(address.host, address.port, timeout=within)
     try:
         connection.request("GET", "/status")
         response = connection.getresponse()
@@ -218,7 +220,7 @@ def _objections(status: Status) -> list[str]:
         )
         if objection.nearest:
             lines.append(f"            {objection.nearest}")
-    beyond = len(status.objections) - _OBJECTIONS_SHOWN
-    if beyond > 0 or status.objections_beyond:
-        lines.append(f"  and {max(beyond, 0) + status.objections_beyond} more; all: meshproxy status --json")
+    others = sum(each.count for each in status.objections[_OBJECTIONS_SHOWN:]) + status.objections_beyond
+    if others:
+        lines.append(f"  {others:6} x  others; more of them: meshproxy status --json")
     return lines

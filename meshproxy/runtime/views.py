@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from meshproxy.snapshot import Snapshot
     from meshproxy.telemetry.writer import LogWriter
 
-_OBJECTIONS_SHOWN = 20
+_OBJECTIONS_SHOWN = 100
 
 _STATUS_OF = {Result.FAILED: 422, Result.DRAINING: 503}  # of `POST /reload`; the others are 200
 
@@ -120,8 +120,8 @@ class Views:
             denials=tuple(
                 DenialStatus(d.ts, d.listener, d.caller, d.reason, d.nearest) for d in self._services.recorder.denials
             ),
-            objections=self._objections(),
-            objections_beyond=self._services.recorder.objections_beyond,
+            objections=(objections := self._objections()),
+            objections_beyond=self._beyond(objections),
             log_lines_dropped=self._writer.dropped,
         )
 
@@ -137,6 +137,11 @@ class Views:
             ObjectionStatus(o.listener, o.outcome, o.caller, o.asked, o.reason, t.count, t.last, t.nearest)
             for o, t in most
         )
+
+    def _beyond(self, shown: tuple[ObjectionStatus, ...]) -> int:
+        recorder = self._services.recorder
+        raised = sum(tally.count for tally in recorder.objections.values()) + recorder.objections_beyond
+        return raised - sum(each.count for each in shown)
 
     def _state(self) -> str:
         if self.phase.draining:
