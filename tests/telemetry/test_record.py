@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from meshproxy.telemetry.access import ConnectionLine
+from meshproxy.telemetry.access import ConnectionLine, RequestLine
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.record import Denial, Objection, Recorder
 from tests.hearing import listening_log
@@ -25,7 +25,11 @@ class Told:
         self.log, self.heard = listening_log()
         self.lines: list[ConnectionLine] = []
         self.metrics = Metrics()
-        self.recorder = Recorder(self.metrics, self.log, self.lines.append, lambda: self.now)
+        self.recorder = Recorder(self.metrics, self.log, self._write, lambda: self.now)
+
+    def _write(self, line: ConnectionLine | RequestLine) -> None:
+        assert isinstance(line, ConnectionLine)
+        self.lines.append(line)
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, labels)
