@@ -29,6 +29,10 @@ class Heard:
     def names(self) -> list[str]:
         return [str(event["event"]) for event in self._capture.entries]
 
+    def forget(self) -> None:
+        """Hear anew, as after an error that was meant."""
+        self._capture.entries.clear()
+
     def named(self, name: str) -> list[EventDict]:
         return [event for event in self._capture.entries if event["event"] == name]
 

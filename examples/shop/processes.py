@@ -141,6 +141,14 @@ class Processes:
             _signal(process, signal.SIGKILL)
             process.wait()
 
+    async def end(self, name: str) -> int:
+        """End `name` with SIGTERM, and return its exit code when it is gone."""
+        process = self._running[name]
+        process.send_signal(signal.SIGTERM)
+        while process.poll() is None:  # noqa: ASYNC110 - see run
+            await trio.sleep(_LOOK_EVERY)
+        return self._running.pop(name).returncode
+
     def forget_peak_memory(self, name: str) -> None:
         """Let `peak_memory` of `name` count from now on (Linux only; elsewhere nothing happens)."""
         with contextlib.suppress(OSError):

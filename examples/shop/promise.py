@@ -22,6 +22,7 @@ class Group(Enum):
     IDENTITY = "identity: who gets in"
     HTTP = "HTTP: what may be asked"
     WIRE = "wire: when machines and cables fail"
+    CHANGES = "changes: while everything runs"
 
 
 @dataclass(frozen=True, slots=True)

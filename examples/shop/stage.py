@@ -160,6 +160,18 @@ class Stage:
         self.kill_service(name)
         self.processes.kill(f"{name}.sidecar")
 
+    def admin(self, name: str) -> Path:
+        """Return the socket where a sidecar's admin server listens."""
+        return self.directory / f"run/{name}.admin.sock"
+
+    async def renew(self, name: str) -> None:
+        """Issue an identity again, as a person does before it expires."""
+        await self._issue(IDENTITIES[name], ca="ca", into=name)
+
+    async def end(self, name: str) -> int:
+        """End a sidecar with SIGTERM; returns its exit code when it has gone."""
+        return await self.processes.end(f"{name}.sidecar")
+
     def service_log(self, name: str) -> str:
         """Return everything a service has logged."""
         return self.processes.logs[f"{name}.service"].path.read_text()

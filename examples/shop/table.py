@@ -102,12 +102,14 @@ def essence(line: LogLine) -> tuple[str, ...]:
 
 def _said(line: LogLine) -> tuple[str, ...]:
     event = line["event"]
-    if event == "denied":
+    if event in {"denied", "would_deny"}:
         asked = " ".join(filter(None, (line["caller"], line["method"], line["path"])))
         why = f"({line['reason']}) by {line['policy']}, generation {line['generation']}"
-        return f"denied {asked} {why}", f"nearest: {line['nearest_rule']}"
+        return f"{'denied' if event == 'denied' else 'would deny'} {asked} {why}", f"nearest: {line['nearest_rule']}"
     if event == "handshake_failed":
         return ()  # the row has told: the alert is all there is to it
+    if event == "reload_failed":
+        return (line["error"],)
     if event == "upstream_failed":
         return (f"{line['phase']}: {line['detail']}",)
     if event == "request":

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server for a few read-only views: h11, one task per connection, everything bounded.
+"""A small HTTP/1.1 server for a few views and (on a unix socket) actions: h11, one task per connection, all bounded.
 
 It answers whoever can reach it, so it listens locally. The Host header is checked because a browser on this machine can
 be made to send requests here by any web page (DNS rebinding); such a request names the attacker's host.
@@ -6,7 +6,7 @@ be made to send requests here by any web page (DNS rebinding); such a request na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,20 +38,30 @@ class Page:
 
 
 View = Callable[[], Page]
+Action = Callable[[], Awaitable[Page]]
 
 
 class AdminServer:
-    """Serves `views` (path to function) on one listening socket.
+    """Serves `views` (path to function, by GET) and `actions` (by POST) on one listening socket.
 
-    `address` is what the settings say; with `check_host` a request must name this machine or that address.
+    `address` is what the settings say; with `check_host` a request must name this machine or that address. Actions are
+    there on a unix socket only: its file's mode says who may, while any local user, and any web page through a browser
+    of this machine, can send a POST to a TCP port.
     """
 
     def __init__(
-        self, listener: socket.socket, address: Address, views: Mapping[str, View], *, check_host: bool
+        self,
+        listener: socket.socket,
+        address: Address,
+        views: Mapping[str, View],
+        actions: Mapping[str, Action],
+        *,
+        check_host: bool,
     ) -> None:
         self._listener = listener
         self._address = address
         self._views = views
+        self._actions = actions if isinstance(address, UnixAddress) else {}
         self._check_host = check_host and not isinstance(address, UnixAddress)
         self._open = 0
 
@@ -88,7 +98,9 @@ class AdminServer:
         request = await _request(connection, stream)
         if request is None:
             return
-        page = self.answer(request.method, request.target, dict(request.headers).get(b"host", b""))
+        host = dict(request.headers).get(b"host", b"")
+        action = self.action(request.method, request.target)
+        page = self.answer(request.method, request.target, host) if action is None else await _done(action)
         headers = [
             (b"content-type", page.content_type.encode()),
             (b"content-length", str(len(page.body)).encode()),
@@ -102,19 +114,32 @@ class AdminServer:
         await stream.send_all(out)
         await stream.send_eof()
 
+    def action(self, method: bytes, target: bytes) -> Action | None:
+        """Return what a POST asks to be done, or None when it is nothing that may be asked here."""
+        return self._actions.get(_path(target)) if method == b"POST" else None
+
     def answer(self, method: bytes, target: bytes, host: bytes) -> Page:
-        """Decide the answer to one request; pure but for what the view reads."""
+        """Decide the answer to a request that is no action; pure but for what the view reads."""
         if self._check_host and not names_this_machine(host, self._address):
             return _text(421, "the Host header must name this machine: localhost, or the admin address\n")
-        if method not in {b"GET", b"HEAD"}:
-            return _text(405, "only GET\n", (b"allow", b"GET, HEAD"))  # RFC 9110 section 15.5.6: Allow is a MUST
-        view = self._views.get(target.partition(b"?")[0].decode("ascii", "replace"))
+        path, reads = _path(target), method in {b"GET", b"HEAD"}
+        if path in self._actions:
+            return _not_allowed("only POST here\n", allow=b"POST")
+        if not reads and (path in self._views or not self._actions):
+            return _not_allowed(self._refusal_of_writes(), allow=b"GET, HEAD")
+        view = self._views.get(path)
         if view is None:
-            return _text(404, "there is: " + " ".join(sorted(self._views)) + "\n")
+            there = [*sorted(self._views), *(f"POST {action}" for action in sorted(self._actions))]
+            return _text(404, f"there is: {' '.join(there)}\n")
         try:
             return view()
         except Exception as error:  # noqa: BLE001 - a bug in a page must not end the sidecar
-            return _text(500, f"internal error: {type(error).__name__}\n")
+            return _internal_error(error)
+
+    def _refusal_of_writes(self) -> str:
+        if self._actions:
+            return f"only GET here; POST does: {' '.join(sorted(self._actions))}\n"
+        return 'only GET here; to change things give the admin API a unix socket: listen = "unix:..."\n'
 
 
 def names_this_machine(host: bytes, address: Address) -> bool:
@@ -138,6 +163,25 @@ async def _request(connection: h11.Connection, stream: trio.SocketStream) -> h11
         if event is not h11.NEED_DATA:
             return None
         connection.receive_data(await stream.receive_some(_CHUNK))
+
+
+async def _done(action: Action) -> Page:
+    try:
+        return await action()
+    except Exception as error:  # noqa: BLE001 - as with a page
+        return _internal_error(error)
+
+
+def _path(target: bytes) -> str:
+    return target.partition(b"?")[0].decode("ascii", "replace")
+
+
+def _internal_error(error: Exception) -> Page:
+    return _text(500, f"internal error: {type(error).__name__}\n")
+
+
+def _not_allowed(text: str, *, allow: bytes) -> Page:
+    return _text(405, text, (b"allow", allow))  # RFC 9110 section 15.5.6: Allow is a MUST
 
 
 def _text(status: int, text: str, *more_headers: tuple[bytes, bytes]) -> Page:

@@ -52,7 +52,7 @@ class ListenerStatus(msgspec.Struct, frozen=True):
     ended: dict[str, int]
     answered: dict[str, int]  # http: requests by class of status, `2xx` and so on; `none`: no answer was begun
     handshake_failures: int
-    refused: int
+    refused: dict[str, int]
     failed_upstream: int
     mode: str = ""
     policy: PolicyStatus | None = None
@@ -68,6 +68,29 @@ class DenialStatus(msgspec.Struct, frozen=True):
     nearest: str
 
 
+class ObjectionStatus(msgspec.Struct, frozen=True):
+    """What the allow-list has against a caller, since start: denied, or (audit mode) what would be."""
+
+    listener: str
+    outcome: str  # deny | would_deny
+    caller: str
+    asked: str  # "GET /path"; empty in TCP mode
+    reason: str
+    count: int
+    last: str
+    nearest: str
+
+
+class ConfigurationStatus(msgspec.Struct, frozen=True):
+    """Settings and allow-lists: which are in force since when, and what became of the last attempt to change them."""
+
+    generation: int
+    hash: str
+    loaded_at: str
+    last_attempt_at: str
+    last_error: str
+
+
 class Status(msgspec.Struct, frozen=True):
     """Everything `/status` says."""
 
@@ -77,6 +100,9 @@ class Status(msgspec.Struct, frozen=True):
     state: str  # serving | refusing | draining
     file: str
     identity: IdentityStatus
+    configuration: ConfigurationStatus
     listeners: tuple[ListenerStatus, ...]
     denials: tuple[DenialStatus, ...]
+    objections: tuple[ObjectionStatus, ...]  # the most frequent first
+    objections_beyond: int  # how often others were raised, that are not listed
     log_lines_dropped: int

@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "run": Entry("meshproxy.cli.operate", "run", "Run one sidecar in the foreground."),
     "check": Entry("meshproxy.cli.operate", "check", "Judge everything run would load; bind nothing."),
     "status": Entry("meshproxy.cli.operate", "status", "Ask a running sidecar how it is."),
+    "wait-ready": Entry("meshproxy.cli.operate", "wait_ready", "Wait until a sidecar serves, for start ordering."),
     "ca": Entry("meshproxy.cli.authority", "ca", "Make a certificate authority and issue identities."),
     "inspect": Entry("meshproxy.cli.identity", "inspect", "Tell what a certificate or a live endpoint is."),
 }

@@ -74,17 +74,41 @@ def check(file: Path, *, as_json: bool) -> None:
 @click.command(epilog=example("meshproxy status sidecar.toml", "meshproxy status --json sidecar.toml | jq .identity"))
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print /status as it is.")
-def status(file: Path | None, *, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Ask again every second, until Ctrl-C.")
+def status(file: Path | None, *, as_json: bool, watch: bool) -> None:
     """Ask the running sidecar how it is: identity and expiry, listeners, allow-lists, recent denials.
 
     FILE names the sidecar's settings, from which the admin address is taken; without it the default address
     127.0.0.1:9900 is asked. Exits 0 when it serves, 1 when it refuses or drains, 2 when it cannot be asked.
     """
-    from meshproxy.cli.status import ask, in_words  # noqa: PLC0415 - as in run
+    from meshproxy.cli.status import ask, in_words, watch_status  # noqa: PLC0415 - as in run
 
+    if watch:
+        watch_status(file, as_json=as_json)
+        return
     answer = ask(file)
     if as_json:
         print_json(answer)
     else:
         click.echo(in_words(answer))
     raise SystemExit(0 if answer.state == "serving" else 1)
+
+
+@click.command(epilog=example("meshproxy wait-ready sidecar.toml && exec my-service"))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--timeout", default="30s", metavar="DURATION", show_default=True, help="How long to wait.")
+def wait_ready(file: Path | None, timeout: str) -> None:
+    """Wait until the sidecar of FILE serves: start what depends on it behind this.
+
+    FILE as for `status`. Exits 0 when it serves, 1 when it does not within the timeout, saying why.
+    """
+    from meshproxy.cli.status import wait_until_ready  # noqa: PLC0415 - as in run
+    from meshproxy.units import parse_duration  # noqa: PLC0415 - as in run
+
+    try:
+        seconds = parse_duration(timeout)
+    except ValueError as error:
+        fail(f"--timeout {timeout!r}: expected {error}")
+    why = wait_until_ready(file, seconds)
+    if why:
+        fail(f"not ready after {timeout}: {why}", exit_code=1)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
+import sys
+import time
 from typing import TYPE_CHECKING
 
+import click
 import msgspec
 
 from meshproxy.admin.status import Status
@@ -19,17 +23,21 @@ from meshproxy.wire.address import UnixAddress
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from meshproxy.admin.status import IdentityStatus, ListenerStatus
+    from meshproxy.admin.status import ConfigurationStatus, IdentityStatus, ListenerStatus
     from meshproxy.wire.address import Address
 
 _PATIENCE = 5.0
+_SHORTEST_PATIENCE = 0.1
+_ASK_EVERY = 1.0
+_POLL_EVERY = 0.1
 _DENIALS_SHOWN = 5
 _ANSWERS = {"none": "never"}  # else the class of the status, as it is
+_OBJECTIONS_SHOWN = 10
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_PATIENCE)
+    def __init__(self, path: str, *, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -38,29 +46,76 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+class NoAnswer(Exception):
+    """The sidecar could not be asked; the text is a sentence for people."""
+
+
 def ask(file: Path | None) -> Status:
     """Return what the sidecar of `file` (None: the default admin address) says. Ends the command when it cannot."""
     address = DEFAULT_ADMIN if file is None else _admin_address(file)
+    try:
+        return _ask(address, file)
+    except NoAnswer as error:
+        fail(str(error))
+
+
+def watch_status(file: Path | None, *, as_json: bool) -> None:
+    """Show the status again every second, on a screen of its own where there is one, until Ctrl-C."""
+    address = DEFAULT_ADMIN if file is None else _admin_address(file)
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            try:
+                answer = _ask(address, file)
+                told = msgspec.json.encode(answer).decode() if as_json else in_words(answer)
+            except NoAnswer as error:
+                told = msgspec.json.encode({"error": str(error)}).decode() if as_json else str(error)
+            if not as_json and sys.stdout.isatty():
+                click.clear()
+            click.echo(told)
+            time.sleep(_ASK_EVERY)
+
+
+def wait_until_ready(file: Path | None, timeout: float) -> str:
+    """Return an empty text once the sidecar serves, or after `timeout` seconds what it said or did not say last."""
+    address = DEFAULT_ADMIN if file is None else _admin_address(file)
+    deadline = time.monotonic() + timeout
+    while True:
+        left = max(deadline - time.monotonic(), _SHORTEST_PATIENCE)
+        try:
+            answer = _ask(address, file, within=min(left, _PATIENCE))
+            if answer.state == "serving":
+                return ""
+            why = f"it is {answer.state}" + (f": {answer.identity.reason}" if answer.identity.reason else "")
+        except NoAnswer as error:
+            why = str(error)
+        if time.monotonic() >= deadline:
+            return why
+        time.sleep(min(_POLL_EVERY, max(deadline - time.monotonic(), 0.0)))
+
+
+def _ask(address: Address, file: Path | None, *, within: float = _PATIENCE) -> Status:
     connection: http.client.HTTPConnection
     if isinstance(address, UnixAddress):
-        connection = _UnixConnection(address.path)
+        connection = _UnixConnection(address.path, timeout=within)
     else:
-        connection = http.client.HTTPConnection(address.host, address.port, timeout=_PATIENCE)
+        connection = http.client.HTTPConnection(address.host, address.port, timeout=within)
     try:
         connection.request("GET", "/status")
         response = connection.getresponse()
         body = response.read()
-    except ConnectionRefusedError:
-        fail(f"no sidecar answers at {address}; start it with: meshproxy run {file or 'FILE'}")
+    except (ConnectionRefusedError, FileNotFoundError):
+        started = f"start it with: meshproxy run {file or 'FILE'}"
+        raise NoAnswer(f"no sidecar answers at {address}; {started}") from None
     except (OSError, http.client.HTTPException) as error:
         words = os_error_words(error) if isinstance(error, OSError) else "it speaks no HTTP"
-        fail(f"cannot ask the sidecar at {address}: {words}")
+        raise NoAnswer(f"cannot ask the sidecar at {address}: {words}") from error
     finally:
         connection.close()
     try:
         return msgspec.json.decode(body, type=Status)
     except msgspec.DecodeError:
-        fail(f"what answers at {address} is not a meshproxy sidecar of this version (HTTP {response.status})")
+        what = f"what answers at {address} is not a meshproxy sidecar of this version (HTTP {response.status})"
+        raise NoAnswer(what) from None
 
 
 def _admin_address(file: Path) -> Address:
@@ -79,10 +134,12 @@ def in_words(status: Status) -> str:
         f"pid {status.pid}, meshproxy {status.version}, started {status.started_at}",
         "",
         *_identity(status.identity),
+        *_configuration(status.configuration),
         "",
         *(line for listener in status.listeners for line in _listener(listener)),
         "",
         *_denials(status),
+        *_objections(status),
     ]
     if status.log_lines_dropped:
         lines += ["", f"{status.log_lines_dropped} log lines were dropped: whoever reads stderr is too slow"]
@@ -113,7 +170,7 @@ def _listener(listener: ListenerStatus) -> list[str]:
     answered = ", ".join(f"{count} {_ANSWERS.get(word, word)}" for word, count in sorted(listener.answered.items()))
     failed = [
         (listener.handshake_failures, "handshakes failed"),
-        (listener.refused, "refused unjudged"),
+        *((count, f"refused: {reason}") for reason, count in sorted(listener.refused.items())),
         (listener.failed_upstream, "upstream attempts failed"),
     ]
     lines.append(
@@ -143,4 +200,32 @@ def _denials(status: Status) -> list[str]:
     for denial in reversed(shown):
         lines.append(f"  {denial.ts}  {denial.listener}  {denial.caller}  ({denial.reason})")
         lines.append(f"            {denial.nearest}")
+    return lines
+
+
+def _configuration(configuration: ConfigurationStatus) -> list[str]:
+    version = f"generation {configuration.generation}, hash {configuration.hash}"
+    lines = [f"files       {version}, loaded {configuration.loaded_at}"]
+    if configuration.last_error:
+        failed = paint("last reload failed", Tone.BAD)
+        lines.append(f"            {failed} {configuration.last_attempt_at}; the last good one is in force")
+        lines += [f"            {problem}" for problem in configuration.last_error.split("; ")]
+    return lines
+
+
+def _objections(status: Status) -> list[str]:
+    if not status.objections:
+        return []
+    lines = ["", "since start, the most frequent first"]
+    for objection in status.objections[:_OBJECTIONS_SHOWN]:
+        asked = f" {objection.asked}" if objection.asked else ""
+        word = "denied" if objection.outcome == "deny" else "would deny"
+        lines.append(
+            f"  {objection.count:6} x  {objection.listener}  {word} {objection.caller}{asked}  ({objection.reason})"
+        )
+        if objection.nearest:
+            lines.append(f"            {objection.nearest}")
+    others = sum(each.count for each in status.objections[_OBJECTIONS_SHOWN:]) + status.objections_beyond
+    if others:
+        lines.append(f"  {others:6} x  others; more of them: meshproxy status --json")
     return lines

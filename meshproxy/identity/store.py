@@ -17,9 +17,9 @@ from meshproxy.identity.expiry import CertificateRole, Urgency, Validity, urgenc
 from meshproxy.identity.material import MissingIdentity, read_material
 from meshproxy.snapshot import Snapshot
 from meshproxy.units import format_duration
+from meshproxy.watching import Signature, signature_of
 
 if TYPE_CHECKING:
-    import os
     from datetime import datetime
     from pathlib import Path
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 _LOOK_EVERY = 1.0
 
 _FILES = ("", "current", "key.pem", "chain.pem", "bundle.pem")
-
-Signature = tuple[tuple[int, ...] | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +148,11 @@ class IdentityStore:
             first = faulty.problems[0]
             self._failed("; ".join(map(str, faulty.problems)), first.remedy)
         else:
-            self._swap(identity)
+            current = self._current.value
+            if current is not None and current.material == identity.material:
+                self._keep()
+            else:
+                self._swap(identity)
 
     def _refuse_other_name(self, identity: Identity) -> None:
         # Allow-lists were read in the own trust domain, and callers dial us by name: a new name is a new sidecar.
@@ -182,6 +184,12 @@ class IdentityStore:
             expires=leaf.not_after.isoformat(),
             generation=self.generation,
         )
+
+    def _keep(self) -> None:
+        """The same again: another generation would cost every resting upstream connection for nothing."""
+        self._missing = None
+        self.last_error = ""
+        self._metrics.identity_loads.labels("unchanged").inc()
 
     def _failed(self, error: str, remedy: str) -> None:
         kept = self._current.value is not None
@@ -226,7 +234,7 @@ class IdentityStore:
     def _look(self) -> Signature:
         source = self._settings.passphrase_file
         paths = [self._settings.dir / name for name in _FILES]
-        return tuple(_signature_of(path) for path in ([*paths, source] if source else paths))
+        return signature_of([*paths, source] if source else paths)
 
 
 def _renewal(term: Term, leaf: Leaf, directory: Path) -> str:
@@ -239,14 +247,3 @@ def read_identity(settings: IdentitySettings) -> Identity:
     """Read, judge and make contexts (blocking); raises MissingIdentity or FaultyInput."""
     material = read_material(settings)
     return Identity(material, Contexts(material))
-
-
-def _signature_of(path: Path) -> tuple[int, ...] | None:
-    # Followed through links: renaming `current` changes what the same path means.
-    try:
-        found: os.stat_result = path.stat()
-    except OSError:
-        return None
-    # Owner and mode are part of it: mending them is the remedy for a file that was refused.
-    access = (found.st_mode, found.st_uid, found.st_gid)
-    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, *access)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
 
-from meshproxy.inbound.live import Live
 from meshproxy.telemetry.access import ConnectionLine, timestamp
 from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import ConnectionEnd, End
@@ -41,8 +40,6 @@ class Services:
     resolver: Resolver
     identity: IdentityStore
     recorder: Recorder
-    inbound: Live = field(default_factory=Live)
-    outbound: Live = field(default_factory=Live)
 
 
 @dataclass(slots=True)
@@ -129,23 +126,30 @@ class Acceptor:
         """Where it stands."""
         return self._post
 
+    @property
+    def open(self) -> int:
+        """How many of its connections are open now."""
+        return self._open
+
+    def equip(self, max_connections: int, handle: Handler) -> None:
+        """Treat new connections differently from now on; those that are open go on as they began."""
+        self._post = replace(self._post, max_connections=max_connections)
+        self._handle = handle
+
     async def run(self, connections: trio.Nursery) -> None:
         """Accept until cancelled; connections live in `connections` and outlive this."""
         await accept_forever(self._post.listener, self._taker(connections), self._starved)
 
     def take_waiting(self, connections: trio.Nursery) -> None:
-        """Take on who waits in the queue: closing the listener would reset them.
+        """Take on who waits in the queue: closing the listener would reset them."""
+        accept_waiting(self._post.listener, self._taker(connections), self._starved)
 
-        Without descriptors or memory left the rest of them is reset after all, which is told.
+    def close(self, *, handed_over: bool = False) -> None:
+        """Close the listening socket, of which somebody else may have a duplicate; idempotent.
+
+        `run` must have been cancelled.
         """
-        try:
-            accept_waiting(self._post.listener, self._taker(connections))
-        except OSError as error:
-            self._starved(error)
-
-    def close(self) -> None:
-        """Close the listening socket; idempotent. `run` must have been cancelled."""
-        close_listener(self._post.listener)
+        close_listener(self._post.listener, keep_file=handed_over)
 
     def _taker(self, connections: trio.Nursery) -> Callable[[socket.socket, str], None]:
         def take(sock: socket.socket, peer: str) -> None:
@@ -156,15 +160,16 @@ class Acceptor:
                 )
                 return
             self._open += 1
-            connections.start_soon(self._attend, sock, peer)
+            # Who came before a change of handlers is treated as it was then, when his task starts too.
+            connections.start_soon(self._attend, sock, peer, self._handle)
 
         return take
 
-    async def _attend(self, sock: socket.socket, peer: str) -> None:
+    async def _attend(self, sock: socket.socket, peer: str, handle: Handler) -> None:
         visit = Visit(self._post.name, self._post.direction, peer)
         self._recorder.opened(visit.listener)
         try:
-            await self._handle(sock, visit)
+            await handle(sock, visit)
         except trio.Cancelled:
             if visit.caller or visit.upstream:
                 visit.end = ConnectionEnd(End.DRAINED, None, "cut at the end of the drain")

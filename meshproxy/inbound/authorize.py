@@ -10,7 +10,7 @@ from meshproxy.http.terms import Grant, Refusal
 from meshproxy.policy.decide import Outcome, Permit, decide_connection, decide_request, permit
 from meshproxy.policy.explain import nearest_rule, nearest_rule_of_request
 from meshproxy.telemetry.access import timestamp
-from meshproxy.telemetry.record import Denial
+from meshproxy.telemetry.record import Denial, Objection
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from meshproxy.http.head import RequestHead
     from meshproxy.http.terms import Judge
     from meshproxy.inbound.accept import Visit
+    from meshproxy.inbound.live import Call
     from meshproxy.policy.compile import Policy
     from meshproxy.policy.decide import Decision
     from meshproxy.settings.schema import Inbound
@@ -39,6 +40,27 @@ class Authorizer:
     def __repr__(self) -> str:
         return f"<Authorizer {self._settings.name} {self._policy!r}>"
 
+    @property
+    def policy(self) -> Snapshot[Policy]:
+        """The listener's allow-list."""
+        return self._policy
+
+    def replace(self, settings: Inbound, policy: Policy) -> None:
+        """Judge by these from now on: one swap, between two decisions."""
+        self._settings = settings
+        self._policy.replace(policy)
+
+    def objection(self, call: Call, now: datetime) -> str:
+        """Ask again about a stream that was let through: why it may not go on, or nothing."""
+        policy, mode = self._policy.value, self._settings.mode
+        if call.asked is None:
+            decision = decide_connection(policy, call.caller, home=call.home, now=now)
+        else:
+            decision = decide_request(policy, call.caller, *call.asked, home=call.home, now=now)
+        if permit(decision, mode) is not None:
+            return ""
+        return f"no longer granted ({decision.reason}) by {decision.file}, generation {decision.generation}"
+
     def ask(self, visit: Visit, leaf: Leaf, *, home: TrustDomain, now: datetime) -> Permit | None:
         """Return leave to forward, or None; the visit and the numbers know the decision afterwards."""
         policy, mode = self._policy.value, self._settings.mode
@@ -57,11 +79,11 @@ class Authorizer:
 
     def judge_of(self, visit: Visit, leaf: Leaf, *, home: TrustDomain, wall: Wall) -> Judge:
         """Return the judge of one caller's requests: each is asked about on the policy of its moment."""
-        caller, mode = str(leaf.id), self._settings.mode
+        caller = str(leaf.id)
         client_id = caller.encode("ascii")
 
         def judge(head: RequestHead) -> Grant | Refusal:
-            policy, now = self._policy.value, wall()
+            policy, mode, now = self._policy.value, self._settings.mode, wall()
             method, path = head.method.decode("ascii"), head.target.path.decode("ascii")
             decision = decide_request(policy, leaf.id, method, path, home=home, now=now)
             outcome = decision.outcome(mode)
@@ -89,15 +111,14 @@ class Authorizer:
     ) -> None:
         # Finding the nearest rule costs O(rules) on a stranger's request: only for a line that will be written.
         untold = self._recorder.may_tell(visit.listener, "denied")
+        told = "" if untold is None else self._nearest(leaf, policy, home=home, now=now, asked=asked)
+        outcome, ts = decision.outcome(self._settings.mode), timestamp(now)
+        objection = Objection(visit.listener, outcome, visit.caller, " ".join(asked or ()), decision.reason)
+        self._recorder.objected(objection, ts, told)
         if untold is None:
             return
-        if asked is None:
-            nearest = nearest_rule(policy, leaf.id, home=home, now=now)
-        else:
-            nearest = nearest_rule_of_request(policy, leaf.id, *asked, home=home, now=now)
-        told = str(nearest) if nearest else "no rule comes near"
-        self._recorder.denied(Denial(timestamp(now), visit.listener, visit.caller, decision.reason, told))
-        refused = decision.outcome(self._settings.mode) is Outcome.DENY
+        self._recorder.denied(Denial(ts, visit.listener, visit.caller, decision.reason, told))
+        refused = outcome is Outcome.DENY
         tell = self._recorder.log.warning if refused else self._recorder.log.info
         tell(
             "denied" if refused else "would_deny",
@@ -113,3 +134,12 @@ class Authorizer:
             nearest_rule=told,
             untold=untold,
         )
+
+    def _nearest(
+        self, leaf: Leaf, policy: Policy, *, home: TrustDomain, now: datetime, asked: tuple[str, str] | None
+    ) -> str:
+        if asked is None:
+            nearest = nearest_rule(policy, leaf.id, home=home, now=now)
+        else:
+            nearest = nearest_rule_of_request(policy, leaf.id, *asked, home=home, now=now)
+        return str(nearest) if nearest else "no rule comes near"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshproxy.inbound.admit import Guest, admit
+from meshproxy.inbound.live import Call, Live
 from meshproxy.upstream.attempt import FailedAttempt, NoUpstream
 from meshproxy.upstream.endpoint import connect_plain
 from meshproxy.wire.closing import reset
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 class InboundHandler:
     """Handles the connections of one inbound listener."""
 
-    def __init__(self, settings: Inbound, authorizer: Authorizer, services: Services) -> None:
+    def __init__(self, settings: Inbound, authorizer: Authorizer, services: Services, live: Live) -> None:
         self._settings = settings
         self._authorizer = authorizer
         self._services = services
+        self._live = live
 
     def __repr__(self) -> str:
         return f"<InboundHandler {self._settings.name} -> {self._settings.forward}>"
@@ -39,21 +41,27 @@ class InboundHandler:
         guest = await admit(sock, visit, self._services, within=self._settings.limits.handshake_timeout)
         if guest is None:
             return
-        permit = self._authorizer.ask(visit, guest.leaf, home=guest.home, now=self._services.relay.wall())
-        if permit is None:
-            # No close_notify and no byte: an orderly end could be taken for an empty answer.
-            reset(sock)
-            visit.end = ConnectionEnd(End.DENIED, None, visit.reason)
-            return
-        await self._forward(permit, guest, visit)
+        with self._live.registered(Call(visit.id, guest.leaf.id, guest.home)) as call:
+            permit = self._authorizer.ask(visit, guest.leaf, home=guest.home, now=self._services.relay.wall())
+            if permit is None:
+                # No close_notify and no byte: an orderly end could be taken for an empty answer.
+                reset(sock)
+                visit.end = ConnectionEnd(End.DENIED, None, visit.reason)
+                return
+            with call.scope:
+                await self._forward(permit, guest, visit, call)
+            if visit.end is None:
+                reset(sock)
+                visit.end = ConnectionEnd(End.DENIED, None, call.cut)
 
     async def _forward(
         self,
         permit: Permit,  # noqa: ARG002 - a proof, not a value: without one this cannot be called
         guest: Guest,
         visit: Visit,
+        call: Call,
     ) -> None:
-        """Relay between the caller and the service."""
+        """Relay between the caller and the service; leaves `visit.end` unset when `call` was cut."""
         settings, services = self._settings, self._services
 
         def tell(failure: FailedAttempt) -> None:
@@ -69,6 +77,10 @@ class InboundHandler:
         except NoUpstream as failed:
             reset(guest.tls.sock)
             visit.end = ConnectionEnd(End.FAILED, None, str(failed))
+            return
+        if call.cut:
+            # In the very turn in which the service accepted: the relay would move bytes before it is cancelled.
+            reset(plain)
             return
         visit.end = await services.relay.run(
             plain,

@@ -1,12 +1,21 @@
-"""The HTTP connections that are open now, to be asked to end when the sidecar drains."""
+"""The connections of one listener that are open now: to be asked to end, and to be asked about again.
+
+A stream that was let through once is registered *before* it is first asked about, so that an allow-list that changes in
+between is not missed, and asked about again on each change; HTTP requests are asked about one by one anyway.
+"""
 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+import trio
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from ca import SpiffeId, TrustDomain
 
 
 class Drainable(Protocol):
@@ -16,15 +25,31 @@ class Drainable(Protocol):
         """End with the current answer; when idle, with the next, or after `grace` seconds without one."""
 
 
+@dataclass(slots=True, eq=False)
+class Call:
+    """A stream that lives as long as its grant: whose, and (an upgraded request) what was asked.
+
+    Whatever carries it runs inside `scope`; `cut` says why that was cancelled.
+    """
+
+    id: str
+    caller: SpiffeId
+    home: TrustDomain
+    asked: tuple[str, str] | None = None
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    cut: str = ""
+
+
 class Live:
-    """Bounded by the connection caps of the listeners."""
+    """Bounded by the connection cap of the listener."""
 
     def __init__(self) -> None:
         self._open: set[Drainable] = set()
+        self._calls: set[Call] = set()
         self._grace: float | None = None  # set: draining
 
     def __repr__(self) -> str:
-        return f"<Live open={len(self._open)} draining={self._grace is not None}>"
+        return f"<Live open={len(self._open)} calls={len(self._calls)} draining={self._grace is not None}>"
 
     @contextlib.contextmanager
     def holding(self, connection: Drainable) -> Iterator[None]:
@@ -37,8 +62,33 @@ class Live:
         finally:
             self._open.discard(connection)
 
+    @contextlib.contextmanager
+    def registered(self, call: Call) -> Iterator[Call]:
+        """Ask about `call` again on each change meanwhile."""
+        self._calls.add(call)
+        try:
+            yield call
+        finally:
+            self._calls.discard(call)
+
+    def recheck(self, objection: Callable[[Call], str]) -> int:
+        """Ask about every registered call and cut those with an objection (a phrase); returns how many."""
+        return sum(self.recheck_one(call, objection(call)) for call in list(self._calls))
+
+    def recheck_one(self, call: Call, objection: str) -> bool:
+        """Cut one call if there is an objection; returns whether it was cut now."""
+        if not objection or call.cut:
+            return False
+        call.cut = objection
+        call.scope.cancel()
+        return True
+
     def drain(self, grace: float) -> None:
         """Ask all to end, those that are open and those still to come; see `Drainable`."""
         self._grace = grace
+        self.drain_open(grace)
+
+    def drain_open(self, grace: float) -> None:
+        """Ask those that are open now to end; those still to come may stay."""
         for connection in list(self._open):
             connection.drain(grace)

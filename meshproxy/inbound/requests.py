@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from dataclasses import dataclass
 from random import Random
@@ -15,6 +16,7 @@ from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Terms
 from meshproxy.inbound.admit import admit
 from meshproxy.inbound.driver import HttpDriver, Outcome
+from meshproxy.inbound.live import Call, Live
 from meshproxy.telemetry.access import RequestLine, timestamp
 from meshproxy.wire.channel import TlsChannel
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     import socket
 
     from meshproxy.http.exchange import Exchange
+    from meshproxy.http.head import RequestHead
     from meshproxy.inbound.accept import Services, Visit
+    from meshproxy.inbound.admit import Guest
     from meshproxy.inbound.authorize import Authorizer
     from meshproxy.inbound.driver import Machinery
     from meshproxy.settings.schema import Inbound, Limits
@@ -92,6 +96,15 @@ class Story:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the requests of one listener travel: what drives them, where they go, and who else is on the way."""
+
+    machinery: Machinery
+    upstreams: Upstreams
+    live: Live
+
+
 class RequestsHandler:
     """Handles the connections of one inbound HTTP listener."""
 
@@ -100,14 +113,12 @@ class RequestsHandler:
         settings: Inbound,
         authorizer: Authorizer,
         services: Services,
-        machinery: Machinery,
-        upstreams: Upstreams,
+        way: Way,
     ) -> None:
         self._settings = settings
         self._authorizer = authorizer
         self._services = services
-        self._machinery = machinery
-        self._upstreams = upstreams
+        self._way = way
 
     def __repr__(self) -> str:
         return f"<RequestsHandler {self._settings.name} -> {self._settings.forward}>"
@@ -124,58 +135,101 @@ class RequestsHandler:
         await converse(
             downstream,
             HttpRelay(Terms(head_limits(limits), judge, IDS), trio.current_time()),
-            Conversation(self._machinery, self._upstreams, services, visit),
+            Conversation(self._way, services, visit, Standing(guest, self._authorizer)),
             Term(limits.idle_timeout, guest.valid_until),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an upgraded stream lives by: its caller, and the allow-list that let its request through."""
+
+    guest: Guest
+    authorizer: Authorizer
+
+    def call(self, visit: Visit, head: RequestHead) -> Call:
+        """Return the call to ask about on each change."""
+        asked = (head.method.decode("ascii"), head.target.path.decode("ascii"))
+        return Call(visit.id, self.guest.leaf.id, self.guest.home, asked)
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """What one HTTP connection needs of the house."""
 
-    machinery: Machinery
-    upstreams: Upstreams
+    way: Way
     services: Services
     visit: Visit
+    standing: Standing | None = None  # outbound: nobody decides
 
 
 async def converse(downstream: Channel, relay: HttpRelay, conversation: Conversation, term: Term) -> None:
     """Carry an HTTP connection of either direction to its end, and the stream it may be upgraded to."""
     services, visit = conversation.services, conversation.visit
     story = Story(visit, services)
-    driver = HttpDriver(conversation.machinery, downstream, relay, conversation.upstreams, story)
+    driver = HttpDriver(conversation.way.machinery, downstream, relay, conversation.way.upstreams, story)
     left = (term.valid_until - services.relay.wall()).total_seconds()
-    live = services.inbound if visit.direction == "inbound" else services.outbound
-    with live.holding(driver):
+    with conversation.way.live.holding(driver):
         outcome = await driver.run(valid_for=max(left, 0.0))
-    if outcome is not Outcome.UPGRADED or driver.upstream is None:
-        return
-    upstream, exchange, traffic = driver.upstream, relay.exchange, Traffic()
-    plain, tls = downstream, upstream.channel
+    if outcome is Outcome.UPGRADED and driver.upstream is not None and relay.exchange.head is not None:
+        term = Term(term.idle_timeout, min(term.valid_until, driver.upstream.valid_until))
+        await _carry_upgraded(Upgraded(downstream, driver.upstream, relay.exchange), conversation, term)
+
+
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """An exchange that has become a stream."""
+
+    downstream: Channel
+    upstream: UpstreamConnection
+    exchange: Exchange
+
+
+async def _carry_upgraded(stream: Upgraded, conversation: Conversation, term: Term) -> None:
+    """Relay an upgraded stream to its end, as long as its request would be granted."""
+    services, visit, exchange = conversation.services, conversation.visit, stream.exchange
+    ended = ConnectionEnd(End.DRAINED, None, "cut at the end of the drain")
+    traffic = Traffic()
+    try:
+        with contextlib.ExitStack() as stack:
+            call = None
+            if conversation.standing is not None and exchange.head is not None:
+                # Registered, then asked once more: the allow-list may have changed since the request was judged.
+                call = stack.enter_context(
+                    conversation.way.live.registered(conversation.standing.call(visit, exchange.head))
+                )
+                conversation.way.live.recheck_one(
+                    call, conversation.standing.authorizer.objection(call, services.relay.wall())
+                )
+            with call.scope if call is not None else trio.CancelScope() as scope:
+                ended = await _splice(stream, services, term, traffic)
+            if call is not None and scope.cancelled_caught:
+                ended = ConnectionEnd(End.DENIED, None, call.cut)
+    finally:
+        exchange.ended = trio.current_time()
+        inbound = visit.direction == "inbound"
+        exchange.bytes_in += traffic.to_plain if inbound else traffic.to_tls
+        exchange.bytes_out += traffic.to_tls if inbound else traffic.to_plain
+        line = Story(visit, services).line(exchange, stream.upstream)
+        services.recorder.requested(msgspec.structs.replace(line, end=ended.end, detail=ended.detail))
+
+
+async def _splice(stream: Upgraded, services: Services, term: Term, traffic: Traffic) -> ConnectionEnd:
+    plain, tls = stream.downstream, stream.upstream.channel
     if isinstance(plain, TlsChannel):
         plain, tls = tls, plain
     if not isinstance(tls, TlsChannel):
         raise TypeError("one side of every exchange is TLS")
     for channel in (plain, tls):
         services.relay.engine.forget(channel.sock)
-    ended = ConnectionEnd(End.DRAINED, None, "cut at the end of the drain")
-    try:
-        ended = await services.relay.run(
-            plain.sock,
-            tls.tls,
-            peer_eof=PeerEof.STRICT,
-            term=Term(term.idle_timeout, min(term.valid_until, upstream.valid_until)),
-            traffic=traffic,
-            held=Held(plain.release(), tls.release()),
-        )
-    finally:
-        exchange.ended = trio.current_time()
-        towards_tls, towards_plain = traffic.to_tls, traffic.to_plain
-        inbound = visit.direction == "inbound"
-        exchange.bytes_in += towards_plain if inbound else towards_tls
-        exchange.bytes_out += towards_tls if inbound else towards_plain
-        line = msgspec.structs.replace(story.line(exchange, upstream), end=ended.end, detail=ended.detail)
-        services.recorder.requested(line)
+    return await services.relay.run(
+        plain.sock,
+        tls.tls,
+        peer_eof=PeerEof.STRICT,
+        term=term,
+        traffic=traffic,
+        held=Held(plain.release(), tls.release()),
+    )
 
 
 def head_limits(limits: Limits) -> HeadLimits:

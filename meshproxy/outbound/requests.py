@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
     from meshproxy.http.head import RequestHead
     from meshproxy.inbound.accept import Services, Visit
-    from meshproxy.inbound.driver import Machinery
+    from meshproxy.inbound.requests import Way
     from meshproxy.settings.schema import Outbound
-    from meshproxy.upstream.pool import Upstreams
 
 
 def grant_all(_head: RequestHead) -> Grant:
@@ -32,11 +31,10 @@ def grant_all(_head: RequestHead) -> Grant:
 class OutboundRequestsHandler:
     """Handles the connections of one outbound HTTP listener."""
 
-    def __init__(self, settings: Outbound, services: Services, machinery: Machinery, upstreams: Upstreams) -> None:
+    def __init__(self, settings: Outbound, services: Services, way: Way) -> None:
         self._settings = settings
         self._services = services
-        self._machinery = machinery
-        self._upstreams = upstreams
+        self._way = way
 
     def __repr__(self) -> str:
         return f"<OutboundRequestsHandler {self._settings.name} -> {self._settings.to}>"
@@ -51,6 +49,6 @@ class OutboundRequestsHandler:
         await converse(
             PlainChannel(sock, services.relay.engine, services.relay.buffers),
             HttpRelay(terms, trio.current_time()),
-            Conversation(self._machinery, self._upstreams, services, visit),
+            Conversation(self._way, services, visit),
             Term(settings.limits.idle_timeout, NEVER),
         )

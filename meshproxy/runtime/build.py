@@ -1,4 +1,4 @@
-"""The wiring: the one place that knows every room."""
+"""The house: everything made, bound and started in the order that leaves nothing half done when one of it fails."""
 
 from __future__ import annotations
 
@@ -6,29 +6,21 @@ import gc
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from meshproxy.admin.server import AdminServer
 from meshproxy.identity.store import IdentityStore
-from meshproxy.inbound.accept import Acceptor, Handler, Post, Services
-from meshproxy.inbound.authorize import Authorizer
-from meshproxy.inbound.deadlines import Patience as HttpPatience
-from meshproxy.inbound.driver import Machinery
-from meshproxy.inbound.forward import InboundHandler
-from meshproxy.inbound.requests import HTTP_1_1, RequestsHandler, head_limits
-from meshproxy.outbound.forward import OutboundHandler
-from meshproxy.outbound.requests import OutboundRequestsHandler
-from meshproxy.runtime.drain import Hooks, Listeners, serve_until_drained
+from meshproxy.inbound.accept import Services
+from meshproxy.runtime.drain import serve_until_drained
+from meshproxy.runtime.equip import Workshop
+from meshproxy.runtime.reload import Reloader
 from meshproxy.runtime.signals import follow_signals
-from meshproxy.runtime.views import Station, Views
-from meshproxy.settings.schema import Protocol
-from meshproxy.snapshot import Snapshot
+from meshproxy.runtime.stations import Stations
+from meshproxy.runtime.views import Views
 from meshproxy.telemetry.record import Recorder
-from meshproxy.upstream.connections import MeshConnections, ServiceConnections, Wiring
-from meshproxy.upstream.endpoint import Destination, Dialer, Patience
-from meshproxy.upstream.pool import Pool
 from meshproxy.wire.buffers import Buffers
 from meshproxy.wire.dial import Resolver
 from meshproxy.wire.listen import bind, bound_address, close_listener
@@ -40,23 +32,12 @@ if TYPE_CHECKING:
     import socket
 
     from meshproxy.settings.load import Configuration
-    from meshproxy.settings.schema import Inbound, Limits, Outbound
+    from meshproxy.settings.schema import RuntimeSettings
     from meshproxy.telemetry.access import AccessLog
     from meshproxy.telemetry.events import Logger
     from meshproxy.telemetry.metrics import Metrics
     from meshproxy.telemetry.writer import LogWriter
     from meshproxy.wire.address import Address
-
-# Anybody on this machine may talk to a unix listener that checks who calls; without a check only our own group may.
-_MODE_CHECKED = 0o666
-_MODE_GROUP = 0o660
-
-# How long an idle HTTP connection may still ask when a drain has begun (seconds): longer than the other side's pool
-# rests, so that its next request is answered with `Connection: close` instead of meeting a closed connection.
-_IDLE_GRACE = 4.0
-
-# Resting upstream connections per listener: more than one keep-alive load needs, few enough to forget.
-_MOST_RESTING = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +60,21 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
 
     Raises FaultyInput for an identity that cannot be used and cannot heal, StartError when a listener cannot be bound.
     """
-    settings = configuration.settings
-    identity = IdentityStore(settings.identity, wall=wall_clock, log=telling.log, metrics=telling.metrics)
+    settings, log = configuration.settings, telling.log
+    identity = IdentityStore(settings.identity, wall=wall_clock, log=log, metrics=telling.metrics)
     identity.load_first()
-    engine = make_readiness()
+    engine, sweeper = make_readiness(), Sweeper()
     services = Services(
         relay=Relay(engine, Buffers(), wall_clock),
         resolver=Resolver(),
         identity=identity,
-        recorder=Recorder(telling.metrics, telling.log, telling.access, trio.current_time),
+        recorder=Recorder(telling.metrics, log, telling.access, trio.current_time),
     )
-    parts = Parts(configuration, services, Sweeper())
+    stations = Stations(Workshop(services, sweeper).equip, services.recorder, wall_clock)
     with ExitStack() as sockets:
 
-        def listen(address: Address, mode: int = _MODE_GROUP) -> socket.socket:
-            listener = bind(address, mode=mode)
+        def listen(address: Address) -> socket.socket:
+            listener = bind(address)
             sockets.callback(close_listener, listener)
             return listener
 
@@ -101,111 +82,47 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
         admin = settings.admin
         admin_socket = listen(admin.listen)
         public_socket = listen(admin.public_listen) if admin.public_listen else None
-        stations = [
-            *(_inbound(each, parts, listen(each.listen)) for each in settings.inbound),
-            *(
-                _outbound(each, parts, listen(each.listen, _MODE_CHECKED if each.allow_uids else _MODE_GROUP))
-                for each in settings.outbound
-            ),
-        ]
-        views = Views(file, settings, stations, services, telling.writer)
+        sockets.callback(stations.close_all)
+        stations.bind_all(configuration)
+        reloader = Reloader(Path(file), configuration, stations, wall=wall_clock, log=log, metrics=telling.metrics)
+        views = Views(file, stations, services, reloader, telling.writer)
         stopping = trio.Event()
 
-        grace = min(_IDLE_GRACE, settings.runtime.drain_timeout / 2)
-
-        def begin_drain() -> None:
+        def begin_drain() -> RuntimeSettings:
             views.phase.draining = True
-            services.inbound.drain(grace)
-
-        def inbound_idle() -> None:
-            services.outbound.drain(grace)
+            reloader.stop()
+            return reloader.configuration.settings.runtime
 
         nothing_cut = False  # what remains true when a second signal cancels the house
         async with trio.open_nursery() as house:
+
+            def reload() -> None:
+                identity.look_now()
+                reloader.look_now()
+
             await house.start(engine.run)
-            await house.start(parts.sweeper.run)
-            await house.start(follow_signals, stopping, identity.look_now, house.cancel_scope.cancel, telling.log)
+            await house.start(sweeper.run)
+            await house.start(follow_signals, stopping, reload, house.cancel_scope.cancel, log)
             house.start_soon(identity.watch)
-            house.start_soon(AdminServer(admin_socket, admin.listen, views.all(), check_host=True).run)
+            house.start_soon(reloader.watch)
+            house.start_soon(reloader.follow_grants)
+            actions = views.actions(on_reload=identity.look_now)
+            house.start_soon(AdminServer(admin_socket, admin.listen, views.all(), actions, check_host=True).run)
             if public_socket is not None and admin.public_listen is not None:
-                house.start_soon(AdminServer(public_socket, admin.public_listen, views.public(), check_host=False).run)
-            _announce(telling.log, file, stations, admin_socket)
-            _warn_of_expired_grants(telling.log, stations)
+                public = AdminServer(public_socket, admin.public_listen, views.public(), {}, check_host=False)
+                house.start_soon(public.run)
+            _announce(log, file, stations, admin_socket)
+            _warn_of_expired_grants(log, configuration)
             # What was made to start will live as long as the process; the collector need not walk it again.
             gc.collect()
             gc.freeze()
-            by_direction = Listeners(
-                inbound=[s.acceptor for s in stations if s.policy is not None],
-                outbound=[s.acceptor for s in stations if s.policy is None],
-            )
-            nothing_cut = await serve_until_drained(
-                by_direction, settings.runtime, stopping, Hooks(begin_drain, inbound_idle)
-            )
+            nothing_cut = await serve_until_drained(stations, stopping, begin_drain)
             house.cancel_scope.cancel()
-        telling.log.info("stopped", nothing_cut=nothing_cut)
+        log.info("stopped", nothing_cut=nothing_cut)
         return nothing_cut
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the handlers of all listeners are made from."""
-
-    configuration: Configuration
-    services: Services
-    sweeper: Sweeper
-
-
-def _inbound(settings: Inbound, parts: Parts, listener: socket.socket) -> Station:
-    services = parts.services
-    policy = Snapshot(parts.configuration.policies[settings.name])
-    authorizer = Authorizer(settings, policy, services.recorder)
-    handler: Handler
-    if settings.protocol is Protocol.HTTP:
-        pool, wiring = _pool(settings.limits, parts), Wiring(services.relay, head_limits(settings.limits))
-        upstreams = ServiceConnections(
-            settings.forward, pool, wiring, services.resolver, within=settings.limits.connect_timeout
-        )
-        handler = RequestsHandler(settings, authorizer, services, _machinery(settings.limits, parts), upstreams)
-    else:
-        handler = InboundHandler(settings, authorizer, services)
-    post = Post(settings.name, "inbound", settings.limits.max_connections, listener, bound_address(listener))
-    return Station(settings, Acceptor(post, services.recorder, handler), policy)
-
-
-def _outbound(settings: Outbound, parts: Parts, listener: socket.socket) -> Station:
-    limits, services = settings.limits, parts.services
-    http = settings.protocol is Protocol.HTTP
-    dialer = Dialer(
-        Destination(settings.endpoints, settings.server_name, HTTP_1_1 if http else settings.alpn),
-        Patience(limits.connect_timeout, limits.handshake_timeout),
-        services.resolver,
-        services.relay.wall,
-    )
-    handler: Handler
-    if http:
-        pool, wiring = _pool(limits, parts), Wiring(services.relay, head_limits(limits))
-        upstreams = MeshConnections(settings.to, dialer, pool, wiring, services.identity)
-        handler = OutboundRequestsHandler(settings, services, _machinery(limits, parts), upstreams)
-    else:
-        handler = OutboundHandler(settings, dialer, services)
-    post = Post(settings.name, "outbound", limits.max_connections, listener, bound_address(listener))
-    return Station(settings, Acceptor(post, services.recorder, handler))
-
-
-def _pool(limits: Limits, parts: Parts) -> Pool:
-    engine = parts.services.relay.engine
-    return Pool(engine, parts.sweeper, idle=limits.pool_idle, most=_MOST_RESTING if limits.pool_idle else 0)
-
-
-def _machinery(limits: Limits, parts: Parts) -> Machinery:
-    return Machinery(
-        parts.services.relay.engine,
-        parts.sweeper,
-        HttpPatience(limits.head_timeout, limits.idle_timeout, limits.response_timeout, limits.body_min_rate or 0),
-    )
-
-
-def _announce(log: Logger, file: str, stations: list[Station], admin: socket.socket) -> None:
+def _announce(log: Logger, file: str, stations: Stations, admin: socket.socket) -> None:
     log.info(
         "started",
         file=file,
@@ -214,8 +131,8 @@ def _announce(log: Logger, file: str, stations: list[Station], admin: socket.soc
     )
 
 
-def _warn_of_expired_grants(log: Logger, stations: list[Station]) -> None:
-    policies = {station.policy.value.file: station.policy.value for station in stations if station.policy is not None}
+def _warn_of_expired_grants(log: Logger, configuration: Configuration) -> None:
+    policies = {policy.file: policy for policy in configuration.policies.values()}
     for policy in policies.values():
         for rule in policy.expired(wall_clock()):
             log.warning("grant_expired", rule=rule.name, policy=f"{policy.file}:{rule.line}", expired=str(rule.expires))

@@ -7,76 +7,55 @@ them. What is left at `drain_timeout` is cut.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from meshproxy.inbound.accept import Acceptor
+    from meshproxy.runtime.stations import Stations
     from meshproxy.settings.schema import RuntimeSettings
 
-
-@dataclass(frozen=True, slots=True)
-class Listeners:
-    """All acceptors of one sidecar, by direction."""
-
-    inbound: Sequence[Acceptor]
-    outbound: Sequence[Acceptor]
+# How long an idle HTTP connection may still ask when a drain has begun (seconds): longer than the other side's pool
+# rests, so that its next request is answered with `Connection: close` instead of meeting a closed connection.
+_IDLE_GRACE = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """Called once each: when the drain begins, and when no inbound connection is left."""
-
-    begin: Callable[[], None]
-    inbound_idle: Callable[[], None]
+def idle_grace(settings: RuntimeSettings) -> float:
+    """Return how long idle connections may still ask when their listener ends."""
+    return min(_IDLE_GRACE, settings.drain_timeout / 2)
 
 
 async def serve_until_drained(
-    listeners: Listeners, settings: RuntimeSettings, stopping: trio.Event, hooks: Hooks
+    stations: Stations,
+    stopping: trio.Event,
+    begin: Callable[[], RuntimeSettings],
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> bool:
     """Serve until `stopping` is set, then drain. Returns whether nothing had to be cut.
 
-    All listening sockets are closed on return, also when cancelled.
+    `begin` is called when the drain begins and returns the settings in force then. All listening sockets are closed on
+    return, also when cancelled.
     """
     try:
         async with trio.open_nursery() as outbound:
-            accepting_outbound = _accept(listeners.outbound, outbound)
+            await stations.run("outbound", outbound)
             async with trio.open_nursery() as inbound:
-                accepting_inbound = _accept(listeners.inbound, inbound)
+                await stations.run("inbound", inbound)
+                task_status.started()
                 await stopping.wait()
-                hooks.begin()
+                settings = begin()
+                ending = stations.all
+                grace = idle_grace(settings)
+                for station in stations.of("inbound"):
+                    station.equipment.live.drain(grace)  # answers say `Connection: close` from now on
                 await trio.sleep(settings.drain_delay)
-                _stop(accepting_inbound, listeners.inbound, inbound)
                 deadline = trio.current_time() + settings.drain_timeout
-                inbound.cancel_scope.deadline = outbound.cancel_scope.deadline = deadline
-            hooks.inbound_idle()
-            _stop(accepting_outbound, listeners.outbound, outbound)
+                for station in stations.of("inbound"):
+                    station.stop(grace=grace, within=settings.drain_timeout)
+            for station in stations.of("outbound"):
+                station.stop(grace=grace, within=max(deadline - trio.current_time(), 0.0))
     finally:
-        for acceptor in (*listeners.inbound, *listeners.outbound):
-            acceptor.close()
-    return not (inbound.cancel_scope.cancelled_caught or outbound.cancel_scope.cancelled_caught)
-
-
-def _accept(acceptors: Sequence[Acceptor], connections: trio.Nursery) -> trio.CancelScope:
-    """Start the accept loops; cancelling the scope returned ends them, and not their connections."""
-    scope = trio.CancelScope()
-
-    async def accept() -> None:
-        with scope:
-            async with trio.open_nursery() as loops:
-                for acceptor in acceptors:
-                    loops.start_soon(acceptor.run, connections)
-
-    connections.start_soon(accept)
-    return scope
-
-
-def _stop(accepting: trio.CancelScope, acceptors: Sequence[Acceptor], connections: trio.Nursery) -> None:
-    accepting.cancel()
-    for acceptor in acceptors:
-        acceptor.take_waiting(connections)
-        acceptor.close()
+        stations.close_all()
+    return not any(station.was_cut for station in ending)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import signal
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,6 +49,8 @@ def run(path: Path, look: LogLook) -> bool:
     except FaultyConfiguration as faulty:
         # All at once: faults of the identity would otherwise be told at the second try.
         raise FaultyInput([*faulty.problems, *identity_faults(faulty.identity)]) from None
+    # Its default is to kill: before there is something to reload, and again after the drain, in the last moments.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     descriptors = _raise_descriptor_limit()
     with _telling(look) as telling:
         wanted = _descriptors_wanted(configuration.settings)
@@ -90,8 +93,10 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _descriptors_wanted(settings: Settings) -> int:
-    limits = (*(each.limits for each in settings.inbound), *(each.limits for each in settings.outbound))
-    return sum(each.max_connections for each in limits) * _DESCRIPTORS_PER_CONNECTION + _DESCRIPTORS_OF_OUR_OWN
+    return (
+        sum(each.limits.max_connections for each in settings.listeners) * _DESCRIPTORS_PER_CONNECTION
+        + _DESCRIPTORS_OF_OUR_OWN
+    )
 
 
 def _raise_descriptor_limit() -> int:

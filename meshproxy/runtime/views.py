@@ -4,43 +4,43 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from meshproxy import __version__
-from meshproxy.admin.server import Page, View
+from meshproxy.admin.server import Action, Page, View
 from meshproxy.admin.status import (
     CertificateStatus,
+    ConfigurationStatus,
     DenialStatus,
     IdentityStatus,
     ListenerStatus,
+    ObjectionStatus,
     PolicyStatus,
     Status,
 )
 from meshproxy.identity.store import NotReady
+from meshproxy.runtime.reload import Result
 from meshproxy.settings.schema import Inbound
 from meshproxy.telemetry.access import timestamp
 from meshproxy.telemetry.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from meshproxy.inbound.accept import Acceptor, Services
+    from meshproxy.inbound.accept import Services
     from meshproxy.policy.compile import Policy
-    from meshproxy.settings.schema import Outbound, Settings
+    from meshproxy.runtime.reload import Reloader
+    from meshproxy.runtime.stations import Station, Stations
     from meshproxy.snapshot import Snapshot
     from meshproxy.telemetry.writer import LogWriter
 
+_OBJECTIONS_SHOWN = 100
 
-@dataclass(frozen=True, slots=True)
-class Station:
-    """One listener as it stands: its settings, who accepts for it, and (inbound) its allow-list."""
-
-    settings: Inbound | Outbound
-    acceptor: Acceptor
-    policy: Snapshot[Policy] | None = None
+_STATUS_OF = {Result.FAILED: 422, Result.DRAINING: 503}  # of `POST /reload`; the others are 200
 
 
 @dataclass(slots=True)
@@ -55,12 +55,12 @@ class Views:
     """The pages of one sidecar."""
 
     def __init__(
-        self, file: str, settings: Settings, stations: Sequence[Station], services: Services, writer: LogWriter
+        self, file: str, stations: Stations, services: Services, reloader: Reloader, writer: LogWriter
     ) -> None:
         self._file = file
-        self._settings = settings
         self._stations = stations
         self._services = services
+        self._reloader = reloader
         self._writer = writer
         self._wall = services.relay.wall
         self.phase = Phase(self._wall())
@@ -76,6 +76,18 @@ class Views:
     def all(self) -> Mapping[str, View]:
         """Return every page."""
         return {**self.public(), "/status": self.status_page}
+
+    def actions(self, *, on_reload: Callable[[], None]) -> Mapping[str, Action]:
+        """Return what may be asked for by POST; `on_reload` starts the identity's own reload."""
+
+        async def reload() -> Page:
+            on_reload()
+            result = await self._reloader.reload(patient=False)
+            error = self._reloader.state.last_error
+            body: dict[str, bool | str] = {"result": result, "generation": str(self._reloader.state.generation)}
+            return _json(_STATUS_OF.get(result, 200), {**body, "error": error} if error else body)
+
+        return {"/reload": reload}
 
     def live(self) -> Page:
         """Return 200 while the loop turns."""
@@ -103,12 +115,33 @@ class Views:
             state=self._state(),
             file=self._file,
             identity=self._identity(),
+            configuration=self._configuration(),
             listeners=tuple(self._listener(station) for station in self._stations),
             denials=tuple(
                 DenialStatus(d.ts, d.listener, d.caller, d.reason, d.nearest) for d in self._services.recorder.denials
             ),
+            objections=(objections := self._objections()),
+            objections_beyond=self._beyond(objections),
             log_lines_dropped=self._writer.dropped,
         )
+
+    def _configuration(self) -> ConfigurationStatus:
+        state = self._reloader.state
+        return ConfigurationStatus(
+            state.generation, state.hash, state.loaded_at, state.last_attempt_at, state.last_error
+        )
+
+    def _objections(self) -> tuple[ObjectionStatus, ...]:
+        most = nlargest(_OBJECTIONS_SHOWN, self._services.recorder.objections.items(), key=lambda item: item[1].count)
+        return tuple(
+            ObjectionStatus(o.listener, o.outcome, o.caller, o.asked, o.reason, t.count, t.last, t.nearest)
+            for o, t in most
+        )
+
+    def _beyond(self, shown: tuple[ObjectionStatus, ...]) -> int:
+        recorder = self._services.recorder
+        raised = sum(tally.count for tally in recorder.objections.values()) + recorder.objections_beyond
+        return raised - sum(each.count for each in shown)
 
     def _state(self) -> str:
         if self.phase.draining:
@@ -132,7 +165,7 @@ class Views:
             ready=not reason,
             reason=reason,
             remedy=remedy,
-            directory=str(self._settings.identity.dir),
+            directory=str(self._reloader.configuration.settings.identity.dir),
             generation=store.generation,
             loaded_at=timestamp(store.loaded_at) if store.loaded_at else "",
             last_error=store.last_error,
@@ -161,7 +194,7 @@ class Views:
             refused=counts.refused,
             failed_upstream=counts.failed_upstream,
             mode=settings.mode if isinstance(settings, Inbound) else "",
-            policy=self._policy(station.policy) if station.policy else None,
+            policy=None if station.equipment.authorizer is None else self._policy(station.equipment.authorizer.policy),
         )
 
     def _policy(self, policy: Snapshot[Policy]) -> PolicyStatus:

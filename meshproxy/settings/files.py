@@ -52,20 +52,22 @@ def read_file(path: Path) -> tuple[bytes, os.stat_result]:
             _refuse_what_is_no_file(status)
             return file.read(MAX_BYTES + 1), status
     except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        found, remedy = _FAULTS.get(error.errno or 0, (f"a file that cannot be read ({reason})", "Make it readable"))
-        raise UnreadableFile(found, remedy) from None
+        raise _unreadable(error) from None
 
 
 def authority_problems(path: Path, status: os.stat_result) -> list[Problem]:
     """Return what is wrong with who may write the file at `path`, or the directories that hold it and its target.
 
     Whoever may write one of them decides who gets in. `status` is of the opened file, so it is the one that was read.
+    Raises UnreadableFile when a directory is gone by now, as behind a link that was just swapped.
     """
     own_gids = {os.getegid(), *os.getgroups()}
     places = {path: status}
-    for directory in (path.parent, path.resolve().parent):
-        places[directory] = directory.stat()
+    try:
+        for directory in (path.parent, path.resolve().parent):
+            places[directory] = directory.stat()
+    except OSError as error:
+        raise _unreadable(error) from None
     problems = []
     for place, its_status in places.items():
         if fault := authority_mode_fault(its_status.st_mode, its_status.st_gid, own_gids=own_gids):
@@ -82,6 +84,13 @@ def file_name(path: Path) -> str:
         return min(os.path.relpath(absolute), absolute, key=len)
     except OSError:  # the current directory is gone
         return str(path)
+
+
+def _unreadable(error: OSError) -> UnreadableFile:
+    reason = os.strerror(error.errno or 0)
+    return UnreadableFile(
+        *_FAULTS.get(error.errno or 0, (f"a file that cannot be read ({reason})", "Make it readable"))
+    )
 
 
 def _refuse_what_is_no_file(status: os.stat_result) -> None:

@@ -41,14 +41,16 @@ class Configuration:
 
 
 class FaultyConfiguration(FaultyInput):
-    """Faulty settings or allow-lists. `identity` is where the settings say the own certificate is, if they could.
+    """Faulty settings or allow-lists.
 
-    Whoever judges a whole sidecar goes on there, so that all faults are told at once.
+    `identity` is where the settings say the own certificate is, if they could: whoever judges a whole sidecar goes on
+    there, so that all faults are told at once. `files` are all files that were read or looked for: what to watch.
     """
 
-    def __init__(self, problems: Iterable[Problem], identity: IdentitySettings | None) -> None:
+    def __init__(self, problems: Iterable[Problem], identity: IdentitySettings | None, files: tuple[Path, ...]) -> None:
         super().__init__(problems)
         self.identity = identity
+        self.files = files
 
 
 def load_configuration(path: Path, *, generation: int = 1) -> Configuration:
@@ -61,10 +63,11 @@ def load_configuration(path: Path, *, generation: int = 1) -> Configuration:
     reading, file = _read(path), file_name(path)
     policies, faults = _load_policies(reading, file, generation)
     problems = dict.fromkeys([*reading.problems, *faults])  # one directory may hold many allow-lists: told once
+    files = (path.absolute(), *dict.fromkeys(use.policy for use in reading.policies))
     if problems or reading.settings is None:
-        raise FaultyConfiguration(problems, reading.identity)
+        raise FaultyConfiguration(problems, reading.identity, files)
     of_listener = {each.name: policies[each.policy] for each in reading.settings.inbound}
-    return Configuration(reading.settings, MappingProxyType(of_listener), (path.absolute(), *policies))
+    return Configuration(reading.settings, MappingProxyType(of_listener), files)
 
 
 def load_admin(path: Path) -> AdminSettings:

@@ -144,3 +144,8 @@ class Settings:
     admin: AdminSettings = AdminSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     limits: Limits = Limits()
+
+    @property
+    def listeners(self) -> tuple[Inbound | Outbound, ...]:
+        """The listeners of both directions, inbound first."""
+        return (*self.inbound, *self.outbound)

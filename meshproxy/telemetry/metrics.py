@@ -70,6 +70,16 @@ class Metrics:
         self.identity_ready = gauge("meshproxy_identity_ready", "1 while our own certificate can be used.")
         self.identity_generation = gauge("meshproxy_identity_generation", "How often the identity was swapped.")
         self.identity_loads = counter("meshproxy_identity_loads_total", "Attempts to load the identity.", "result")
+        self.authz_terminated = counter(
+            "meshproxy_authz_terminated_total", "Streams cut because the allow-list no longer grants them.", "listener"
+        )
+        self.reloads = counter(
+            "meshproxy_reloads_total", "Attempts to reload settings and allow-lists, by result.", "result"
+        )
+        self.reload_failing = gauge("meshproxy_reload_failing", "1 while the last good configuration is kept.")
+        self.configuration_generation = gauge(
+            "meshproxy_configuration_generation", "How often settings and allow-lists were swapped, from 1."
+        )
         self.log_dropped = gauge("meshproxy_log_lines_dropped", "Log lines lost to a slow reader since start.")
         self._before_scrape: list[Callable[[], None]] = []
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _DENIALS_KEPT = 50
 
+# Different objections a sidecar remembers: a caller can ask for endless paths, but only be counted beyond here.
+_OBJECTIONS_KEPT = 512
+
 # What one listener may say about failures: enough to see what goes on, too little to fill a disk.
 _TOLD_PER_SECOND = 2.0
 _TOLD_AT_ONCE = 20
@@ -34,6 +37,26 @@ class Denial:
     nearest: str
 
 
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """What the allow-list has against somebody: the same caller asking for the same thing is one objection."""
+
+    listener: str
+    outcome: str  # deny | would_deny
+    caller: str
+    asked: str  # "GET /path"; empty in TCP mode
+    reason: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often an objection was raised; `nearest` is the last explanation given of it."""
+
+    count: int = 0
+    last: str = ""
+    nearest: str = ""
+
+
 @dataclass(slots=True)
 class ListenerCounts:
     """What `status` tells about one listener."""
@@ -41,7 +64,7 @@ class ListenerCounts:
     open: int = 0
     handshake_failures: int = 0
     failed_upstream: int = 0
-    refused: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
     decided: dict[str, int] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
     answered: dict[str, int] = field(default_factory=dict)
@@ -58,6 +81,8 @@ class Recorder:
         self._rates: dict[tuple[str, str], Rate] = {}
         self.denials: deque[Denial] = deque(maxlen=_DENIALS_KEPT)
         self.counts: dict[str, ListenerCounts] = {}
+        self.objections: dict[Objection, Tally] = {}
+        self.objections_beyond = 0  # raised when too many different ones were remembered already
 
     def __repr__(self) -> str:
         return f"<Recorder {self.counts!r} denials={len(self.denials)}>"
@@ -112,6 +137,10 @@ class Recorder:
             self.metrics.bytes.labels(line.listener, "out").inc(line.bytes_out)
         self._access(line)
 
+    def terminated(self, listener: str, count: int) -> None:
+        """Count streams that were cut because the allow-list no longer grants them; each has its access line."""
+        self.metrics.authz_terminated.labels(listener).inc(count)
+
     def decided(self, listener: str, outcome: str, *, rule: str, mode: str, reason: str) -> None:
         """Count one decision of an allow-list."""
         counts = self.listener(listener)
@@ -120,7 +149,8 @@ class Recorder:
 
     def refused(self, listener: str, reason: str, *, peer: str, remedy: str = "") -> None:
         """Count a connection closed before anything was judged (limit, not ready, wrong user)."""
-        self.listener(listener).refused += 1
+        counts = self.listener(listener)
+        counts.refused[reason] = counts.refused.get(reason, 0) + 1
         self.metrics.connections_refused.labels(listener, reason).inc()
         untold = self.may_tell(listener, reason)
         if untold is not None:
@@ -153,6 +183,18 @@ class Recorder:
             self.log.warning(
                 "upstream_failed", listener=listener, phase=phase, endpoint=endpoint, detail=detail, untold=untold
             )
+
+    def objected(self, objection: Objection, ts: str, nearest: str) -> None:
+        """Count what the allow-list has against a caller, for the summary since start; `nearest` may be empty."""
+        tally = self.objections.get(objection)
+        if tally is None:
+            if len(self.objections) >= _OBJECTIONS_KEPT:
+                self.objections_beyond += 1
+                return
+            tally = self.objections[objection] = Tally()
+        tally.count += 1
+        tally.last = ts
+        tally.nearest = nearest or tally.nearest
 
     def denied(self, denial: Denial) -> None:
         """Remember a refused caller for `status`."""

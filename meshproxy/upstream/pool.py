@@ -139,7 +139,8 @@ class Pool:
         self.deadline = self._resting[0].rests_until if self._resting else float("inf")
 
     def close_all(self) -> None:
-        """Close every resting connection and leave the sweeper."""
+        """Close every resting connection and leave the sweeper; what is given back later does not rest."""
+        self._most = 0
         self._sweeper.discard(self)
         while self._resting:
             self.close(self._resting.popleft())

@@ -68,15 +68,16 @@ def bound_address(sock: socket.socket) -> Address:
     return UnixAddress(name) if sock.family == socket.AF_UNIX else TcpAddress(name[0], name[1])
 
 
-def close_listener(sock: socket.socket) -> None:
+def close_listener(sock: socket.socket, *, keep_file: bool = False) -> None:
     """Close a listening socket and remove a unix listener's file, unless somebody else listens there by now.
 
-    Idempotent. A task that still waits for it gets trio.ClosedResourceError.
+    `keep_file` spares a successor who holds a duplicate of the socket the call that would ask who listens. Idempotent.
+    A task that still waits for it gets trio.ClosedResourceError.
     """
     if sock.fileno() < 0:
         return
     trio.lowlevel.notify_closing(sock)
-    path = Path(sock.getsockname()) if sock.family == socket.AF_UNIX else None
+    path = Path(sock.getsockname()) if sock.family == socket.AF_UNIX and not keep_file else None
     sock.close()
     if path is not None:
         with contextlib.suppress(OSError):
@@ -97,28 +98,30 @@ async def accept_forever(listener: socket.socket, take: Take, on_starved: Starve
         await trio.lowlevel.wait_readable(listener)
         # A drain may cancel us and close the listener in the very turn in which a caller has woken us.
         await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            accept_waiting(listener, take, most=_FAIR_SHARE)
-        except OSError as error:
-            if error.errno not in _STARVED:
-                raise  # our own bug, not the network's weather
-            on_starved(error)
+        if not accept_waiting(listener, take, on_starved, most=_FAIR_SHARE):
             await trio.sleep(_STARVED_PAUSE)
 
 
-def accept_waiting(listener: socket.socket, take: Take, *, most: int = _BACKLOG) -> None:
-    """Accept who waits in the queue, at most `most`. Raises OSError for what waiting in the queue cannot explain."""
+def accept_waiting(listener: socket.socket, take: Take, on_starved: StarvedHook, *, most: int = _BACKLOG) -> bool:
+    """Accept who waits in the queue, at most `most`; returns whether there was room, else `on_starved` was told.
+
+    Raises OSError for what neither the network's weather nor a want of room can explain: our own bug.
+    """
     for _ in range(most):
         try:
             sock, peer = listener.accept()
         except BlockingIOError:
-            return
+            break
         except OSError as error:
             if error.errno in _DIED_IN_THE_QUEUE:
                 continue
-            raise
+            if error.errno not in _STARVED:
+                raise
+            on_starved(error)
+            return False
         sock.setblocking(False)
         take(sock, _prepared(sock, peer))
+    return True
 
 
 def _prepared(sock: socket.socket, peer: object) -> str:

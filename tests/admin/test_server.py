@@ -32,6 +32,19 @@ VIEWS = {
 }
 
 
+async def reload() -> Page:
+    await trio.lowlevel.checkpoint()
+    return Page(422, "application/json", b'{"result":"failed"}\n')
+
+
+async def broken_action() -> Page:
+    await trio.lowlevel.checkpoint()
+    raise ZeroDivisionError("a bug in an action")
+
+
+ACTIONS = {"/reload": reload, "/broken": broken_action, "/slow": trio.sleep_forever}
+
+
 class Admin:
     """A running server and ways to talk to it."""
 
@@ -70,7 +83,7 @@ async def everything(sock: socket.socket) -> bytes:
 @pytest.fixture
 async def admin(nursery: trio.Nursery) -> AsyncIterator[Admin]:
     listener = bind(TcpAddress("127.0.0.1", 0))
-    server = AdminServer(listener, TcpAddress("127.0.0.1", 9900), VIEWS, check_host=True)
+    server = AdminServer(listener, TcpAddress("127.0.0.1", 9900), VIEWS, ACTIONS, check_host=True)
     nursery.start_soon(server.run)
     await trio.testing.wait_all_tasks_blocked()
     yield Admin(server, listener)
@@ -105,10 +118,13 @@ async def test_other_targets_are_not_found_and_told_what_there_is(admin: Admin, 
     assert body == b"there is: /broken /live /ready\n"
 
 
+WRITES_ELSEWHERE = b'only GET here; to change things give the admin API a unix socket: listen = "unix:..."\n'
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get"])
 async def test_it_only_tells_and_says_so(admin: Admin, method: str) -> None:
     status, head, body = await admin.get("/live", method=method)
-    assert (status, body) == (405, b"only GET\n")
+    assert (status, body) == (405, WRITES_ELSEWHERE)
     assert b"\r\nallow: get, head" in head  # RFC 9110 section 15.5.6
 
 
@@ -185,20 +201,72 @@ async def test_more_than_64_at_once_are_turned_away_and_room_comes_back(admin: A
     assert (await admin.get("/live"))[0] == 200
 
 
-async def test_over_a_unix_socket_any_host_will_do(tmp_path: Path, nursery: trio.Nursery) -> None:
-    """No browser reaches it."""
+@pytest.fixture
+async def unix_admin(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Admin]:
     address = UnixAddress(str(tmp_path / "s"))
     listener = bind(address)
-    server = AdminServer(listener, address, VIEWS, check_host=True)
+    views = {name: view for name, view in VIEWS.items() if name != "/broken"}
+    server = AdminServer(listener, address, views, ACTIONS, check_host=True)
     nursery.start_soon(server.run)
-    assert (await Admin(server, listener).get("/live", host="whatever"))[0] == 200
+    yield Admin(server, listener)
     nursery.cancel_scope.cancel()
     close_listener(listener)
 
 
+async def test_over_a_unix_socket_any_host_will_do(unix_admin: Admin) -> None:
+    """No browser reaches it."""
+    assert (await unix_admin.get("/live", host="whatever"))[0] == 200
+
+
+@pytest.mark.parametrize("target", ["/reload", "/reload?now=1"])
+async def test_an_action_is_asked_for_by_post_on_a_unix_socket(unix_admin: Admin, target: str) -> None:
+    status, _, body = await unix_admin.get(target, method="POST")
+    assert (status, body) == (422, b'{"result":"failed"}\n')
+
+
+@pytest.mark.parametrize("target", ["/reload", "/live", "/nothing"])
+async def test_over_tcp_nothing_is_done_and_where_it_would_be_is_told(admin: Admin, target: str) -> None:
+    """A web page in a browser, and any local user, can send a POST to a TCP port."""
+    status, head, body = await admin.get(target, method="POST")
+    assert (status, body) == (405, WRITES_ELSEWHERE)
+    assert b"\r\nallow: get, head" in head
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "told"),
+    [
+        ("POST", "/nothing", 404, b"there is: /live /ready POST /broken POST /reload POST /slow\n"),
+        ("POST", "/reload/", 404, b"there is: /live /ready POST /broken POST /reload POST /slow\n"),
+        ("POST", "/live", 405, b"only GET here; POST does: /broken /reload /slow\n"),
+        ("PUT", "/reload", 405, b"only POST here\n"),
+        ("post", "/reload", 405, b"only POST here\n"),
+        ("GET", "/reload", 405, b"only POST here\n"),
+    ],
+)
+async def test_what_is_no_action_is_refused_in_words(
+    unix_admin: Admin, method: str, target: str, status: int, told: bytes
+) -> None:
+    answered, head, body = await unix_admin.get(target, method=method)
+    assert (answered, body) == (status, told)
+    allowed = {b"only POST here\n": b"\r\nallow: post\r\n"}.get(told, b"\r\nallow: get, head\r\n")
+    assert (allowed in head + b"\r\n") is (status == 405)
+
+
+async def test_a_bug_in_an_action_ends_neither_the_server_nor_the_sidecar(unix_admin: Admin) -> None:
+    status, _, body = await unix_admin.get("/broken", method="POST")
+    assert (status, body) == (500, b"internal error: ZeroDivisionError\n")
+    assert (await unix_admin.get("/live"))[0] == 200
+
+
+async def test_an_action_that_takes_too_long_is_let_go(unix_admin: Admin, settling_clock: MockClock) -> None:
+    started = trio.current_time()
+    assert await unix_admin.ask(b"POST /slow HTTP/1.1\r\nHost: localhost\r\n\r\n") in {b"", b"<reset>"}
+    assert 10 <= trio.current_time() - started < 11
+
+
 def test_a_public_listener_does_not_ask_for_the_host() -> None:
     with socket.socket() as listener:
-        server = AdminServer(listener, TcpAddress("0.0.0.0", 9901), VIEWS, check_host=False)
+        server = AdminServer(listener, TcpAddress("0.0.0.0", 9901), VIEWS, {}, check_host=False)
         assert server.answer(b"GET", b"/live", b"prometheus.internal").status == 200
 
 

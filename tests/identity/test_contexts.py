@@ -66,7 +66,7 @@ async def test_two_services_of_a_mesh_know_each_other(
     web: Contexts, api: Contexts, mesh: MeshCa, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     client = TlsConnection(pair[0], web.client(), server_side=False)
-    server = TlsConnection(pair[1], api.server, server_side=True)
+    server = TlsConnection(pair[1], api.server(), server_side=True)
     await shake(client, server)
     now = datetime.now(UTC)
     assert judge_peer(client, home=mesh.trust_domain, now=now).id == mesh.id("/api")
@@ -84,7 +84,7 @@ async def test_a_leaf_that_openssl_accepts_may_still_be_no_identity(
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.load_cert_chain(forged.chain, forged.key)
-    server = TlsConnection(pair[1], api.server, server_side=True)
+    server = TlsConnection(pair[1], api.server(), server_side=True)
     await shake(TlsConnection(pair[0], context, server_side=False), server)
     with pytest.raises(LeafError) as caught:
         judge_peer(server, home=mesh.trust_domain, now=datetime.now(UTC))
@@ -107,7 +107,7 @@ async def test_without_a_certificate_there_is_nobody_to_judge(
 
 @pytest.mark.parametrize("side", ["server", "client"])
 def test_both_contexts_are_tls_13_and_demand_a_certificate(web: Contexts, side: str) -> None:
-    context = web.server if side == "server" else web.client()
+    context = web.server() if side == "server" else web.client()
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert not context.check_hostname
@@ -126,7 +126,7 @@ async def test_an_older_tls_is_refused(web: Contexts, api: Contexts, pair: tuple
         client.session.do_handshake()
     pair[0].send(client.outgoing.read())
     with pytest.raises(HandshakeError) as caught:
-        await TlsConnection(pair[1], api.server, server_side=True).handshake()
+        await TlsConnection(pair[1], api.server(), server_side=True).handshake()
     assert caught.value.fault is HandshakeFault.PROTOCOL_VERSION
 
 
@@ -141,7 +141,7 @@ async def test_a_session_is_never_resumed(web: Contexts, api: Contexts) -> None:
             client = TlsConnection(near, web.client(), server_side=False)
             if session is not None:
                 client.session.session = session
-            server = TlsConnection(far, api.server, server_side=True)
+            server = TlsConnection(far, api.server(), server_side=True)
             await shake(client, server)
             assert not client.session.session_reused
             assert not server.session.session_reused
@@ -168,7 +168,7 @@ async def test_alpn_is_offered_as_told(
     offered: tuple[str, ...],
     chosen: str | None,
 ) -> None:
-    other = contexts_of(mesh.issue("/api")).server
+    other = contexts_of(mesh.issue("/api")).server()
     other.set_alpn_protocols(["h2"])
     server = TlsConnection(pair[1], other, server_side=True)
     await shake(TlsConnection(pair[0], web.client(offered), server_side=False), server)
@@ -187,7 +187,7 @@ def test_without_memory_files_a_private_temporary_one_does(
     """On macOS: mode 0600, and gone afterwards."""
     monkeypatch.delattr(os, "memfd_create")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert contexts_of(mesh.issue("/web")).server.cert_store_stats()["x509_ca"] == 1
+    assert contexts_of(mesh.issue("/web")).server().cert_store_stats()["x509_ca"] == 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -41,6 +41,12 @@ PROMISES = [
     "takeover",
     "flipped_byte",
     "truncated",
+    "added",
+    "removed",
+    "broken_edit",
+    "renewed",
+    "audit",
+    "sigterm",
 ]
 WITHIN = 180.0  # seconds: the demo takes 10, a busy machine many times that
 
@@ -150,11 +156,11 @@ def test_killed_it_leaves_no_process(workspace: Path) -> None:
 
 def test_a_broken_promise_is_shown_and_its_logs_are_kept(workspace: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    allow_list = tmp_path / "examples/shop/ledger.allow.toml"
-    allow_list.write_text(allow_list.read_text().replace('"/orders"', '["/orders", "/orders-qa"]'))
+    allow_list = tmp_path / "examples/shop/orders.allow.toml"
+    allow_list.write_text(allow_list.read_text().replace('["GET"]', '["GET", "DELETE"]'))
     demo = start(workspace, "--json", root=tmp_path)
     report = json.loads(demo.communicate(timeout=WITHIN)[0])
-    assert [row["name"] for row in report["rows"] if not row["kept"]] == ["not_on_the_list"]
+    assert [row["name"] for row in report["rows"] if not row["kept"]] == ["wrong_method"]
     assert demo.returncode == 1
     assert (Path(report["directory"]) / "logs/ledger.sidecar.log").is_file()
     assert processes_in(workspace) == []

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from meshproxy.telemetry.access import ConnectionLine
+from meshproxy.telemetry.access import ConnectionLine, RequestLine
 from meshproxy.telemetry.metrics import Metrics
-from meshproxy.telemetry.record import Denial, Recorder
+from meshproxy.telemetry.record import Denial, Objection, Recorder
 from tests.hearing import listening_log
 
 if TYPE_CHECKING:
@@ -25,7 +25,11 @@ class Told:
         self.log, self.heard = listening_log()
         self.lines: list[ConnectionLine] = []
         self.metrics = Metrics()
-        self.recorder = Recorder(self.metrics, self.log, self.lines.append, lambda: self.now)
+        self.recorder = Recorder(self.metrics, self.log, self._write, lambda: self.now)
+
+    def _write(self, line: ConnectionLine | RequestLine) -> None:
+        assert isinstance(line, ConnectionLine)
+        self.lines.append(line)
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, labels)
@@ -112,7 +116,7 @@ def test_status_knows_each_kind_of_failure(told: Told) -> None:
     for tell, _, _ in TELLINGS.values():
         tell(told.recorder, "api")
     counts = told.recorder.listener("api")
-    assert (counts.refused, counts.handshake_failures, counts.failed_upstream) == (1, 1, 1)
+    assert (counts.refused, counts.handshake_failures, counts.failed_upstream) == ({"max_connections": 1}, 1, 1)
 
 
 def test_only_the_last_denials_are_remembered_and_printable(told: Told) -> None:
@@ -127,3 +131,32 @@ def test_an_error_without_words_of_the_system_is_told_by_its_own(told: Told) -> 
     told.recorder.starved("api", OSError("odd"))
     (event,) = told.heard.named("accepting_paused")
     assert event["error"] == "odd"
+
+
+def objection(**changes: str) -> Objection:
+    fields = {"listener": "api", "outcome": "would_deny", "caller": "spiffe://a/b", "asked": "GET /", "reason": "path"}
+    return Objection(**(fields | changes))
+
+
+def test_the_same_objection_is_counted_and_keeps_its_last_explanation(told: Told) -> None:
+    told.recorder.objected(objection(), "t1", "rule-1 (api.allow.toml:1)")
+    told.recorder.objected(objection(), "t2", "")  # explained at a bounded pace only
+    told.recorder.objected(objection(asked="GET /else"), "t3", "")
+    assert [(o.asked, t.count, t.last, t.nearest) for o, t in told.recorder.objections.items()] == [
+        ("GET /", 2, "t2", "rule-1 (api.allow.toml:1)"),
+        ("GET /else", 1, "t3", ""),
+    ]
+
+
+def test_a_caller_who_asks_for_endless_paths_fills_no_memory(told: Told) -> None:
+    for number in range(2000):
+        told.recorder.objected(objection(asked=f"GET /{number}"), "t", "")
+    assert len(told.recorder.objections) == 512
+    assert told.recorder.objections_beyond == 2000 - 512
+    told.recorder.objected(objection(asked="GET /0"), "later", "")  # what is known goes on being counted
+    assert told.recorder.objections[objection(asked="GET /0")].count == 2
+
+
+def test_streams_that_were_cut_are_counted(told: Told) -> None:
+    told.recorder.terminated("api", 3)
+    assert told.value("meshproxy_authz_terminated_total", listener="api") == 3

@@ -49,6 +49,10 @@ def unix_path(tmp_path: Path) -> Iterator[Path]:
     path.unlink(missing_ok=True)
 
 
+def unheard(error: OSError) -> None:
+    pytest.fail(f"there was room: {error}")
+
+
 def remove(path: Path) -> None:
     path.unlink()
 
@@ -199,7 +203,7 @@ async def test_a_unix_peer_has_no_address_but_a_user(unix_path: Path, wires: Wir
     taken: list[tuple[socket.socket, str]] = []
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(unix_path))
-        accept_waiting(sock, lambda connection, peer: taken.append((connection, peer)))
+        assert accept_waiting(sock, lambda connection, peer: taken.append((connection, peer)), unheard)
     ((connection, peer),) = taken
     with connection:
         assert peer == "unix"
@@ -217,17 +221,30 @@ def test_where_the_kernel_cannot_tell_the_user_none_is_said(wires: Wires, monkey
 def test_a_connection_that_died_in_the_queue_is_passed_over(wires: Wires, code: str) -> None:
     near, _far = wires.tcp()
     taken: list[str] = []
-    accept_waiting(Queue(getattr(errno, code), near).as_socket(), lambda _, peer: taken.append(peer))
+    accept_waiting(Queue(getattr(errno, code), near).as_socket(), lambda _, peer: taken.append(peer), unheard)
     assert taken == ["192.0.2.7:4711"]
 
 
 def test_at_most_so_many_are_accepted_in_a_row(wires: Wires) -> None:
     queue = Queue(wires.tcp()[0], wires.tcp()[0], wires.tcp()[0])
     taken: list[str] = []
-    accept_waiting(queue.as_socket(), lambda _, peer: taken.append(peer), most=2)
+    accept_waiting(queue.as_socket(), lambda _, peer: taken.append(peer), unheard, most=2)
     assert len(taken) == 2
-    accept_waiting(queue.as_socket(), lambda _, peer: taken.append(peer))
+    accept_waiting(queue.as_socket(), lambda _, peer: taken.append(peer), unheard)
     assert len(taken) == 3
+
+
+def test_who_waits_is_taken_on_as_far_as_there_is_room(wires: Wires) -> None:
+    """At the end of a listener nobody may wait for room: what is left in the queue is lost, the sidecar is not."""
+    taken: list[str] = []
+    starved: list[OSError] = []
+
+    def on_starved(error: OSError) -> None:
+        starved.append(error)
+
+    queue = Queue(wires.tcp()[0], errno.EMFILE, wires.tcp()[0])
+    assert not accept_waiting(queue.as_socket(), lambda _, peer: taken.append(peer), on_starved)
+    assert (len(taken), len(starved)) == (1, 1)
 
 
 @pytest.fixture

@@ -1,0 +1,90 @@
+"""What a listener's settings make of it: the handlers, pools and judges wired together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from meshproxy.inbound.authorize import Authorizer
+from meshproxy.inbound.deadlines import Patience as HttpPatience
+from meshproxy.inbound.driver import Machinery
+from meshproxy.inbound.forward import InboundHandler
+from meshproxy.inbound.live import Live
+from meshproxy.inbound.requests import HTTP_1_1, RequestsHandler, Way, head_limits
+from meshproxy.outbound.forward import OutboundHandler
+from meshproxy.outbound.requests import OutboundRequestsHandler
+from meshproxy.runtime.stations import Equipment
+from meshproxy.settings.schema import Inbound, Protocol
+from meshproxy.snapshot import Snapshot
+from meshproxy.upstream.connections import MeshConnections, ServiceConnections, Wiring
+from meshproxy.upstream.endpoint import Destination, Dialer, Patience
+from meshproxy.upstream.pool import Pool
+
+if TYPE_CHECKING:
+    from meshproxy.inbound.accept import Services
+    from meshproxy.settings.load import Configuration
+    from meshproxy.settings.schema import Limits, Outbound
+    from meshproxy.wire.sweep import Sweeper
+
+# Resting upstream connections per listener: more than one keep-alive load needs, few enough to forget.
+_MOST_RESTING = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Makes equipment; `previous` lends what outlives a change of settings: the open connections and the judge."""
+
+    services: Services
+    sweeper: Sweeper
+
+    def equip(
+        self, settings: Inbound | Outbound, configuration: Configuration, previous: Equipment | None
+    ) -> Equipment:
+        """Return what handles the connections of a listener."""
+        live = Live() if previous is None else previous.live
+        if isinstance(settings, Inbound):
+            authorizer = None if previous is None else previous.authorizer
+            if authorizer is None:
+                policy = Snapshot(configuration.policies[settings.name])
+                authorizer = Authorizer(settings, policy, self.services.recorder)
+            return self._inbound(settings, authorizer, live)
+        return self._outbound(settings, live)
+
+    def _inbound(self, settings: Inbound, authorizer: Authorizer, live: Live) -> Equipment:
+        services, limits = self.services, settings.limits
+        if settings.protocol is Protocol.TCP:
+            return Equipment(InboundHandler(settings, authorizer, services, live), live, authorizer, _nothing)
+        pool, wiring = self._pool(limits), Wiring(services.relay, head_limits(limits))
+        upstreams = ServiceConnections(settings.forward, pool, wiring, services.resolver, within=limits.connect_timeout)
+        handler = RequestsHandler(settings, authorizer, services, Way(self._machinery(limits), upstreams, live))
+        return Equipment(handler, live, authorizer, pool.close_all)
+
+    def _outbound(self, settings: Outbound, live: Live) -> Equipment:
+        services, limits = self.services, settings.limits
+        http = settings.protocol is Protocol.HTTP
+        dialer = Dialer(
+            Destination(settings.endpoints, settings.server_name, HTTP_1_1 if http else settings.alpn),
+            Patience(limits.connect_timeout, limits.handshake_timeout),
+            services.resolver,
+            services.relay.wall,
+        )
+        if not http:
+            return Equipment(OutboundHandler(settings, dialer, services), live, None, _nothing)
+        pool, wiring = self._pool(limits), Wiring(services.relay, head_limits(limits))
+        upstreams = MeshConnections(settings.to, dialer, pool, wiring, services.identity)
+        handler = OutboundRequestsHandler(settings, services, Way(self._machinery(limits), upstreams, live))
+        return Equipment(handler, live, None, pool.close_all)
+
+    def _pool(self, limits: Limits) -> Pool:
+        most = _MOST_RESTING if limits.pool_idle else 0
+        return Pool(self.services.relay.engine, self.sweeper, idle=limits.pool_idle, most=most)
+
+    def _machinery(self, limits: Limits) -> Machinery:
+        patience = HttpPatience(
+            limits.head_timeout, limits.idle_timeout, limits.response_timeout, limits.body_min_rate or 0
+        )
+        return Machinery(self.services.relay.engine, self.sweeper, patience)
+
+
+def _nothing() -> None:
+    """A listener without a pool has nothing to let go of."""

@@ -1,0 +1,285 @@
+"""Settings and allow-lists, followed while running: one transaction over all files, or the last good stays.
+
+Triggered by the files themselves (a change that is stable over two looks), by SIGHUP and by `POST /reload`. Reading and
+judging happen in a thread; what follows is one turn of the loop, so every decision is made on one generation. A failed
+reload is tried again now and then: what was wrong need not be in a file that is watched (an address in use, the mode of
+a directory).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshproxy.errors import FaultyInput, Problem, StartError
+from meshproxy.policy.cut import looks_cut_short
+from meshproxy.runtime.drain import idle_grace
+from meshproxy.settings.load import Configuration, FaultyConfiguration, load_configuration
+from meshproxy.settings.plan import Plan, newly_unchecked, plan_reload
+from meshproxy.settings.schema import Protocol
+from meshproxy.telemetry.access import timestamp
+from meshproxy.watching import Signature, signature_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from meshproxy.policy.document import Rule
+    from meshproxy.runtime.stations import Stations
+    from meshproxy.telemetry.events import Logger
+    from meshproxy.telemetry.metrics import Metrics
+    from meshproxy.wire.relay import Wall
+
+_LOOK_EVERY = 1.0
+
+# How long a file that may still be being written is waited for (seconds); a person who means it sends SIGHUP.
+_HOLD = 10.0
+
+# How soon a failed reload is tried again though no file has changed (seconds).
+_RETRY = 10.0
+
+
+class Result(StrEnum):
+    """What became of one attempt; the `result` label of `meshproxy_reloads_total`."""
+
+    LOADED = "loaded"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+    HELD = "held"
+    DRAINING = "draining"  # nothing is changed any more
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadState:
+    """What `/status` tells about reloading. Times are empty while there was none."""
+
+    generation: int
+    hash: str
+    loaded_at: str
+    last_attempt_at: str
+    last_error: str
+
+
+class Reloader:
+    """Follows the files of one sidecar."""
+
+    def __init__(
+        self, path: Path, configuration: Configuration, stations: Stations, *, wall: Wall, log: Logger, metrics: Metrics
+    ) -> None:
+        self._path = path
+        self._configuration = configuration
+        self._stations = stations
+        self._wall = wall
+        self._log = log
+        self._metrics = metrics
+        self._one_at_a_time = trio.Lock()
+        self._watched: tuple[Path, ...] = configuration.files
+        self._seen: Signature = ()
+        self._tried: Signature = ()
+        self._held = ""  # the hash of what may still be being written
+        self._held_until: float | None = None
+        self._retry_at = math.inf
+        self._asked = trio.Event()
+        self._draining = False
+        self._rechecked_at = wall()
+        self._ending = _grants_that_end(configuration)
+        metrics.configuration_generation.set(1)
+        self.state = ReloadState(1, _hash_of(configuration), timestamp(wall()), "", "")
+
+    def __repr__(self) -> str:
+        return f"<Reloader {self.state!r}>"
+
+    @property
+    def configuration(self) -> Configuration:
+        """The one in force."""
+        return self._configuration
+
+    def stop(self) -> None:
+        """Change nothing any more: the drain has begun."""
+        self._draining = True
+
+    def look_now(self) -> None:
+        """Ask the watch to reload now, as a person who means it; who asks again before it does asks once."""
+        self._asked.set()
+
+    async def watch(self) -> None:
+        """Follow the files until cancelled.
+
+        Nothing counts as tried at first: what changed between the start's own reading and now must not be missed.
+        """
+        while True:
+            with trio.move_on_after(_LOOK_EVERY):
+                await self._asked.wait()
+            if self._asked.is_set():
+                self._asked = trio.Event()
+                await self.reload(patient=False)
+                continue
+            before, self._seen = self._seen, await trio.to_thread.run_sync(signature_of, self._watched)
+            now = trio.current_time()
+            held_enough = self._held_until is not None and now >= self._held_until
+            due = self._seen != self._tried or held_enough or now >= self._retry_at
+            if self._seen == before and due:
+                await self.reload(patient=not held_enough)
+
+    async def follow_grants(self) -> None:
+        """Ask about live streams again when a grant has ended, until cancelled; a wall clock that jumps is fine.
+
+        Not a part of `watch`: a file system that hangs must not prolong a grant.
+        """
+        while True:
+            await trio.sleep(_LOOK_EVERY)
+            self._follow_expiry()
+
+    async def reload(self, *, patient: bool) -> Result:
+        """Load everything anew and swap it in, or keep what is in force.
+
+        A `patient` reload waits for a file that may still be being written; one that a person asked for does not.
+        """
+        async with self._one_at_a_time:
+            if self._draining:
+                return Result.DRAINING
+            # Looked at before it is read: what changes meanwhile differs from what was tried.
+            self._tried = await trio.to_thread.run_sync(signature_of, self._watched)
+            try:
+                result = await self._attempt(patient=patient)
+            except FaultyConfiguration as faulty:
+                self._watch(faulty.files)
+                result = self._failed(faulty.problems, patient=patient)
+            except FaultyInput as faulty:
+                result = self._failed(faulty.problems, patient=patient)
+            except StartError as error:
+                found = Problem(str(self._path), str(error), "an address that is free", "free it, or change the file")
+                result = self._failed([found], patient=patient)
+            except Exception as error:  # noqa: BLE001 - a bug in loading must not end what runs on the last good
+                self._log.exception("internal_error", during="reload")
+                found = Problem(str(self._path), f"an internal error ({type(error).__name__})", "a reload", "report it")
+                result = self._failed([found], patient=patient)
+            self._metrics.reloads.labels(result).inc()
+            return result
+
+    async def _attempt(self, *, patient: bool) -> Result:
+        new = await trio.to_thread.run_sync(_load, self._path, self.state.generation + 1)
+        if self._draining:  # it began while the files were read
+            return Result.DRAINING
+        self._watch(new.files)
+        return self._swap(new, patient=patient)
+
+    def _watch(self, files: Sequence[Path]) -> None:
+        """Watch also what a failed attempt would have read: the file that is missing is the one that will come."""
+        watched = tuple(dict.fromkeys((*self._configuration.files, *files)))
+        if watched != self._watched:
+            self._watched, self._tried = watched, ()
+
+    def _swap(self, new: Configuration, *, patient: bool) -> Result:
+        old = self._configuration
+        plan = plan_reload(old.settings, new.settings)
+        if plan.needs_restart:
+            return self._failed([_restart_problem(self._path, what) for what in plan.needs_restart], patient=patient)
+        new_hash = _hash_of(new)
+        if new_hash == self.state.hash:
+            if self.state.last_error:
+                self._log.info("reload_healed", generation=self.state.generation, hash=new_hash)
+            self._settled("")
+            return Result.UNCHANGED
+        if patient and (held := self._to_be_held(old, new)):
+            return self._hold(held, new_hash)
+        runtime = new.settings.runtime
+        self._stations.apply(plan, new, grace=idle_grace(runtime), within=runtime.drain_timeout)
+        self._configuration = new
+        self._ending = _grants_that_end(new)
+        self._settled("", generation=self.state.generation + 1, new_hash=new_hash)
+        self._metrics.configuration_generation.set(self.state.generation)
+        self._log.info("reloaded", generation=self.state.generation, hash=new_hash, changes=_in_words(plan))
+        return Result.LOADED
+
+    def _to_be_held(self, old: Configuration, new: Configuration) -> str:
+        """Where something that narrows may be missing yet, empty if nowhere."""
+        for inbound in new.settings.inbound:
+            policy = new.policies[inbound.name]
+            rule = looks_cut_short(old.policies.get(inbound.name), policy, http=inbound.protocol is Protocol.HTTP)
+            if rule is not None:
+                return f"{policy.file}:{rule.line}"
+        outbound = newly_unchecked(old.settings, new.settings)
+        return "" if outbound is None else f'{self._path}: allow_uids of outbound "{outbound.name}"'
+
+    def _hold(self, where: str, new_hash: str) -> Result:
+        if self._held_until is None or self._held != new_hash:
+            self._held = new_hash
+            self._held_until = trio.current_time() + _HOLD
+            self._log.warning(
+                "reload_held",
+                rule=where,
+                reason="it grants more than before; so does a file that is cut off, or still being written",
+                seconds=_HOLD,
+                remedy="wait, or send SIGHUP if it is meant so",
+            )
+        return Result.HELD
+
+    def _failed(self, problems: Sequence[Problem], *, patient: bool) -> Result:
+        """Keep what is in force; told once, and to whoever asks in person."""
+        error = "; ".join(map(str, problems))
+        if error != self.state.last_error or not patient:
+            self._log.error(
+                "reload_failed",
+                error=error,
+                problems=len(problems),
+                remedy=problems[0].remedy,
+                kept_generation=self.state.generation,
+            )
+        self._settled(error)
+        return Result.FAILED
+
+    def _settled(self, error: str, *, generation: int | None = None, new_hash: str = "") -> None:
+        now, before = timestamp(self._wall()), self.state
+        self._held_until = None
+        self._retry_at = trio.current_time() + _RETRY if error else math.inf
+        self._metrics.reload_failing.set(bool(error))
+        if generation is None:
+            self.state = ReloadState(before.generation, before.hash, before.loaded_at, now, error)
+        else:
+            self.state = ReloadState(generation, new_hash, now, now, error)
+
+    def _follow_expiry(self) -> None:
+        before, now = self._rechecked_at, self._wall()
+        self._rechecked_at = now
+        ended = [(file, rule) for file, rule in self._ending if rule.expired(now) and not rule.expired(before)]
+        for file, rule in ended:
+            self._log.warning("grant_expired", rule=rule.name, policy=f"{file}:{rule.line}", expired=str(rule.expires))
+        if ended:
+            self._stations.recheck()
+
+
+def _load(path: Path, generation: int) -> Configuration:
+    return load_configuration(path, generation=generation)
+
+
+def _grants_that_end(configuration: Configuration) -> list[tuple[str, Rule]]:
+    policies = {policy.file: policy for policy in configuration.policies.values()}
+    return [(policy.file, rule) for policy in policies.values() for rule in policy.rules if rule.expires is not None]
+
+
+def _hash_of(configuration: Configuration) -> str:
+    """What is in force, in twelve hexadecimal digits: the settings and every allow-list."""
+    digest = hashlib.sha256(repr(configuration.settings).encode())
+    for name, policy in sorted(configuration.policies.items()):
+        digest.update(f"{name}\0{policy.content_hash}\0".encode())
+    return digest.hexdigest()[:12]
+
+
+def _restart_problem(path: Path, what: str) -> Problem:
+    return Problem(
+        str(path),
+        f"another [{what}]",
+        "the one this sidecar was started with",
+        "restart the sidecar to change it, or put it back: until then nothing else of the file is taken up either",
+        where=what,
+    )
+
+
+def _in_words(plan: Plan) -> dict[str, str]:
+    return {f"{direction} {name}": step.name.lower() for (direction, name), step in plan.steps.items()}

@@ -1,0 +1,66 @@
+"""An HTTP connection ends, politely, when the first of its two certificates expires; nobody gets in with it again."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scenarios.actors import client_context
+from tests.scenarios.changes import allow
+from tests.scenarios.http_actors import Origin, http_api, mtls_caller
+from tests.scenarios.stage import inbound
+
+if TYPE_CHECKING:
+    from tests.factory import Identity
+    from tests.scenarios.http_actors import Caller
+    from tests.scenarios.stage import Stage
+
+LIFE = timedelta(seconds=4)
+
+
+def short_lived(stage: Stage, path: str) -> Identity:
+    until = datetime.now(UTC).replace(microsecond=0) + LIFE
+    return stage.mesh.forge(into=stage.workspace / f"short{path}", uris=[f"spiffe://mesh.test{path}"], not_after=until)
+
+
+def is_ended_politely_at(caller: Caller, expiry: datetime) -> bool:
+    """Wait for the end: with close_notify, for without one Python raises an error here."""
+    assert caller.has_ended()
+    return expiry <= datetime.now(UTC) < expiry + timedelta(seconds=2)
+
+
+def test_a_callers_certificate(stage: Stage) -> None:
+    allow(stage, "/web", more='paths = "/orders"')
+    api = http_api(stage, stage.keep(Origin()))
+    web = short_lived(stage, "/web")
+    with mtls_caller(api, client_context(web)) as caller:
+        assert caller.ask("GET", "/orders").status == 200
+        assert is_ended_politely_at(caller, web.certificate.not_valid_after_utc)
+
+    with pytest.raises((ssl.SSLError, ConnectionError)), mtls_caller(api, client_context(web)) as late:
+        late.ask("GET", "/orders")
+    assert api.log.event("handshake_failed")["reason"] == "expired"
+
+
+def test_the_services_certificate(stage: Stage) -> None:
+    allow(stage, "/web", more='paths = "/orders"')
+    short = short_lived(stage, "/api")
+    context = client_context(stage.identity("/web"))
+    tables = inbound(forward=stage.keep(Origin()).address, protocol="http")
+    api = stage.sidecar("api", tables, identity=short.directory)
+    with mtls_caller(api, context) as caller:
+        assert caller.ask("GET", "/orders").status == 200
+        assert is_ended_politely_at(caller, short.certificate.not_valid_after_utc)
+
+    with pytest.raises((ssl.SSLError, ConnectionError)), mtls_caller(api, context) as late:
+        late.ask("GET", "/orders")
+    assert api.status().state == "refusing"
+
+    api.log.turn_page()
+    stage.mesh.issue("/api", into=short.directory)
+    api.log.event("identity_ready")
+    with mtls_caller(api, context) as caller:
+        assert caller.ask("GET", "/orders").status == 200
