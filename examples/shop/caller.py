@@ -65,7 +65,7 @@ def _head(method: str, target: str, fields: Mapping[str, str]) -> bytes:
 
 
 async def ask_unix(path: Path, sent: bytes, *, once_begun: Callable[[], None] | None = None) -> Answer:
-    """Call what listens on the unix socket `path`; `once_begun` is called when the answer has begun to arrive."""
+    """Call what listens on the unix socket `path`; `once_begun` is called when its body has begun to arrive."""
     return await _ask(await trio.open_unix_socket(path), (sent,), once_begun)
 
 
@@ -129,9 +129,10 @@ async def _ask(
         for piece in pieces:
             await stream.send_all(piece)
         async for data in stream:
-            if once_begun is not None and not arrived:
-                once_begun()
             arrived += data
+            if once_begun is not None and arrived.partition(b"\r\n\r\n")[2]:
+                once_begun()
+                once_begun = None
     except trio.BrokenResourceError as broken:
         error = _in_words(broken.__cause__ or broken)
     finally:
