@@ -22,6 +22,7 @@ from meshproxy.identity.store import IdentityStore
 from meshproxy.inbound.accept import Acceptor, Handler, Post, Services
 from meshproxy.inbound.authorize import Authorizer
 from meshproxy.inbound.forward import InboundHandler
+from meshproxy.inbound.live import Live
 from meshproxy.outbound.forward import OutboundHandler
 from meshproxy.policy.compile import compile_policy
 from meshproxy.policy.decide import Mode
@@ -41,7 +42,7 @@ from meshproxy.wire.tls import receive
 from tests.hearing import Heard, listening_log
 
 if TYPE_CHECKING:
-    from meshproxy.telemetry.access import ConnectionLine
+    from meshproxy.telemetry.access import AccessLine
     from tests.factory import Identity
 
 ANYWHERE = TcpAddress("127.0.0.1", 0)
@@ -93,7 +94,7 @@ class Sidecar:
     services: Services
     metrics: Metrics
     heard: Heard
-    lines: list[ConnectionLine]
+    lines: list[AccessLine]
     stack: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
@@ -101,7 +102,7 @@ class Sidecar:
         """Run an engine; load the identity, or go without one when the directory has none yet."""
         log, heard = listening_log()
         metrics = Metrics()
-        lines: list[ConnectionLine] = []
+        lines: list[AccessLine] = []
         directory = identity if isinstance(identity, Path) else identity.directory
         store = IdentityStore(IdentitySettings(directory), wall=lambda: datetime.now(UTC), log=log, metrics=metrics)
         store.load_first()
@@ -118,7 +119,7 @@ class Sidecar:
         )
         policy = Snapshot(compile_policy(parse_allow_list(allow.encode(), file="api.allow.toml"), generation=4))
         authorizer = Authorizer(settings, policy, self.services.recorder)
-        return self._door("api", "inbound", InboundHandler(settings, authorizer, self.services), ANYWHERE)
+        return self._door("api", "inbound", InboundHandler(settings, authorizer, self.services, Live()), ANYWHERE)
 
     def outbound(
         self, to: str, *endpoints: Address, listen: Address = ANYWHERE, uids: frozenset[int] | None = None

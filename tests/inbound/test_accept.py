@@ -24,7 +24,7 @@ from tests.hearing import listening_log
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from meshproxy.telemetry.access import ConnectionLine
+    from meshproxy.telemetry.access import AccessLine
 
 
 class Door:
@@ -33,7 +33,7 @@ class Door:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.nursery = nursery
         self.log, self.heard = listening_log()
-        self.lines: list[ConnectionLine] = []
+        self.lines: list[AccessLine] = []
         self.recorder = Recorder(Metrics(), self.log, self.lines.append, trio.current_time)
         self.listener = bind(TcpAddress("127.0.0.1", 0))
         self.acceptors: list[Acceptor] = []
@@ -104,7 +104,7 @@ async def test_beyond_the_cap_callers_are_reset_counted_and_room_comes_back(door
         await door.settle()
     (event,) = door.heard.named("connection_refused")
     assert (event["reason"], event["listener"]) == ("max_connections", "api")
-    assert door.recorder.listener("api").refused == 1
+    assert door.recorder.listener("api").refused == {"max_connections": 1}
     with door.knock() as third:
         await door.settle()
         assert door.recorder.listener("api").open == 1

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from meshproxy.outbound.forward import refusal_in_words
+from meshproxy.telemetry.access import ConnectionLine
 from meshproxy.wire.address import TcpAddress, UnixAddress
 from meshproxy.wire.ends import ConnectionEnd, End, Side
 from meshproxy.wire.tls import receive
@@ -83,6 +84,7 @@ async def test_a_refusal_by_the_far_allow_list_is_told_as_that(pair: Pair) -> No
         await everything(app)
     await pair.told()
     (line,) = pair.web.lines
+    assert isinstance(line, ConnectionLine)
     assert (line.end, line.side) == ("refused", "tls")
     assert line.detail == "closed before any byte: probably refused by its allow-list"
     assert service.callers == 0

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from meshproxy.telemetry.access import ConnectionLine
+    from meshproxy.telemetry.access import AccessLine
 
 SIDECAR = """
 [identity]
@@ -59,7 +59,7 @@ class House:
     mesh: MeshCa
     telling: Telling
     heard: Heard
-    lines: list[ConnectionLine]
+    lines: list[AccessLine]
     nothing_cut: bool | None = None
 
     async def run(self) -> None:
@@ -98,7 +98,7 @@ def house(tmp_path: Path) -> Iterator[House]:
     (tmp_path / "side.toml").write_text(SIDECAR.format(home=tmp_path))
     (tmp_path / "in.allow.toml").write_text('[[allow]]\nname = "self"\nfrom = "/api"\n')
     log, heard = listening_log()
-    lines: list[ConnectionLine] = []
+    lines: list[AccessLine] = []
     with (tmp_path / "log").open("wb") as file:
         writer = LogWriter(file.fileno())
         yield House(tmp_path, mesh, Telling(log, lines.append, writer, Metrics()), heard, lines)

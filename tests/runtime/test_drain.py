@@ -9,13 +9,16 @@ import pytest
 import trio
 import trio.testing
 
-from meshproxy.runtime.drain import Listeners, serve_until_drained
+from meshproxy.inbound.live import Live
+from meshproxy.runtime.drain import serve_until_drained
+from meshproxy.runtime.stations import Equipment, Station, Stations
 from meshproxy.settings.schema import RuntimeSettings
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-    from meshproxy.inbound.accept import Acceptor
+    from meshproxy.inbound.accept import Acceptor, Handler
+    from meshproxy.settings.schema import Inbound
 
 
 @dataclass
@@ -27,6 +30,7 @@ class Stand:
     waiting: list[float] = field(default_factory=list)  # in the queue when accepting stops
     connections: trio.Nursery | None = None
     accepting: bool = False
+    closed: bool = False
 
     async def run(self, connections: trio.Nursery) -> None:
         self.connections, self.accepting = connections, True
@@ -53,8 +57,36 @@ class Stand:
             connections.start_soon(self._attend, stay)
         self.waiting.clear()
 
-    def close(self) -> None:
-        self.story.append(f"{self.name} closed at {trio.current_time():g}")
+    def close(self, *, handed_over: bool = False) -> None:  # noqa: ARG002 - the acceptor's signature
+        if not self.closed:
+            self.story.append(f"{self.name} closed at {trio.current_time():g}")
+        self.closed = True
+
+
+class Stands:
+    """Stations with stands for acceptors."""
+
+    def __init__(self, inbound: Stand, outbound: Stand) -> None:
+        self._stations = {"inbound": _station(inbound), "outbound": _station(outbound)}
+
+    @property
+    def all(self) -> list[Station]:
+        return list(self._stations.values())
+
+    def of(self, direction: str) -> list[Station]:
+        return [self._stations[direction]]
+
+    async def run(self, direction: str, nursery: trio.Nursery) -> None:
+        await nursery.start(self._stations[direction].run)
+
+    def close_all(self) -> None:
+        for station in self.all:
+            station.acceptor.close()
+
+
+def _station(stand: Stand) -> Station:
+    equipment = Equipment(cast("Handler", None), Live(), None, lambda: None)
+    return Station(cast("Inbound", None), cast("Acceptor", stand), equipment)
 
 
 class House:
@@ -69,13 +101,14 @@ class House:
         self.ended = trio.Event()
 
     async def run(self) -> None:
-        listeners = Listeners([cast("Acceptor", self.inbound)], [cast("Acceptor", self.outbound)])
+        stands = cast("Stations", Stands(self.inbound, self.outbound))
 
-        def tell() -> None:
+        def begin() -> RuntimeSettings:
             self.story.append("draining")
+            return self.settings
 
         try:
-            self.nothing_cut = await serve_until_drained(listeners, self.settings, self.stopping, tell)
+            self.nothing_cut = await serve_until_drained(stands, self.stopping, begin)
         finally:
             self.ended.set()
 
@@ -177,5 +210,5 @@ async def test_being_cancelled_closes_every_listener(autojump_clock: MockClock) 
     house = House(delay=0, timeout=30)
     with trio.move_on_after(3):
         await house.run()
-    assert house.story == ["in closed at 3", "out closed at 3"]
+    assert sorted(house.story) == ["in closed at 3", "out closed at 3"]
     assert house.nothing_cut is None

@@ -77,7 +77,7 @@ class Far:
         """An endpoint that shakes hands as `identity` and waits for the end."""
 
         async def serve(sock: socket.socket) -> None:
-            await TlsConnection(sock, identity.contexts.server, server_side=True).handshake()
+            await TlsConnection(sock, identity.contexts.server(), server_side=True).handshake()
             await receive(sock, 1)
 
         return self.endpoint(name, serve)
@@ -240,8 +240,8 @@ async def test_a_name_with_several_addresses_tries_them_in_turn_and_tells_which_
 async def test_server_name_and_alpn_are_said(far: Far, caller: Caller, mesh: MeshCa) -> None:
     identity = identity_of(mesh, "/ledger")
     heard: list[str | None] = []
-    identity.contexts.server.set_alpn_protocols(["h2"])
-    identity.contexts.server.sni_callback = lambda _sock, name, _context: heard.append(name)
+    identity.contexts.server().set_alpn_protocols(["h2"])
+    identity.contexts.server().sni_callback = lambda _sock, name, _context: heard.append(name)
     with_names = caller.dialer(far.sidecar("it", identity), server_name="ledger.internal", alpn=("h2",))
     found = await with_names.open(identity_of(mesh, "/web"), mesh.id("/ledger"), caller.told.append)
     assert found.tls.session.selected_alpn_protocol() == "h2"
