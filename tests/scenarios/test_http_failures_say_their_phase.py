@@ -11,18 +11,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.actors import dial
-from tests.scenarios.http_actors import Caller, Ended, Origin, raw
+from tests.scenarios.actors import Service, dial
+from tests.scenarios.http_actors import Caller, Ended, Origin, raw, response
 from tests.scenarios.stage import inbound, outbound, poll
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.factory import MeshCa
+    from tests.scenarios.actors import Visit
     from tests.scenarios.http_actors import Message, Pair
     from tests.scenarios.stage import Sidecar, Stage
 
 API = 'response_timeout = "500ms"'
+
+
+def no_tls(sock: socket.socket, visit: Visit) -> None:
+    """Answer a handshake as a plain service does."""
+    visit.take(sock.recv(65536))
+    sock.sendall(response(400))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +69,7 @@ def web(shared_stage: Stage, foreign: MeshCa, nobody: str, full: str) -> Sidecar
         "unresolved": [no_name],
         "other": [other.address("api")],
         "stranger": [stranger.address("api")],
-        "no-tls": [origin.address],
+        "no-tls": [shared_stage.keep(Service(no_tls)).address],
     }
     more = 'connect_timeout = "500ms"'
     tables = [outbound(name, endpoints=way, protocol="http", more=more) for name, way in ways.items()]

@@ -128,7 +128,7 @@ def test_a_body_that_was_refused_is_read_over(pair: Pair, origin: Origin) -> Non
     assert origin.targets() == ["/charges"]
 
 
-def test_the_denial_names_the_request_without_its_query(pair: Pair) -> None:
+def test_the_denial_names_the_request_without_its_query_and_the_nearest_rule(pair: Pair) -> None:
     with pair.mtls_caller() as caller:
         assert caller.ask("GET", "/charges?card=visa-4111").status == 403
 
@@ -138,6 +138,8 @@ def test_the_denial_names_the_request_without_its_query(pair: Pair) -> None:
     assert denied["method"] == "GET"
     assert denied["path"] == "/charges"
     assert denied.text("policy").endswith("web.allow.toml")
+    assert 'rule "charges"' in denied.text("nearest_rule")
+    assert "web.allow.toml:2)" in denied.text("nearest_rule")
     assert pair.api.status().denials[-1].reason == "method"
 
 
