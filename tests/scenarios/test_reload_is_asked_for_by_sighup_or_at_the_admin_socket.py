@@ -80,4 +80,4 @@ def test_post_is_refused_where_any_program_of_this_machine_could_ask(stage: Stag
 def test_other_pages_take_no_post_on_the_unix_socket_either(stage: Stage) -> None:
     api = stage.sidecar("api", unix_admin("api") + TABLES)
     assert api.get("/status", method="POST").status == 405
-    assert api.get("/reload").status == 404
+    assert api.get("/reload").status == 405
