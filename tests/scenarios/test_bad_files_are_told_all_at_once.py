@@ -31,7 +31,7 @@ policy = "bad.allow.toml"
 name = "api"
 listen = "127.0.0.1:0"
 forward = "127.0.0.1:8081"
-protocol = "http"
+protocol = "grpc"
 policy = "missing.allow.toml"
 
 [[inbound]]
@@ -61,7 +61,7 @@ FAULTS = [
     ("sidecar.toml", 6, 'connect_timeout = "5s"'),
     ("sidecar.toml", 11, "10.0.0.1:8080, which reaches beyond this machine"),
     ("sidecar.toml", 16, "which inbound[0].name on line 9 has"),
-    ("sidecar.toml", 19, "HTTP mode is not in this version"),
+    ("sidecar.toml", 19, '"http" or "tcp"'),
     ("sidecar.toml", 20, "missing.allow.toml"),
     ("sidecar.toml", 31, "0.0.0.0:7001, which reaches beyond this machine"),
     ("sidecar.toml", 32, "a path segment . or .. is not allowed"),
