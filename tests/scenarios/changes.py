@@ -1,10 +1,12 @@
 """What changes while sidecars run, and who would notice: files rewritten, reloads asked for, and a steady load.
 
-allow(stage, "/batch")                                # rewritten in place, as an editor does
-assert reload(api).json["result"] == "loaded"         # POST /reload, where the admin server is a unix socket
-with Load(pair.caller) as load:                       # clients that ask without a pause ...
-    ...
-load.judge(at_least=100)                              # ... and all of them were served, each with its own answer
+    allow(stage, "/batch")                                # rewritten in place, as an editor does
+    reload_changes(api)                                   # POST /reload, where the admin server is a unix socket
+    with Load(pair.caller) as load:                       # clients that ask without a pause ...
+        ...
+    load.judge(at_least=100)                              # ... and all of them were served, each with its own answer
+
+The watch of a sidecar looks every second and waits until a file rests; whoever is not about that asks for the reload.
 """
 
 from __future__ import annotations
@@ -54,6 +56,17 @@ def allow(stage: Stage, *callers: str, more: str = "") -> None:
 def reload(sidecar: Sidecar) -> Answer:
     """Ask for a reload at the admin socket, and wait for what came of it."""
     return sidecar.get("/reload", method="POST")
+
+
+def reload_changes(sidecar: Sidecar) -> None:
+    """Have what was changed put in force; the watch may have come before us."""
+    answer = reload(sidecar)
+    assert answer.json["result"] in {"loaded", "unchanged"}, answer
+
+
+def until_first_look(sidecar: Sidecar) -> None:
+    """Wait until the watch has read everything once: it would take up what changes meanwhile before anybody asks."""
+    poll(lambda: sidecar.metric("meshproxy_reloads_total", result="unchanged") > 0, "the watch's first look")
 
 
 def until_generation(sidecar: Sidecar, number: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.scenarios.actors import Ended, Service, client_context, echo, tls_dial, underneath
-from tests.scenarios.changes import allow, reload, unix_admin
+from tests.scenarios.changes import allow, reload_changes, unix_admin
 from tests.scenarios.http_actors import Origin, mtls_caller
 from tests.scenarios.stage import inbound, meshproxy
 
@@ -60,7 +60,7 @@ def test_enforcing_it_live_ends_what_was_only_let_pass(stage: Stage) -> None:
             assert caller.recv(5) == b"hello"
 
         api.file.write_text(api.file.read_text().replace(AUDIT, ""))
-        assert reload(api).json["result"] == "loaded"
+        reload_changes(api)
 
         assert underneath(batch) == (b"", Ended.RESET)
         web.sendall(b"still here")

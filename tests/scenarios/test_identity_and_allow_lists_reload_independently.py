@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from tests.scenarios.actors import Service, client_context, echo, exchange, tls_dial
-from tests.scenarios.changes import allow, reload, unix_admin, until_identity
+from tests.scenarios.changes import allow, reload, reload_changes, unix_admin, until_identity
 from tests.scenarios.stage import inbound, outbound
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def test_an_allow_list_is_taken_up_while_the_certificate_is_broken(stage: Stage)
     api.log.event("identity_load_failed")
 
     allow(stage, "/web", "/batch")
-    assert reload(api).json["result"] == "loaded"
+    reload_changes(api)
 
     status = api.status()
     assert (status.configuration.generation, status.configuration.last_error) == (2, "")

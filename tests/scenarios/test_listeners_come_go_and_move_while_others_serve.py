@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from tests.scenarios.actors import Ended, Service, dial, echo, exchange, read_to_end
-from tests.scenarios.changes import free_port, reload, unix_admin
+from tests.scenarios.changes import free_port, reload, reload_changes, unix_admin
 from tests.scenarios.http_actors import CLOSES, Caller, Origin
 from tests.scenarios.stage import inbound, outbound, poll
 
@@ -55,8 +55,7 @@ class Doors:
     def change(self, tables: str) -> dict[str, str]:
         """Take up other listeners; returns where they are."""
         self.write(tables)
-        answer = reload(self.web)
-        assert answer.json["result"] == "loaded", answer
+        reload_changes(self.web)
         return listening(self.web)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.changes import allow, reload, unix_admin, until_generation
+from tests.scenarios.changes import allow, reload, unix_admin, until_first_look, until_generation
 from tests.scenarios.stage import inbound
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def test_sighup(stage: Stage) -> None:
 
 def test_post_tells_what_came_of_it(stage: Stage) -> None:
     api = stage.sidecar("api", unix_admin("api") + TABLES)
+    until_first_look(api)
 
     answer = reload(api)
     assert (answer.status, answer.json) == (200, {"result": "unchanged", "generation": "1"})
@@ -51,6 +52,7 @@ def test_post_tells_what_came_of_it(stage: Stage) -> None:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_with_curl(stage: Stage) -> None:
     api = stage.sidecar("api", unix_admin("api") + TABLES)
+    until_first_look(api)
     allow(stage, "/batch")
     path = api.admin.removeprefix("unix:")
     curl = [
