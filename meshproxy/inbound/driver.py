@@ -273,7 +273,7 @@ class HttpDriver:
     def _pull_upstream(self, connection: UpstreamConnection) -> bool:
         relay, channel = self._relay, connection.channel
         share = _FAIR_SHARE
-        while self._up is connection and not self._down.waiting:
+        while self._up is connection and self._ending is None and not self._down.waiting:
             if not share:
                 self._engine.resume(channel.sock)
                 return False

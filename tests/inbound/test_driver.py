@@ -482,6 +482,34 @@ async def test_an_upgrade_hands_over_all_that_waits(house: House) -> None:
         splice.release()
 
 
+async def test_bulk_right_behind_the_switch_is_left_to_the_splice(house: House) -> None:
+    """More than one read of it, while the owner has not yet had its turn to hand over: nobody may read on and forget."""
+    bulk = random.Random(3).randbytes(MIB)
+    caller, visit = await house.caller()
+    await caller.says(UPGRADE)
+    line = await house.line()
+    await line.hears(END)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(line.says, SWITCH + bulk)
+        await caller.hears(END)
+        assert await visit.ended() is Outcome.UPGRADED
+        upstream = visit.driver.upstream
+        assert upstream is not None
+        down, up = visit.driver._down, upstream.channel
+        assert isinstance(down, TlsChannel)
+        for channel in (down, up):
+            house.engine.forget(channel.sock)
+        splice = Splice(house.engine, house.buffers, up.sock, down.tls, PeerEof.STRICT)
+        try:
+            splice.start(Held(up.release(), down.release()))
+            with trio.fail_after(10):
+                while len(caller.heard) < len(bulk):
+                    assert await caller.more()
+        finally:
+            splice.release()
+    assert hashlib.sha256(caller.heard).digest() == hashlib.sha256(bulk).digest()
+
+
 async def test_an_upgraded_connection_that_is_cancelled_at_that_moment_is_still_told(house: House) -> None:
     caller, visit = await house.caller()
     await caller.says(UPGRADE)
