@@ -483,7 +483,7 @@ async def test_an_upgrade_hands_over_all_that_waits(house: House) -> None:
 
 
 async def test_bulk_right_behind_the_switch_is_left_to_the_splice(house: House) -> None:
-    """More than one read of it, while the owner has not yet had its turn to hand over: nobody may read on and forget."""
+    """More than one read of it, before the owner has had its turn to hand over: nobody may read on and forget."""
     bulk = random.Random(3).randbytes(MIB)
     caller, visit = await house.caller()
     await caller.says(UPGRADE)
