@@ -28,6 +28,7 @@ KEY: Final = "key.pem"
 CHAIN: Final = "chain.pem"
 BUNDLE: Final = "bundle.pem"
 CURRENT: Final = "current"
+_MOST_BYTES: Final = 1 << 20  # of one file; a bundle of a thousand roots is smaller
 _FILES: Final = (KEY, CHAIN, BUNDLE)
 _GENERATION: Final = re.compile(r"gen-([1-9][0-9]{0,8})")
 
@@ -131,11 +132,14 @@ def _add_generation(out: Path, contents: dict[str, bytes]) -> int:
     key_mode = 0o600 | (_group_may_read(out / previous / KEY) if previous else 0)
     missing = [out / name for name in _FILES if not (out / name).is_symlink()]
     try:
-        with storage.new_directory(place) as fresh:
+        filled = _place_to_fill(out, place)
+        with storage.new_directory(filled) as fresh:
             for name, content in contents.items():
                 storage.write_file(fresh / name, content, mode=key_mode if name == KEY else 0o644)
             fresh.chmod(stat.S_IMODE(out.stat().st_mode) & 0o755)
             _give_to_owner_of(out, fresh)
+        if filled != place:
+            filled.rename(place)
         for link in missing:
             storage.replace_link(link, f"{CURRENT}/{link.name}")
         storage.replace_link(out / CURRENT, place.name)  # the switch
@@ -155,6 +159,24 @@ def _current(out: Path) -> str | None:
     return (out / CURRENT).readlink().name if (out / CURRENT).is_symlink() else None
 
 
+def _place_to_fill(out: Path, place: Path) -> Path:
+    """Where root may write and hand over files that end up in somebody else's directory: beside it, not in it.
+
+    Its owner could put a link in the place of what is being filled, and have root give him the files behind it.
+    """
+    owner, beside = out.stat(), out.resolve().parent
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return place
+    above = beside.stat()
+    if above.st_uid != 0 or (above.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not above.st_mode & stat.S_ISVTX):
+        raise IdentityDirectoryError(
+            f"{out} belongs to user {owner.st_uid}, and {beside} is not root's alone: issue as that user, or into a "
+            "directory of root's and hand over a copy"
+        )
+    storage.clear_leftovers(beside, of=out.name)
+    return beside / storage.temporary_name(out.name)
+
+
 def _give_to_owner_of(out: Path, fresh: Path) -> None:
     """Hand what root wrote to whoever owns the directory; anybody else cannot, and need not."""
     if os.geteuid() != 0:
@@ -172,7 +194,24 @@ def _group_may_read(key: Path) -> int:
 
 
 def _content(path: Path) -> bytes | None:
+    """Read a file, or None when there is none; raises OSError for what is no regular file or absurdly large.
+
+    Opened without waiting: a FIFO in the place of a certificate must not hold up whoever renews it.
+    """
     try:
-        return path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(_MOST_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > _MOST_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content

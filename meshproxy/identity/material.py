@@ -146,22 +146,26 @@ class _Judge:
         )
 
     def _judge_modes(self) -> None:
+        if self._settings.unsafe_key_mode:
+            return
         own_gids = {os.getegid(), *os.getgroups()}
         place = self._files.place
-        if not self._settings.unsafe_key_mode:
-            found = (place / "key.pem").stat()
-            if fault := key_mode_fault(found.st_mode, found.st_gid, own_gids=own_gids):
-                self._add(
-                    "key.pem",
-                    fault,
-                    "a private key only its service can read",
-                    f"chmod 600 {self._settings.dir / 'key.pem'}; if others have read it already, issue a new one",
-                )
-        for path in (place, place / "bundle.pem"):
+        found = (place / "key.pem").stat()
+        if fault := key_mode_fault(found.st_mode, found.st_gid, own_gids=own_gids):
+            self._add(
+                "key.pem",
+                fault,
+                "a private key only its service can read",
+                f"chmod 600 {self._settings.dir / 'key.pem'}; if others have read it already, issue a new one",
+            )
+        # Who may write the directory may point `current` elsewhere: key, chain and trust are then his.
+        home = self._settings.dir
+        for path in dict.fromkeys((home, place, place.resolve().parent, place / "bundle.pem")):
             found = path.stat()
             if fault := authority_mode_fault(found.st_mode, found.st_gid, own_gids=own_gids):
                 name = "bundle.pem" if path.name == "bundle.pem" else ""
-                self._add(name, fault, "trust that nobody else can change", f"chmod go-w {self._settings.dir / name}")
+                where = home / name if path in {home, place / "bundle.pem"} else path
+                self._add(name, f"{where} has {fault}", "trust that nobody else can change", f"chmod go-w {where}")
 
     def _key(self) -> keys.SigningKey | None:
         try:

@@ -6,6 +6,8 @@ faulty one never replaces what is loaded.
 
 from __future__ import annotations
 
+import ssl
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from meshproxy.wire.relay import Wall
 
 _LOOK_EVERY = 1.0
+
+_LOOKS = 3
+_BETWEEN_LOOKS = 0.1
 
 _FILES = ("", "current", "key.pem", "chain.pem", "bundle.pem")
 
@@ -130,7 +135,7 @@ class IdentityStore:
             with trio.move_on_after(_LOOK_EVERY):
                 await self._asked.wait()
                 self._asked, asked = trio.Event(), True
-            before, seen = seen, await trio.to_thread.run_sync(self._look)
+            before, seen = seen, await trio.to_thread.run_sync(self._look, abandon_on_cancel=True)
             if asked or (seen == before != self._signature):
                 self._signature = seen
                 await self._reload()
@@ -139,7 +144,7 @@ class IdentityStore:
 
     async def _reload(self) -> None:
         try:
-            identity = await trio.to_thread.run_sync(read_identity, self._settings)
+            identity = await trio.to_thread.run_sync(read_identity, self._settings, abandon_on_cancel=True)
             self._refuse_other_name(identity)
         except MissingIdentity as missing:
             self._failed(str(missing), missing.remedy)
@@ -244,6 +249,32 @@ def _renewal(term: Term, leaf: Leaf, directory: Path) -> str:
 
 
 def read_identity(settings: IdentitySettings) -> Identity:
-    """Read, judge and make contexts (blocking); raises MissingIdentity or FaultyInput."""
+    """Read, judge and make contexts (blocking); raises MissingIdentity or FaultyInput.
+
+    A faulty look is taken twice more: a flat directory may be in the middle of being written, key first.
+    """
+    for _ in range(_LOOKS - 1):
+        try:
+            return _look_once(settings)
+        except FaultyInput:
+            time.sleep(_BETWEEN_LOOKS)
+    return _look_once(settings)
+
+
+def _look_once(settings: IdentitySettings) -> Identity:
     material = read_material(settings)
-    return Identity(material, Contexts(material))
+    try:
+        return Identity(material, Contexts(material))
+    except (ssl.SSLError, OSError) as error:
+        # What cryptography can read OpenSSL may still refuse, a key that is too weak for example.
+        reason = getattr(error, "reason", None) or error.strerror or str(error)
+        raise FaultyInput(
+            [
+                Problem(
+                    file=str(settings.dir / "chain.pem"),
+                    found=f"an identity that TLS does not take ({str(reason).lower().replace('_', ' ')})",
+                    expected="a key and certificates that OpenSSL accepts",
+                    remedy=f"meshproxy ca issue {material.leaf.id.path} --dir CA_DIR --out {settings.dir}",
+                )
+            ]
+        ) from error

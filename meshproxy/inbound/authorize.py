@@ -84,6 +84,9 @@ class Authorizer:
 
         def judge(head: RequestHead) -> Grant | Refusal:
             policy, mode, now = self._policy.value, self._settings.mode, wall()
+            if now > leaf.not_after:
+                # Deadlines run on a clock that stands still while a machine is suspended; certificates do not.
+                return Refusal(Failure.DENIED)
             method, path = head.method.decode("ascii"), head.target.path.decode("ascii")
             decision = decide_request(policy, leaf.id, method, path, home=home, now=now)
             outcome = decision.outcome(mode)

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from meshproxy.upstream.pool import UpstreamConnection, Upstreams
     from meshproxy.wire.channel import Channel
 
+# What of a path goes into a log line; lines that wait for a slow reader are bounded by their number.
+_LONGEST_PATH = 1024
+
 HTTP_1_1 = ("http/1.1",)  # RFC 7301; what our HTTP listeners offer, and all they speak
 
 
@@ -75,7 +78,7 @@ class Story:
             request_id=exchange.request_id.decode("ascii", "replace"),
             peer=visit.peer,
             method="" if head is None else head.method.decode("ascii", "replace"),
-            path="" if head is None else head.target.path.decode("ascii", "replace"),
+            path="" if head is None else head.target.path[:_LONGEST_PATH].decode("ascii", "replace"),
             status=exchange.status,
             caller=visit.caller,
             decision="" if decided is None else decided.decision,

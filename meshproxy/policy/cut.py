@@ -33,6 +33,24 @@ def looks_cut_short(old: Policy | None, new: Policy, *, http: bool) -> Rule | No
     return last if lost_requests or lost_expiry else None
 
 
+def has_lost_conditions(old: Policy | None, last: Rule) -> bool:
+    """Whether `last` is known from `old`, by its name or its callers, and grants there what conditions still narrowed.
+
+    That is what a file cut for good looks like, by a full disk or a killed writer; no waiting makes it whole.
+    """
+    before = () if old is None else old.rules
+    named = last.name != f"rule-{last.ordinal}"  # the default name says only where a rule stands
+    return any(
+        (rule.callers == last.callers or (named and rule.name == last.name))
+        and (
+            (rule.methods is not None and last.methods is None)
+            or (rule.paths is not None and last.paths is None)
+            or (rule.expires is not None and last.expires is None)
+        )
+        for rule in before
+    )
+
+
 def _grant_of(rule: Rule) -> _Grant:
     return (rule.callers, rule.methods, rule.paths, rule.expires)
 

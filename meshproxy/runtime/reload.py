@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshproxy.errors import FaultyInput, Problem, StartError
-from meshproxy.policy.cut import looks_cut_short
+from meshproxy.policy.cut import has_lost_conditions, looks_cut_short
 from meshproxy.runtime.drain import idle_grace
 from meshproxy.settings.load import Configuration, FaultyConfiguration, load_configuration
 from meshproxy.settings.plan import Plan, newly_unchecked, plan_reload
@@ -52,6 +52,14 @@ class Result(StrEnum):
     FAILED = "failed"
     HELD = "held"
     DRAINING = "draining"  # nothing is changed any more
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What is waited for, and how long (seconds; `inf`: until a person asks)."""
+
+    where: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +127,10 @@ class Reloader:
                 self._asked = trio.Event()
                 await self.reload(patient=False)
                 continue
-            before, self._seen = self._seen, await trio.to_thread.run_sync(signature_of, self._watched)
+            before, self._seen = (
+                self._seen,
+                await trio.to_thread.run_sync(signature_of, self._watched, abandon_on_cancel=True),
+            )
             now = trio.current_time()
             held_enough = self._held_until is not None and now >= self._held_until
             due = self._seen != self._tried or held_enough or now >= self._retry_at
@@ -144,7 +155,7 @@ class Reloader:
             if self._draining:
                 return Result.DRAINING
             # Looked at before it is read: what changes meanwhile differs from what was tried.
-            self._tried = await trio.to_thread.run_sync(signature_of, self._watched)
+            self._tried = await trio.to_thread.run_sync(signature_of, self._watched, abandon_on_cancel=True)
             try:
                 result = await self._attempt(patient=patient)
             except FaultyConfiguration as faulty:
@@ -163,7 +174,7 @@ class Reloader:
             return result
 
     async def _attempt(self, *, patient: bool) -> Result:
-        new = await trio.to_thread.run_sync(_load, self._path, self.state.generation + 1)
+        new = await trio.to_thread.run_sync(_load, self._path, self.state.generation + 1, abandon_on_cancel=True)
         if self._draining:  # it began while the files were read
             return Result.DRAINING
         self._watch(new.files)
@@ -197,26 +208,29 @@ class Reloader:
         self._log.info("reloaded", generation=self.state.generation, hash=new_hash, changes=_in_words(plan))
         return Result.LOADED
 
-    def _to_be_held(self, old: Configuration, new: Configuration) -> str:
-        """Where something that narrows may be missing yet, empty if nowhere."""
+    def _to_be_held(self, old: Configuration, new: Configuration) -> _Held | None:
+        """Where something that narrows may be missing: not yet written, or (once known to be there) lost."""
         for inbound in new.settings.inbound:
             policy = new.policies[inbound.name]
-            rule = looks_cut_short(old.policies.get(inbound.name), policy, http=inbound.protocol is Protocol.HTTP)
+            before = old.policies.get(inbound.name)
+            rule = looks_cut_short(before, policy, http=inbound.protocol is Protocol.HTTP)
             if rule is not None:
-                return f"{policy.file}:{rule.line}"
+                lost = has_lost_conditions(before, rule)
+                return _Held(f"{policy.file}:{rule.line}", math.inf if lost else _HOLD)
         outbound = newly_unchecked(old.settings, new.settings)
-        return "" if outbound is None else f'{self._path}: allow_uids of outbound "{outbound.name}"'
+        return None if outbound is None else _Held(f'{self._path}: allow_uids of outbound "{outbound.name}"', math.inf)
 
-    def _hold(self, where: str, new_hash: str) -> Result:
+    def _hold(self, held: _Held, new_hash: str) -> Result:
         if self._held_until is None or self._held != new_hash:
             self._held = new_hash
-            self._held_until = trio.current_time() + _HOLD
+            self._held_until = trio.current_time() + held.seconds
+            waits = held.seconds < math.inf
             self._log.warning(
                 "reload_held",
-                rule=where,
+                rule=held.where,
                 reason="it grants more than before; so does a file that is cut off, or still being written",
-                seconds=_HOLD,
-                remedy="wait, or send SIGHUP if it is meant so",
+                seconds=held.seconds if waits else "until asked",
+                remedy=("wait, or " if waits else "") + "send SIGHUP if it is meant so",
             )
         return Result.HELD
 

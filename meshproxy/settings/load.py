@@ -62,12 +62,21 @@ def load_configuration(path: Path, *, generation: int = 1) -> Configuration:
     """
     reading, file = _read(path), file_name(path)
     policies, faults = _load_policies(reading, file, generation)
+    # The file that names the allow-lists is the same authority as they are; what it says cannot waive that.
+    faults = [*_own_authority(path), *faults]
     problems = dict.fromkeys([*reading.problems, *faults])  # one directory may hold many allow-lists: told once
     files = (path.absolute(), *dict.fromkeys(use.policy for use in reading.policies))
     if problems or reading.settings is None:
         raise FaultyConfiguration(problems, reading.identity, files)
     of_listener = {each.name: policies[each.policy] for each in reading.settings.inbound}
     return Configuration(reading.settings, MappingProxyType(of_listener), files)
+
+
+def _own_authority(path: Path) -> list[Problem]:
+    try:
+        return authority_problems(path, path.stat())
+    except (OSError, UnreadableFile):
+        return []  # gone since it was read: the next look will say so
 
 
 def load_admin(path: Path) -> AdminSettings:

@@ -81,6 +81,22 @@ def test_a_key_its_group_may_read_stays_so_and_nothing_wider(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand files to another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands files over")
+def test_root_fills_nothing_where_its_owner_could_put_a_link(tmp_path: Path) -> None:
+    """Filled beside the directory, where only root can write; refused where that is somebody else's too."""
+    beside = tmp_path / "theirs"
+    out = beside / "identity"
+    out.mkdir(parents=True)
+    os.chown(out, 4321, 4322)
+    os.chown(beside, 4321, 4322)
+    with pytest.raises(IdentityDirectoryError, match="belongs to user 4321"):
+        write(out, "a")
+    assert list(out.iterdir()) == []
+    os.chown(beside, 0, 0)
+    write(out, "a")
+    assert names(beside) == {"identity"}
+
+
 def test_what_root_renews_still_belongs_to_the_service(tmp_path: Path) -> None:
     out = tmp_path / "identity"
     out.mkdir()

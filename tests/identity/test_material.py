@@ -139,6 +139,27 @@ def test_a_directory_where_a_file_should_be_is_a_problem(flat: Path) -> None:
     assert (problem.file, problem.found) == (str(flat / "chain.pem"), "it cannot be read (Is a directory)")
 
 
+@pytest.mark.parametrize("name", ["key.pem", "chain.pem", "bundle.pem"])
+def test_a_fifo_is_a_problem_and_not_a_wait(flat: Path, name: str) -> None:
+    """Whoever reads it must not be held up: renewal and the drain would be with him."""
+    (flat / name).unlink()
+    os.mkfifo(flat / name)
+    (problem,) = problems(IdentitySettings(flat))
+    assert problem.found == "it cannot be read (it is not a regular file)"
+
+
+def test_a_file_without_end_is_a_problem(flat: Path) -> None:
+    (flat / "bundle.pem").write_bytes(b"x" * (1 << 20) + b"x")
+    (problem,) = problems(IdentitySettings(flat))
+    assert problem.found == "it cannot be read (File too large)"
+
+
+def test_who_may_write_the_directory_may_point_current_elsewhere(mesh: MeshCa, tmp_path: Path) -> None:
+    issued = mesh.issue("/web", into=tmp_path / "web")
+    issued.directory.chmod(0o777)
+    assert [p.found for p in problems(IdentitySettings(issued.directory)) if "writable by everyone" in p.found]
+
+
 @NOT_ROOT
 def test_an_unreadable_key_is_a_problem(flat: Path) -> None:
     (flat / "key.pem").chmod(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,9 @@ import trio.testing
 
 from ca import keys
 from meshproxy.errors import FaultyInput
-from meshproxy.identity.store import IdentityStore, NotReady
+from meshproxy.identity import store
+from meshproxy.identity.material import read_material
+from meshproxy.identity.store import IdentityStore, NotReady, read_identity
 from meshproxy.settings.schema import IdentitySettings
 from meshproxy.telemetry.metrics import Metrics
 from tests.factory import MeshCa, make_mesh_ca
@@ -56,7 +58,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> MeshCa:
 
 @pytest.fixture
 def watched(tmp_path: Path, mesh: MeshCa, monkeypatch: pytest.MonkeyPatch) -> Watched:
-    async def at_once(work: Callable[..., object], *arguments: object) -> object:
+    async def at_once(work: Callable[..., object], *arguments: object, abandon_on_cancel: bool = False) -> object:
         # A jumping clock would take a busy thread for a blocked task.
         await trio.lowlevel.checkpoint()
         return work(*arguments)
@@ -318,3 +320,15 @@ def test_what_was_never_loaded_cannot_be_used_and_says_where_to_look(watched: Wa
     assert caught.value.remedy == f"see: meshproxy inspect {watched.directory}"
     assert watched.store.loaded is None
     assert "last_error=''" in repr(watched.store)
+
+
+def test_what_openssl_refuses_is_a_fault_and_no_crash(mesh: MeshCa, tmp_path: Path) -> None:
+    """OpenSSL is stricter than cryptography, with weak keys for one: told like any other fault."""
+    identity = mesh.issue("/web", into=tmp_path / "web")
+    material = read_material(IdentitySettings(identity.directory))
+    broken = replace(material, chain_pem=material.chain_pem.replace(b"-----BEGIN", b"-----BEGIM"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "read_material", lambda _settings: broken)
+        patch.setattr(store, "_BETWEEN_LOOKS", 0.0)
+        with pytest.raises(FaultyInput, match="an identity that TLS does not take"):
+            read_identity(IdentitySettings(identity.directory))

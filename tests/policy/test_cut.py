@@ -9,7 +9,7 @@ import pytest
 from ca.spiffe_id import SpiffeId, TrustDomain
 from meshproxy.errors import FaultyInput
 from meshproxy.policy.compile import Policy, compile_policy
-from meshproxy.policy.cut import looks_cut_short
+from meshproxy.policy.cut import has_lost_conditions, looks_cut_short
 from meshproxy.policy.decide import decide_connection, decide_request
 from meshproxy.policy.document import parse_allow_list
 
@@ -26,6 +26,22 @@ NEXT_YEAR = "expires = 2027-01-01\n"
 
 def policy(text: str) -> Policy:
     return compile_policy(parse_allow_list(text.encode(), file="x.allow.toml"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lost"),
+    [
+        (FULL, WEB, True),
+        (FULL, WEB + ONLY_GET, True),
+        (FULL + NEXT_YEAR, FULL, True),
+        (FULL, WEB.replace("web", "batch"), False),  # nobody knows it yet
+        (WEB, FULL, False),
+        (None, WEB, False),
+        ('[[allow]]\nname = "r"\n' + FULL.removeprefix("[[allow]]\n"), '[[allow]]\nname = "r"\nfrom = "/b"\n', True),
+    ],
+)
+def test_what_a_file_cut_for_good_looks_like(old: str | None, new: str, lost: bool) -> None:  # noqa: FBT001 - a table
+    assert has_lost_conditions(None if old is None else policy(old), policy(new).rules[-1]) is lost
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class Threads:
         self.at_once = self.most_at_once = 0
         self.meanwhile: Callable[[], None] = _nothing
 
-    async def run_sync(self, work: Callable[..., object], *arguments: object) -> object:
+    async def run_sync(self, work: Callable[..., object], *arguments: object, **_how: bool) -> object:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         await trio.lowlevel.checkpoint()
@@ -353,6 +353,22 @@ async def test_a_rule_that_may_be_cut_is_held_told_once_and_taken_up_in_the_end(
     assert followed.attempts(Result.HELD) == 1
     await followed.settle(8)
     assert (followed.generation, followed.grants("/shop")) == (2, True)
+
+
+@pytest.mark.parametrize("tables", [(HTTP,)])
+async def test_a_rule_that_has_lost_its_conditions_waits_for_a_person(
+    followed: Followed, settling_clock: MockClock
+) -> None:
+    """A full disk or a killed writer leaves a cut file behind for good: no time makes it whole."""
+    followed.write(SHOP + 'methods = "GET"\npaths = "/a"\n')
+    await followed.settle()
+    assert followed.generation == 2
+    followed.write(SHOP)
+    await followed.settle(10 * HOLD)
+    assert (followed.generation, followed.told("reload_held")) == (2, 1)
+    followed.reloader.look_now()
+    await followed.settle(0.5)
+    assert followed.generation == 3
 
 
 @pytest.mark.parametrize("tables", [(HTTP,)])

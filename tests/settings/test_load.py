@@ -191,6 +191,7 @@ def test_a_huge_file_is_refused_unread(home: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "mode", "file", "found"),
     [
+        ("side.toml", 0o666, "side.toml", "mode 0666, writable by everyone"),  # it names the lists and the mode
         ("api.allow.toml", 0o666, "api.allow.toml", "mode 0666, writable by everyone"),
         ("api.allow.toml", 0o602, "api.allow.toml", "mode 0602, writable by everyone"),
         ("lists", 0o777, "lists", "mode 0777, writable by everyone"),
