@@ -10,6 +10,7 @@ The writers say HTTP/1.1 always (RFC 9112 section 2.3) and refuse what would not
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -47,7 +48,7 @@ class Unwritable(Exception):
     """A bug of ours: a head was to be written that would not be read back as it was meant."""
 
 
-class _Reader(Generic[_Head]):
+class _Reader(ABC, Generic[_Head]):
     """What reading requests and reading responses have in common: the body, and the bytes that wait."""
 
     def __init__(self, limits: HeadLimits) -> None:
@@ -98,8 +99,9 @@ class _Reader(Generic[_Head]):
             self._bad = bad
             raise
 
+    @abstractmethod
     def _next_head(self) -> _Head | None:
-        raise NotImplementedError
+        """Take the next head off the buffer, if it is complete."""
 
     def _take_head(self) -> bytes | None:
         """Take a complete head off the buffer; None while it is incomplete."""

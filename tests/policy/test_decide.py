@@ -109,7 +109,7 @@ def test_a_permit_cannot_be_made_by_hand_or_altered() -> None:
     assert leave is not None
     with pytest.raises(dataclasses.FrozenInstanceError):
         leave.would_deny = False  # type: ignore[misc]
-    with pytest.raises(ValueError, match="seal"):
+    with pytest.raises((ValueError, TypeError), match="seal"):  # which of them depends on Python's version
         dataclasses.replace(leave, would_deny=False)  # type: ignore[call-arg]
 
 
