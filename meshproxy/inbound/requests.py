@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 # What of a path goes into a log line; lines that wait for a slow reader are bounded by their number.
 _LONGEST_PATH = 1024
 
-HTTP_1_1 = ("http/1.1",)  # RFC 7301; what our HTTP listeners offer, and all they speak
-
 
 # Request and trace ids must not repeat; nothing secret hangs on them.
 IDS = Random(secrets.randbits(128))  # noqa: S311 - see above
@@ -129,7 +127,7 @@ class RequestsHandler:
     async def __call__(self, sock: socket.socket, visit: Visit) -> None:
         """Serve one connection to its end."""
         services, limits = self._services, self._settings.limits
-        guest = await admit(sock, visit, services, within=limits.handshake_timeout, alpn=HTTP_1_1)
+        guest = await admit(sock, visit, services, within=limits.handshake_timeout, alpn=self._settings.offered_alpn)
         if guest is None:
             return
         visit.caller = str(guest.leaf.id)

@@ -10,7 +10,7 @@ from meshproxy.inbound.deadlines import Patience as HttpPatience
 from meshproxy.inbound.driver import Machinery
 from meshproxy.inbound.forward import InboundHandler
 from meshproxy.inbound.live import Live
-from meshproxy.inbound.requests import HTTP_1_1, RequestsHandler, Way, head_limits
+from meshproxy.inbound.requests import RequestsHandler, Way, head_limits
 from meshproxy.outbound.forward import OutboundHandler
 from meshproxy.outbound.requests import OutboundRequestsHandler
 from meshproxy.runtime.stations import Equipment
@@ -63,7 +63,7 @@ class Workshop:
         services, limits = self.services, settings.limits
         http = settings.protocol is Protocol.HTTP
         dialer = Dialer(
-            Destination(settings.endpoints, settings.server_name, HTTP_1_1 if http else settings.alpn),
+            Destination(settings.endpoints, settings.server_name, settings.offered_alpn),
             Patience(limits.connect_timeout, limits.handshake_timeout),
             services.resolver,
             services.relay.wall,
