@@ -51,15 +51,14 @@ WISH = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: dGhlIHN
 # The services: what is asked for is said in the path.
 
 
-def serve(sock: socket.socket, _visit: Visit) -> None:
+def serve(sock: socket.socket, visit: Visit) -> None:
     """Answer one request after the other; remember nothing, or this process would grow."""
     talk = Talk(sock)
     while (asked := talk.read_head()) is not None:
         kind = asked.target.split("/")[1]
         if kind == "socket":
             talk.say(SWITCH)
-            while not talk.has_ended():
-                talk.say(talk.read(1))
+            echo(sock, visit)  # the caller waits for the switch, so nothing of the stream is in the talk's hands
             return
         if kind == "abort":
             _abort(talk, asked)
