@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from meshproxy.wire.readiness import Readiness
     from meshproxy.wire.tls import TlsConnection
 
-# Chunks one callback may move before it lets the others go first.
-_FAIR_SHARE = 4
-
 _BARE_FIN = "the peer ended without close_notify"
 
 
@@ -219,35 +216,33 @@ class Splice:
 
     # plain -> TLS
 
+    # One read per callback: whoever has more comes again behind the others, so a bulk stream delays a small message by
+    # one chunk at most.
+
     def _pull_plain(self, events: int) -> bool:
-        raw = self._buffers.raw
-        share = _FAIR_SHARE
-        while self._to_tls is None:
-            if self._plain_eof and not self._plain_hangup:
-                return False
-            if not share:
-                self._engine.resume(self._plain)
-                return False
-            share -= 1
-            chunk = self._plain_chunk
-            try:
-                count = self._plain.recv_into(raw, chunk)
-            except BlockingIOError:
-                return True
-            except OSError as error:
-                raise _Broken(Side.PLAIN, error) from error
-            if not count:
-                if not self._plain_eof:
-                    self._plain_eof = True
-                    self._close_tls()
-                return False
-            self._tls.session.write(raw[:count])
-            self.sent_to_tls += count
-            self._send_tls()
-            if count == chunk:
-                self._plain_chunk = self._buffers.grown(chunk)
-            elif events and not self._plain_hangup:
-                return True
+        if self._to_tls is not None or (self._plain_eof and not self._plain_hangup):
+            return False
+        raw, chunk = self._buffers.raw, self._plain_chunk
+        try:
+            count = self._plain.recv_into(raw, chunk)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            raise _Broken(Side.PLAIN, error) from error
+        if not count:
+            if not self._plain_eof:
+                self._plain_eof = True
+                self._close_tls()
+            return False
+        self._tls.session.write(raw[:count])
+        self.sent_to_tls += count
+        self._send_tls()
+        if count == chunk:
+            self._plain_chunk = self._buffers.grown(chunk)
+        elif events and not self._plain_hangup:
+            return True
+        if self._to_tls is None:
+            self._engine.resume(self._plain)
         return False
 
     def _send_tls(self) -> None:
@@ -302,35 +297,29 @@ class Splice:
 
     # TLS -> plain
 
-    def _pull_tls(self, events: int) -> bool:  # noqa: C901 - flat, for its speed
-        raw = self._buffers.raw
-        share = _FAIR_SHARE
-        while self._to_plain is None:
-            if self._tls_eof and not self._tls_hangup:
-                return False
-            if not share:
-                self._engine.resume(self._tls.sock)
-                return False
-            share -= 1
-            chunk = self._tls_chunk
-            try:
-                count = self._tls.sock.recv_into(raw, chunk)
-            except BlockingIOError:
-                return True
-            except OSError as error:
-                raise _Broken(Side.TLS, error) from error
-            if not count:
-                if not self._tls_eof:
-                    self._end_without_notify()
-                return False
-            if self._tls_eof:
-                continue  # RFC 8446 section 6.1: data after close_notify is ignored
+    def _pull_tls(self, events: int) -> bool:
+        if self._to_plain is not None or (self._tls_eof and not self._tls_hangup):
+            return False
+        raw, chunk = self._buffers.raw, self._tls_chunk
+        try:
+            count = self._tls.sock.recv_into(raw, chunk)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            raise _Broken(Side.TLS, error) from error
+        if not count:
+            if not self._tls_eof:
+                self._end_without_notify()
+            return False
+        if not self._tls_eof:  # RFC 8446 section 6.1: data after close_notify is ignored
             self._tls.incoming.write(raw[:count])
             self._plain_from_session()
-            if count == chunk:
-                self._tls_chunk = self._buffers.grown(chunk)
-            elif events and not self._tls_hangup:
-                return True
+        if count == chunk:
+            self._tls_chunk = self._buffers.grown(chunk)
+        elif events and not self._tls_hangup:
+            return True
+        if self._to_plain is None:
+            self._engine.resume(self._tls.sock)
         return False
 
     def _plain_from_session(self) -> None:
