@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING
 import h11
 
 from meshproxy.http.fast_lane import recognise_request, recognise_response
-from meshproxy.http.fields import connection_options, expects_continue, keeps_alive, offered_upgrade
+from meshproxy.http.fields import (
+    OURS_IN_REQUESTS,
+    OURS_IN_RESPONSES,
+    TRACESTATE,
+    carried,
+    connection_options,
+    expects_continue,
+    keeps_alive,
+    offered_upgrade,
+    read_request_id,
+    read_traceparent,
+    takes_trailers,
+    upgrade_value,
+)
 from meshproxy.http.framing import request_framing, response_framing
 from meshproxy.http.guard import judge_head
 from meshproxy.http.head import BadMessage, FramingKind, HeadLimits, RequestHead, ResponseHead, Version
@@ -53,15 +66,22 @@ def parse_request_head(raw: bytes, limits: HeadLimits) -> RequestHead:
     judge_host(event.target, target, version, fields)
     framing = request_framing(version, fields)
     options = connection_options(fields)
+    traceparent = read_traceparent(fields)
+    # W3C Trace Context section 3.3.1: the state belongs to the trace that came, and goes with it.
+    ours = OURS_IN_REQUESTS if traceparent is not None else OURS_IN_REQUESTS | {TRACESTATE}
     return RequestHead(
         method=event.method,
         target=target,
         version=version,
-        fields=fields,
+        host=target.authority or next((value for name, value in fields if name.lower() == b"host"), None),
+        carried=carried(fields, ours, options),
         framing=framing,
         keep_alive=keeps_alive(version, options),
         expects_continue=expects_continue(version, framing, fields),
         upgrade=offered_upgrade(version, options, fields),
+        takes_trailers=takes_trailers(fields),
+        request_id=read_request_id(fields),
+        traceparent=traceparent,
     )
 
 
@@ -85,8 +105,17 @@ def parse_response_head(method: bytes, raw: bytes, limits: HeadLimits) -> Respon
     version = _version(event.http_version)
     fields = _fields(event.headers.raw_items())
     framing = response_framing(method, event.status_code, version, fields)
-    keep_alive = keeps_alive(version, connection_options(fields)) and framing.kind is not FramingKind.UNTIL_CLOSE
-    return ResponseHead(event.status_code, bytes(event.reason), version, fields, framing, keep_alive)
+    options = connection_options(fields)
+    return ResponseHead(
+        status=event.status_code,
+        reason=bytes(event.reason),
+        version=version,
+        carried=carried(fields, OURS_IN_RESPONSES, options),
+        framing=framing,
+        # RFC 9112 section 9.3: where the end of the body is that of the connection, nothing follows.
+        keep_alive=keeps_alive(version, options) and framing.kind is not FramingKind.UNTIL_CLOSE,
+        upgrade=upgrade_value(fields) if event.status_code == 101 else None,
+    )
 
 
 def _event(connection: h11.Connection, raw: bytes) -> object:

@@ -102,10 +102,18 @@ _FIELDS = (
             (b"X", b"b\t"),
         ),
         *((b"X", b"a\tb"), (b"X", b"a\r\n b"), (b"X", b"a\nY: b"), (b"X", b"a\rb"), (b"X", b"a\0b"), (b"\xe9", b"b")),
-        *((b"X", b"\x7f"), (b"(x)", b"b"), (b" X", b"b"), (b"X", b"\x0bb"), (b"Content_Length", b"5"), (b"X", b" ")),
+        *(
+            (b"X", b"\x7f"),
+            (b"(x)", b"b"),
+            (b" X", b"b"),
+            (b"X", b"\x0bb"),
+            (b"Content_Length", b"5"),
+            (b"X", b" "),
+            (b"X", b""),
+        ),
     ),
 )
-_COLONS = ((b": ", b": ", b":"), (b":  ", b" :", b":\t", b": \t ", b""))
+_COLONS = ((b": ",), (b":", b":  ", b" :", b":\t", b": \t ", b""))
 _ENDS = ((b"\r\n",), (b"\n", b"\r", b"\r\r\n", b"", b" \r\n", b"\r\n\r\n"))
 _SPOILERS = b'\0\t\n\r "#%,./0:;?A\\a\x7f\x80\xff'
 
