@@ -2,7 +2,8 @@
 
     head      the values: heads, targets, framing, limits, and `BadMessage`, the one refusal
     guard     the lexical judge: which bytes a head may be made of (CRLF only, no controls, no folding, sizes)
-    parse     from guarded bytes to head values; h11 is the parser of record, the rooms below judge what it found
+    parse     from bytes to head values; h11 is the parser of record, the rooms below judge what it found
+    fast_lane the common heads in one strict pass, read as guard, h11 and the rooms below would; the rest it declines
     target    the request target and the Host: which path is meant, and that there is only one reading of it
     framing   where a message ends (RFC 9112 section 6.3, read strictly)
     fields    what is passed on: hop-by-hop fields out, the caller's identity in; trace and request ids

@@ -26,6 +26,10 @@ _SIZE_LINE: Final = re.compile(
 )
 
 
+# The common size line, of a chunk whose size needs no second look.
+_PLAIN_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
+
+
 class _Part(Enum):
     SIZE = auto()
     DATA = auto()
@@ -40,97 +44,120 @@ class ChunkedDecoder:
     `trailers` are the fields behind the last chunk, once `done`.
     """
 
-    __slots__ = ("_left", "_limits", "_part", "_scanned", "trailers")
+    __slots__ = ("_left", "_limits", "_part", "_scanned", "done", "trailers")
 
     def __init__(self, limits: HeadLimits) -> None:
         """Start before the first chunk; `limits` bound the trailer section."""
         self._limits = limits
         self._part = _Part.SIZE
         self._left = 0
-        self._scanned = 0
+        self._scanned = 0  # how much of what was not taken earlier calls have looked at
         self.trailers: tuple[Field, ...] = ()
+        self.done = False
 
     def __repr__(self) -> str:
         return f"<ChunkedDecoder {self._part.name} left={self._left}>"
 
-    @property
-    def done(self) -> bool:
-        """Whether the body is complete; what is left in the buffer then belongs to the next message."""
-        return self._part is _Part.DONE
+    def take(self, buffer: bytes | bytearray, at: int, pieces: list[bytes | bytearray]) -> int:
+        """Take all that can be taken from `at` on, and append the data to `pieces`.
 
-    def step(self, buffer: bytearray) -> bytes | None:
-        """Take one piece off the front of `buffer`.
-
-        Returns data, empty when the piece was framing, or None when more bytes are needed or it is done. Raises
-        BadMessage (400, or 431 for a trailer section beyond the limits).
+        Returns the offset behind it: what stands there is incomplete, and to be offered again with more, or, once
+        `done`, belongs to the next message. Raises BadMessage (400, or 431 for a trailer section beyond the limits);
+        the data before the fault is in `pieces`.
         """
+        while not self.done:
+            if self._part is _Part.SIZE:
+                at = _take_whole_chunks(buffer, at, pieces)
+            behind = self._step(buffer, at, pieces)
+            if behind is None:
+                break
+            at = behind
+        return at
+
+    def _step(self, buffer: bytes | bytearray, at: int, pieces: list[bytes | bytearray]) -> int | None:
+        """Take one part; returns the offset behind it, or None when more bytes are needed."""
         match self._part:
             case _Part.DATA:
-                return self._take_data(buffer)
+                return self._take_data(buffer, at, pieces)
             case _Part.SIZE:
-                return self._take_size(buffer)
+                return self._take_size(buffer, at)
             case _Part.DATA_END:
-                return self._take_data_end(buffer)
+                return self._take_data_end(buffer, at)
             case _Part.TRAILERS:
-                return self._take_trailers(buffer)
+                return self._take_trailers(buffer, at)
             case _Part.DONE:
                 return None
 
-    def _take_size(self, buffer: bytearray) -> bytes | None:
+    def _take_size(self, buffer: bytes | bytearray, at: int) -> int | None:
         # CR, not CRLF: a lone CR is refused by the line's own grammar, as soon as its next byte is there.
-        end = buffer.find(b"\r", self._scanned, _LONGEST_SIZE_LINE)
+        end = buffer.find(b"\r", at + self._scanned, at + _LONGEST_SIZE_LINE)
+        there = len(buffer) - at
         if end < 0 or end + 1 == len(buffer):
-            self._scanned = min(len(buffer), _LONGEST_SIZE_LINE) if end < 0 else end
-            if len(buffer) >= _LONGEST_SIZE_LINE:
+            self._scanned = min(there, _LONGEST_SIZE_LINE) if end < 0 else end - at
+            if there >= _LONGEST_SIZE_LINE:
                 raise BadMessage(400, f"a chunk-size line of more than {_LONGEST_SIZE_LINE} bytes")
-            refuse_controls(buffer[:end] if end >= 0 else buffer)
+            refuse_controls(buffer, at, end if end >= 0 else len(buffer))
             return None
-        line = _SIZE_LINE.fullmatch(buffer, 0, end)
+        line = _SIZE_LINE.fullmatch(buffer, at, end)
         if line is None or buffer[end + 1] != 0x0A:
-            raise BadMessage(400, f"not a chunk-size line: {bytes(buffer[: end + 2][:40])!r} (RFC 9112 section 7.1)")
+            shown = bytes(buffer[at : min(end + 2, at + 40)])
+            raise BadMessage(400, f"not a chunk-size line: {shown!r} (RFC 9112 section 7.1)")
         size = int(line[1], 16)
         if size > MOST_BYTES:
             raise BadMessage(400, f"a chunk of {size} bytes")
-        del buffer[: end + 2]
         self._scanned = 0
         self._left = size
         self._part = _Part.DATA if size else _Part.TRAILERS
-        return b""
+        return end + 2
 
-    def _take_data(self, buffer: bytearray) -> bytes | None:
-        if not buffer:
+    def _take_data(self, buffer: bytes | bytearray, at: int, pieces: list[bytes | bytearray]) -> int | None:
+        data = buffer[at : at + self._left]
+        if not data:
             return None
-        data = bytes(memoryview(buffer)[: self._left])
-        del buffer[: len(data)]
+        pieces.append(data)
         self._left -= len(data)
         if not self._left:
             self._part = _Part.DATA_END
-        return data
+        return at + len(data)
 
-    def _take_data_end(self, buffer: bytearray) -> bytes | None:
-        if not b"\r\n".startswith(buffer[:2]):
+    def _take_data_end(self, buffer: bytes | bytearray, at: int) -> int | None:
+        if not b"\r\n".startswith(buffer[at : at + 2]):
             raise BadMessage(400, "chunk data that is not followed by CRLF (RFC 9112 section 7.1)")
-        if len(buffer) < 2:
+        if len(buffer) - at < 2:
             return None
-        del buffer[:2]
         self._part = _Part.SIZE
-        return b""
+        return at + 2
 
-    def _take_trailers(self, buffer: bytearray) -> bytes | None:
-        if buffer.startswith(b"\r\n"):
-            end = 2
+    def _take_trailers(self, buffer: bytes | bytearray, at: int) -> int | None:
+        if buffer.startswith(b"\r\n", at):
+            end = at + 2
         else:
-            end = find_section_end(buffer, self._scanned, self._limits)
+            end = find_section_end(buffer, at, at + self._scanned, self._limits)
             if end < 0:
-                self._scanned = len(buffer)
+                self._scanned = len(buffer) - at
                 return None
-        section = bytes(memoryview(buffer)[:end])
-        refuse_controls(section)
+        section = bytes(buffer[at:end])
+        refuse_controls(section, 0, len(section))
         judge_fields(section, self._limits)
         self.trailers = tuple(_field(line) for line in section[:-4].split(b"\r\n") if line)
-        del buffer[:end]
         self._part = _Part.DONE
-        return b""
+        self.done = True
+        return end
+
+
+def _take_whole_chunks(buffer: bytes | bytearray, at: int, pieces: list[bytes | bytearray]) -> int:
+    """Take the chunks that are there from their size to their end; a peer may send very many, and very small ones.
+
+    What is not that simple is left where it stands, to be taken or refused part by part.
+    """
+    while (line := _PLAIN_SIZE_LINE.match(buffer, at)) is not None:
+        start = line.end()
+        end = start + int(line[1], 16)
+        if end == start or buffer[end : end + 2] != b"\r\n":
+            break
+        pieces.append(buffer[start:end])
+        at = end + 2
+    return at
 
 
 def _field(line: bytes) -> Field:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from meshproxy.errors import Failure
     from meshproxy.http.head import RequestHead
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(msgspec.Struct, frozen=True, gc=False):
     """What the allow-list said about a request, in the words of the access line."""
 
     caller: str
@@ -22,8 +22,7 @@ class Decided:
     policy: str
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(msgspec.Struct, gc=False):
     """Filled in while the exchange goes on; times are seconds of the relay's clock, 0.0 for a point not reached."""
 
     started: float

@@ -1,12 +1,11 @@
-"""Which fields are passed on, and which are ours to say.
+"""Which fields are passed on as they are, which are read, and which are ours to say.
 
 Names are compared folded (lower case, every byte that is no letter or digit as `-`), because that is how many backends
 read them: CGI and WSGI know one name for `x-mesh-client-id` and `X_Mesh_Client_ID`. So a name that only resembles one
 of ours, or one that frames the message, is dropped with it.
 
-`Via` is added to requests: RFC 9110 section 7.6.3 asks it of every gateway, and it tells loops. `Forwarded` and
-`X-Forwarded-*` are end-to-end fields we neither read nor vouch for; they pass as they came. Who called stands in
-`x-mesh-client-id` alone.
+`Forwarded` and `X-Forwarded-*` are end-to-end fields we neither read nor vouch for; they pass as they came. Who called
+stands in `x-mesh-client-id` alone.
 """
 
 from __future__ import annotations
@@ -16,22 +15,20 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from meshproxy.http.guard import TOKEN
 from meshproxy.http.head import BadMessage, FramingKind, Version
+from meshproxy.http.writing import fields_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from meshproxy.http.head import Field, Framing, RequestHead, ResponseHead
+    from meshproxy.http.head import Field, Framing
 
 CLIENT_ID: Final = b"x-mesh-client-id"
 REQUEST_ID: Final = b"x-request-id"
 TRACEPARENT: Final = b"traceparent"
-_VIA: Final = {Version.HTTP_1_0: b"1.0 meshproxy", Version.HTTP_1_1: b"1.1 meshproxy"}
-
-# What an HTTP/1.0 client has asked that names no host: this machine. An empty Host would be legal and refused by many,
-# the inbound side of our own kind among them.
-_DEFAULT_HOST: Final = b"localhost"
+TRACESTATE: Final = b"tracestate"
 
 _IDENTITY: Final = frozenset({CLIENT_ID, b"x-forwarded-client-cert"})
+_NOT_ALPHANUMERIC: Final = rb"[!#$%&'*+\-.^_`|~]"  # of the bytes that a name may have
 _FOLDED: Final = bytes(ord(chr(b).lower()) if chr(b).isalnum() and b < 0x80 else 0x2D for b in range(256))
 
 # RFC 9110 section 7.6.1: about this connection, whether Connection names them or not. The framing fields are here
@@ -52,12 +49,12 @@ _HOP_BY_HOP: Final = frozenset(
         b"proxy-authentication-info",
     }
 )
-_NOT_IN_REQUESTS: Final = _HOP_BY_HOP | _IDENTITY | {b"host", b"expect", REQUEST_ID, TRACEPARENT}
-_NOT_IN_RESPONSES: Final = _HOP_BY_HOP | {REQUEST_ID}
+OURS_IN_REQUESTS: Final = _HOP_BY_HOP | _IDENTITY | {b"host", b"expect", REQUEST_ID, TRACEPARENT}
+OURS_IN_RESPONSES: Final = _HOP_BY_HOP | {REQUEST_ID}
 
 # RFC 9110 section 6.5.1: framing, routing, modifiers, authentication, content and response control decide how a message
 # is taken, and whoever took it has done so when the trailers come.
-_NOT_IN_TRAILERS: Final = _NOT_IN_REQUESTS | frozenset(
+_NOT_IN_TRAILERS: Final = OURS_IN_REQUESTS | frozenset(
     b"trailer tracestate via forwarded max-forwards range if-match if-none-match if-modified-since"
     b" if-unmodified-since if-range authorization www-authenticate authentication-info cookie set-cookie"
     b" content-encoding content-type content-range content-location cache-control pragma age date expires location"
@@ -117,7 +114,7 @@ def offered_upgrade(version: Version, options: frozenset[bytes], fields: Iterabl
     """Return what a request offers to switch to (RFC 9110 section 7.8), or None where it may not be granted."""
     if version is not Version.HTTP_1_1 or b"upgrade" not in options or b"close" in options:
         return None
-    return _upgrade_value(fields)
+    return upgrade_value(fields)
 
 
 def expects_continue(version: Version, framing: Framing, fields: Iterable[Field]) -> bool:
@@ -134,123 +131,16 @@ def expects_continue(version: Version, framing: Framing, fields: Iterable[Field]
     return expected
 
 
-def outgoing_request(
-    head: RequestHead, *, client_id: bytes | None, request_id: bytes, traceparent: bytes, host: bytes | None
-) -> list[Field]:
-    """Return the fields to forward a request with.
-
-    `client_id` is what the service is told about the caller (None: nothing, but nobody else tells it either).
-    `host` replaces the Host. The framing is written from what was judged, and the identity stands last.
-    """
-    kept = _end_to_end(head.fields, _NOT_IN_REQUESTS)
-    if (TRACEPARENT, traceparent) not in [(name.lower(), value) for name, value in head.fields]:
-        kept = [field for field in kept if field[0].lower() != b"tracestate"]  # W3C 3.3.1: it belongs to the old trace
-    out = [(b"Host", _host(head) if host is None else host), *kept]
-    options = []
-    if _takes_trailers(head.fields):
-        options.append(b"TE")
-        out.append((b"TE", b"trailers"))  # RFC 9110 section 10.1.4: never another value than our own
-    if head.upgrade is not None:
-        options.append(b"upgrade")
-        out.append((b"Upgrade", head.upgrade))
-    if options:
-        out.append((b"Connection", b", ".join(options)))
-    if head.expects_continue:
-        out.append((b"Expect", b"100-continue"))
-    out += _framing_fields(head.framing)
-    out += [(b"Via", _VIA[head.version]), (REQUEST_ID, request_id), (TRACEPARENT, traceparent)]
-    if client_id is not None:
-        out.append((CLIENT_ID, client_id))
-    return out
-
-
-def outgoing_response(
-    head: ResponseHead, *, framing: Framing, close: bool, request_id: bytes | None = None
-) -> list[Field]:
-    """Return the fields to pass a final response on with.
-
-    `framing` is how the body will be delimited towards the caller, `close` whether the connection ends with it.
-    """
-    out = _end_to_end(head.fields, _NOT_IN_RESPONSES) + _framing_fields(framing)
-    if request_id is not None:
-        out.append((REQUEST_ID, request_id))
-    if close:
-        out.append((b"Connection", b"close"))
-    return out
-
-
-def outgoing_interim(head: ResponseHead) -> list[Field]:
-    """Return the fields to pass an interim response on with (RFC 9110 section 15.2)."""
-    return _end_to_end(head.fields, _NOT_IN_RESPONSES)
-
-
-def outgoing_upgrade(head: ResponseHead, *, request_id: bytes) -> list[Field]:
-    """Return the fields to pass a 101 on with; raises BadMessage when it does not say to what (RFC 9110 15.2.2)."""
-    protocols = _upgrade_value(head.fields)
-    if protocols is None:
-        raise BadMessage(502, "a 101 that names no protocol we would have offered")
-    kept = _end_to_end(head.fields, _NOT_IN_RESPONSES)
-    return [*kept, (REQUEST_ID, request_id), (b"Upgrade", protocols), (b"Connection", b"upgrade")]
-
-
-def outgoing_trailers(trailers: Iterable[Field]) -> list[Field]:
-    """Return the trailer fields that may be passed on (RFC 9110 section 6.5.1)."""
-    return [field for field in trailers if not _is_refused_trailer(field[0].translate(_FOLDED))]
-
-
-def read_request_id(fields: Iterable[Field]) -> bytes | None:
-    """Return the request id that came, if it is one, once, and fit to be logged: 1 to 128 visible ASCII characters."""
-    return _only(fields, REQUEST_ID, _REQUEST_ID)
-
-
-def new_request_id(rng: RandomSource) -> bytes:
-    """Return a new request id: 32 hexadecimal digits."""
-    return rng.randbytes(16).hex().encode()
-
-
-def read_traceparent(fields: Sequence[Field]) -> bytes | None:
-    """Return the trace the request belongs to, if it says so once and well-formed (W3C Trace Context 3.2, 3.3)."""
-    return _only(fields, TRACEPARENT, _TRACEPARENT) or _only(fields, TRACEPARENT, _LATER_TRACEPARENT)
-
-
-def new_traceparent(rng: RandomSource) -> bytes:
-    """Start a trace: version 00, random ids, not sampled (that is not ours to decide)."""
-    return b"00-%b-%b-00" % (rng.randbytes(16).hex().encode(), rng.randbytes(8).hex().encode())
-
-
-def trace_id(traceparent: bytes) -> bytes:
-    """Return the trace id of a well-formed traceparent."""
-    return traceparent[3:35]
-
-
-def _end_to_end(fields: Sequence[Field], refused: frozenset[bytes]) -> list[Field]:
-    options = connection_options(fields)
-    return [field for field in fields if field[0].translate(_FOLDED) not in refused and field[0].lower() not in options]
-
-
-def _framing_fields(framing: Framing) -> list[Field]:
-    if framing.kind is FramingKind.CHUNKED:
-        return [(b"Transfer-Encoding", b"chunked")]
-    if framing.length >= 0:
-        return [(b"Content-Length", b"%d" % framing.length)]
-    return []
-
-
-def _host(head: RequestHead) -> bytes:
-    """RFC 9112 section 3.2.2: the target's; where an HTTP/1.0 request has none, a default (section 3.3), never none."""
-    if head.target.authority is not None:
-        return head.target.authority
-    return next((value for name, value in head.fields if name.lower() == b"host"), _DEFAULT_HOST)
-
-
-def _takes_trailers(fields: Iterable[Field]) -> bool:
+def takes_trailers(fields: Iterable[Field]) -> bool:
+    """Whether TE says that the sender of a request takes trailers (RFC 9110 section 10.1.4)."""
     return any(
         name.lower() == b"te" and b"trailers" in [coding.strip(b" \t").lower() for coding in value.split(b",")]
         for name, value in fields
     )
 
 
-def _upgrade_value(fields: Iterable[Field]) -> bytes | None:
+def upgrade_value(fields: Iterable[Field]) -> bytes | None:
+    """Return the protocols of the Upgrade fields; None where there is none, or one that we never offer."""
     protocols = []
     for name, value in fields:
         if name.lower() == b"upgrade":
@@ -262,10 +152,70 @@ def _upgrade_value(fields: Iterable[Field]) -> bytes | None:
     return b", ".join(protocols) or None
 
 
+def carried(fields: Iterable[Field], ours: frozenset[bytes], options: frozenset[bytes]) -> bytes:
+    """Return as text what is passed on: all but what is `ours`, in any spelling, and what Connection names."""
+    return fields_text(
+        field for field in fields if field[0].translate(_FOLDED) not in ours and field[0].lower() not in options
+    )
+
+
+def spelt(names: Iterable[bytes]) -> re.Pattern[bytes]:
+    """Return what finds the fields, name and value, that a backend might read as one of `names`.
+
+    It searches a text of judged fields that stand behind their line ends, as `fields_text` writes them.
+    """
+    spellings = [re.escape(name).replace(rb"\-", _NOT_ALPHANUMERIC) for name in sorted(names)]
+    initials = bytes(sorted({name[0] for name in names}))  # looked at first: most fields are none of these
+    return re.compile(rb"\r\n(?=[%b])(%b): ([^\r]*+)" % (initials, b"|".join(spellings)), re.IGNORECASE)
+
+
+def outgoing_trailers(trailers: Iterable[Field]) -> list[Field]:
+    """Return the trailer fields that may be passed on (RFC 9110 section 6.5.1)."""
+    return [field for field in trailers if not _is_refused_trailer(field[0].translate(_FOLDED))]
+
+
+def read_request_id(fields: Iterable[Field]) -> bytes | None:
+    """Return the request id that came, if it is one, once, and fit to be logged: 1 to 128 visible ASCII characters."""
+    return judged_request_id(_only(fields, REQUEST_ID))
+
+
+def judged_request_id(value: bytes | None) -> bytes | None:
+    """Return a request id as it stood in its field, or None if it is not fit to be one."""
+    return value if value is not None and _REQUEST_ID.fullmatch(value) else None
+
+
+def new_request_id(rng: RandomSource) -> bytes:
+    """Return a new request id: 32 hexadecimal digits."""
+    return rng.randbytes(16).hex().encode()
+
+
+def read_traceparent(fields: Iterable[Field]) -> bytes | None:
+    """Return the trace the request belongs to, if it says so once and well-formed (W3C Trace Context 3.2, 3.3)."""
+    return judged_traceparent(_only(fields, TRACEPARENT))
+
+
+def judged_traceparent(value: bytes | None) -> bytes | None:
+    """Return a traceparent as it stood in its field, or None if it is not well-formed."""
+    if value is None or not (_TRACEPARENT.fullmatch(value) or _LATER_TRACEPARENT.fullmatch(value)):
+        return None
+    return value
+
+
+def new_traceparent(rng: RandomSource) -> bytes:
+    """Start a trace: version 00, random ids, not sampled (that is not ours to decide)."""
+    ids = rng.randbytes(24).hex().encode()
+    return b"00-%b-%b-00" % (ids[:32], ids[32:])
+
+
+def trace_id(traceparent: bytes) -> bytes:
+    """Return the trace id of a well-formed traceparent."""
+    return traceparent[3:35]
+
+
 def _is_refused_trailer(folded: bytes) -> bool:
     return folded in _NOT_IN_TRAILERS or folded.startswith(_FORWARDED_BY_PROXIES)
 
 
-def _only(fields: Iterable[Field], wanted: bytes, form: re.Pattern[bytes]) -> bytes | None:
+def _only(fields: Iterable[Field], wanted: bytes) -> bytes | None:
     values = [value for name, value in fields if name.lower() == wanted]
-    return values[0] if len(values) == 1 and form.fullmatch(values[0]) else None
+    return values[0] if len(values) == 1 else None

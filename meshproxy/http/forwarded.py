@@ -1,41 +1,82 @@
-"""One request and its answer as they are passed on: written anew from what was judged, never copied."""
+"""One request and its answer as they are passed on: written anew from what was judged, never copied.
+
+`Via` is added to requests: RFC 9110 section 7.6.3 asks it of every gateway, and it tells loops. The framing is written
+from what was judged, and who called stands last.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from meshproxy.http import codec, fields
 from meshproxy.http.codec import Data, End
-from meshproxy.http.head import CHUNKED, UNTIL_CLOSE, BadMessage, FramingKind, Version
+from meshproxy.http.fields import CLIENT_ID, REQUEST_ID, TRACEPARENT, outgoing_trailers
+from meshproxy.http.head import BadMessage, FramingKind, Version
+from meshproxy.http.writing import chunk_start, last_chunk, request_bytes, response_bytes
 
 if TYPE_CHECKING:
-    from meshproxy.http.head import Field, RequestHead, ResponseHead
+    from meshproxy.http.head import Field, Framing, RequestHead, ResponseHead
 
 # RFC 9110 section 9.2.1: nothing happens twice if such a request is sent twice.
-_SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
+_SAFE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 
 # An upstream may send interim answers for as long as it likes; a hostile one would for ever.
-_MOST_INTERIM = 32
+_MOST_INTERIM: Final = 32
+
+# What an HTTP/1.0 client has asked that names no host: this machine. An empty Host would be legal and refused by many,
+# the inbound side of our own kind among them.
+_DEFAULT_HOST: Final = b"localhost"
+
+# Bound once: to look a member up in its class takes ten times as long on Python 3.11.
+_NONE: Final = FramingKind.NONE
+_CHUNKED: Final = FramingKind.CHUNKED
+_UNTIL_CLOSE: Final = FramingKind.UNTIL_CLOSE
+_OLD: Final = Version.HTTP_1_0
+
+_VIA: Final = (b"Via", b"1.1 meshproxy")
+_VIA_OLD: Final = (b"Via", b"1.0 meshproxy")
+_IN_CHUNKS: Final = (b"Transfer-Encoding", b"chunked")
+_CLOSE: Final = (b"Connection", b"close")
 
 
 class ForwardedRequest:
-    """A granted request, towards the service; `fields` are all it is forwarded with."""
+    """A granted request, towards the service; `head_bytes` is its head.
+
+    `client_id` is what the service is told about the caller (None: nothing, but nobody else tells it either), `host`
+    replaces the Host.
+    """
 
     __slots__ = ("_chunked", "can_be_sent_again", "head_bytes")
 
-    def __init__(self, head: RequestHead, fields: list[Field]) -> None:
-        self.head_bytes = codec.request_bytes(head.method, head.target.as_origin_form(), fields)
-        self.can_be_sent_again = head.method in _SAFE_METHODS and head.framing.kind is FramingKind.NONE
-        self._chunked = head.framing.kind is FramingKind.CHUNKED
+    def __init__(
+        self, head: RequestHead, *, client_id: bytes | None, request_id: bytes, traceparent: bytes, host: bytes | None
+    ) -> None:
+        kind = head.framing.kind
+        self._chunked = kind is _CHUNKED
+        self.can_be_sent_again = kind is _NONE and head.method in _SAFE_METHODS
+        ours: list[Field] = []
+        if head.takes_trailers or head.upgrade is not None:
+            ours += _options(head)
+        if head.expects_continue:
+            ours.append((b"Expect", b"100-continue"))
+        if kind is not _NONE:
+            ours.append(_framing_field(head.framing))
+        ours += (
+            _VIA if head.version is not _OLD else _VIA_OLD,
+            (REQUEST_ID, request_id),
+            (TRACEPARENT, traceparent),
+        )
+        if client_id is not None:
+            ours.append((CLIENT_ID, client_id))
+        # RFC 9112 section 3.2.2: the target's Host; where an HTTP/1.0 request has none, a default (section 3.3).
+        first = (b"Host", host or head.host or _DEFAULT_HOST)
+        self.head_bytes = request_bytes(head.method, head.target.as_origin_form(), (first,), head.carried, ours)
 
     def __repr__(self) -> str:
         return f"<ForwardedRequest chunked={self._chunked} can_be_sent_again={self.can_be_sent_again}>"
 
-    def body(self, event: Data | End) -> bytes:
-        """Return a piece of the body, or its end, framed as the head says; `b""` where there is nothing to write."""
-        if isinstance(event, Data):
-            return codec.chunk(event.payload) if self._chunked else event.payload
-        return codec.last_chunk(fields.outgoing_trailers(event.trailers)) if self._chunked else b""
+    def body(self, event: Data | End, to: list[bytes]) -> None:
+        """Write a piece of the body, or its end, framed as the head says."""
+        _write_body(event, to, chunked=self._chunked)
 
 
 class ForwardedAnswer:
@@ -61,7 +102,7 @@ class ForwardedAnswer:
     @property
     def runs_until_close(self) -> bool:
         """Whether only the end of the upstream's stream ends it."""
-        return self.head is not None and self.head.framing.kind is FramingKind.UNTIL_CLOSE
+        return self.head is not None and self.head.framing.kind is _UNTIL_CLOSE
 
     def interim(self, head: ResponseHead) -> bytes:
         """Return an interim answer (RFC 9110 section 15.2), `b""` for an HTTP/1.0 caller, who knows none.
@@ -71,35 +112,66 @@ class ForwardedAnswer:
         self._interim += 1
         if self._interim > _MOST_INTERIM:
             raise BadMessage(502, "the upstream sends interim answers without end")
-        if self._request.version is Version.HTTP_1_0:
+        if self._request.version is _OLD:
             return b""
-        return codec.response_bytes(head.status, head.reason, fields.outgoing_interim(head))
+        return response_bytes(head.status, head.reason, (), head.carried)
 
     def begin(self, head: ResponseHead, *, close: bool) -> bytes:
         """Return the head of the final answer; `close` tells the caller that the connection ends with it.
 
-        A body of unknown length is chunked for who knows chunks, and ends with the connection for HTTP/1.0. Raises
-        BadMessage.
+        A body of unknown length is chunked for who knows chunks, and ends with the connection for HTTP/1.0.
         """
         framing = head.framing
-        chunked = False
-        if framing.kind in {FramingKind.CHUNKED, FramingKind.UNTIL_CLOSE}:
-            chunked = self._request.version is not Version.HTTP_1_0
-            framing = CHUNKED if chunked else UNTIL_CLOSE
-        outgoing = fields.outgoing_response(head, framing=framing, close=close, request_id=self._request_id)
-        begun = codec.response_bytes(head.status, head.reason, outgoing)
-        self.head, self._chunked = head, chunked
-        return begun
+        ours: list[Field] = []
+        if framing.kind is _CHUNKED or framing.kind is _UNTIL_CLOSE:
+            self._chunked = self._request.version is not _OLD
+            if self._chunked:
+                ours.append(_IN_CHUNKS)
+        elif framing.length >= 0:
+            ours.append(_framing_field(framing))
+        ours.append((REQUEST_ID, self._request_id))
+        if close:
+            ours.append(_CLOSE)
+        self.head = head
+        return response_bytes(head.status, head.reason, ours, head.carried)
 
-    def body(self, event: Data | End) -> bytes:
-        """Return a piece of the body, or its end; `b""` where there is nothing to write."""
-        if isinstance(event, Data):
-            return codec.chunk(event.payload) if self._chunked else event.payload
-        return codec.last_chunk(fields.outgoing_trailers(event.trailers)) if self._chunked else b""
+    def body(self, event: Data | End, to: list[bytes]) -> None:
+        """Write a piece of the body, or its end."""
+        _write_body(event, to, chunked=self._chunked)
 
     def switch(self, head: ResponseHead) -> bytes:
         """Return the 101 that grants the switch the caller offered (RFC 9110 section 7.8); raises BadMessage."""
         if self._request.upgrade is None:
             raise BadMessage(502, "the upstream switches protocols unasked")
-        outgoing = fields.outgoing_upgrade(head, request_id=self._request_id)
-        return codec.response_bytes(head.status, head.reason, outgoing)
+        if head.upgrade is None:  # RFC 9110 section 15.2.2
+            raise BadMessage(502, "a 101 that names no protocol we would have offered")
+        ours = [(REQUEST_ID, self._request_id), (b"Upgrade", head.upgrade), (b"Connection", b"upgrade")]
+        return response_bytes(head.status, head.reason, ours, head.carried)
+
+
+def _options(head: RequestHead) -> list[Field]:
+    """Return what this connection is asked for, and the Connection field that says so."""
+    asked: list[Field] = []
+    options = []
+    if head.takes_trailers:
+        options.append(b"TE")
+        asked.append((b"TE", b"trailers"))  # RFC 9110 section 10.1.4: never another value than our own
+    if head.upgrade is not None:
+        options.append(b"upgrade")
+        asked.append((b"Upgrade", head.upgrade))
+    return [*asked, (b"Connection", b", ".join(options))]
+
+
+def _framing_field(framing: Framing) -> Field:
+    return _IN_CHUNKS if framing.kind is _CHUNKED else (b"Content-Length", b"%d" % framing.length)
+
+
+def _write_body(event: Data | End, to: list[bytes], *, chunked: bool) -> None:
+    """Append a piece of a body, or its end: a payload as it is, however large, and what frames it around it."""
+    if isinstance(event, End):
+        if chunked:
+            to.append(last_chunk(outgoing_trailers(event.trailers) if event.trailers else ()))
+    elif chunked:
+        to += (chunk_start(len(event.payload)), event.payload, b"\r\n")
+    else:
+        to.append(event.payload)

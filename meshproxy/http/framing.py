@@ -32,7 +32,11 @@ def response_framing(method: bytes, status: int, version: Version, fields: Seque
 
     `fields` as in `request_framing`. Raises BadMessage.
     """
-    declared = _declared(version, fields)
+    return framing_of_answer(method, status, _declared(version, fields))
+
+
+def framing_of_answer(method: bytes, status: int, declared: Framing | None) -> Framing:
+    """Tell what the framing that an answer declares (None: none) means for such a status; raises BadMessage."""
     if status < 200 or status == 204:
         # RFC 9110 section 8.6, RFC 9112 section 6.1: such a response MUST NOT say it has a body; `Content-Length: 0`
         # is sent by careless servers and means the same thing, anything else would leave its body on the connection.

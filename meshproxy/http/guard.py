@@ -31,49 +31,50 @@ _START_LINE: Final = re.compile(rb"HTTP/[0-9]\.[0-9] .*|[^ ]+ [^ ]+ HTTP/[0-9]\.
 _RESPONSE: Final = b"HTTP/"  # `/` is in no method, so this begins a status line and never a request line
 
 
-def find_head_end(buffer: bytearray, scanned: int, limits: HeadLimits) -> int:
-    """Return the offset behind the blank line that ends the head at the start of `buffer`, or -1 while there is none.
+def find_head_end(buffer: bytes | bytearray, start: int, scanned: int, limits: HeadLimits) -> int:
+    """Return the offset behind the blank line that ends the head at `start` of `buffer`, or -1 while there is none.
 
     As `find_section_end`, and 414 where it is the request line that has no end.
     """
     if (
-        len(buffer) > limits.head_bytes
-        and not buffer.startswith(_RESPONSE)
-        and buffer.find(b"\r\n", 0, limits.head_bytes) < 0
+        len(buffer) - start > limits.head_bytes
+        and not buffer.startswith(_RESPONSE, start)
+        and buffer.find(b"\r\n", start, start + limits.head_bytes) < 0
     ):
-        _refuse_controls(buffer, max(0, scanned - 1), limits.head_bytes)
+        refuse_controls(buffer, max(start, scanned - 1), start + limits.head_bytes)
         raise BadMessage(414, f"a request line of more than {limits.head_bytes} bytes")
-    return find_section_end(buffer, scanned, limits)
+    return find_section_end(buffer, start, scanned, limits)
 
 
-def find_section_end(buffer: bytearray, scanned: int, limits: HeadLimits) -> int:
-    """Return the offset behind the blank line that ends the lines at the start of `buffer`, or -1 while there is none.
+def find_section_end(buffer: bytes | bytearray, start: int, scanned: int, limits: HeadLimits) -> int:
+    """Return the offset behind the blank line that ends the lines at `start` of `buffer`, or -1 while there is none.
 
-    `scanned` is how much of the buffer earlier calls have seen (so all calls together are linear). Raises BadMessage
-    at once: 400 for bytes no head can contain (a bare LF, a TLS record), 431 when the limit is passed without an end.
+    `scanned` is the offset up to which earlier calls have seen them (so all calls together are linear). Raises
+    BadMessage at once: 400 for bytes no head can contain (a bare LF, a TLS record), 431 when the limit is passed
+    without an end.
     """
     # The end may straddle what was seen; a lone CR at the very end may still become CRLF.
-    end = buffer.find(b"\r\n\r\n", max(0, scanned - 3))
+    end = buffer.find(b"\r\n\r\n", max(start, scanned - 3))
     if end < 0:
-        start = max(0, scanned - 1)
-        if start and buffer[start] == 0x0A:
-            start -= 1  # its CR is seen already
+        unseen = max(start, scanned - 1)
+        if unseen > start and buffer[unseen] == 0x0A:
+            unseen -= 1  # its CR is seen already
         stop = len(buffer) - 1 if buffer.endswith(b"\r") else len(buffer)
-        _refuse_controls(buffer, start, stop)
-    if (len(buffer) if end < 0 else end + 4) > limits.head_bytes:
+        refuse_controls(buffer, unseen, stop)
+    if (len(buffer) if end < 0 else end + 4) - start > limits.head_bytes:
         raise BadMessage(431, f"a head of more than {limits.head_bytes} bytes")
     return -1 if end < 0 else end + 4
 
 
-def judge_start_line(buffer: bytearray, scanned: int) -> bool:
+def judge_start_line(buffer: bytes | bytearray, start: int, scanned: int) -> bool:
     """Tell whether the start line of an incomplete head is complete, and if so judge it at once.
 
     A PROXY header or a line of another protocol would otherwise be waited on until a deadline. `scanned` as in
     `find_section_end`; not to be asked again once it was complete. Raises BadMessage (400).
     """
-    end = buffer.find(b"\r\n", max(0, scanned - 1))
-    if end >= 0 and not _START_LINE.fullmatch(buffer, 0, end):
-        raise BadMessage(400, f"not a start line: {_shown(bytes(buffer[:end]))}")
+    end = buffer.find(b"\r\n", max(start, scanned - 1))
+    if end >= 0 and not _START_LINE.fullmatch(buffer, start, end):
+        raise BadMessage(400, f"not a start line: {_shown(bytes(buffer[start:end]))}")
     return end >= 0
 
 
@@ -85,7 +86,7 @@ def judge_head(raw: bytes, limits: HeadLimits) -> None:
     """
     if len(raw) > limits.head_bytes:
         raise BadMessage(431, f"a head of {len(raw)} bytes, limit {limits.head_bytes}")
-    _refuse_controls(raw, 0, len(raw))
+    refuse_controls(raw, 0, len(raw))
     start, _, section = raw.partition(b"\r\n")
     if b"\t" in start:
         raise BadMessage(400, "a tab in the start line (RFC 9112 section 3)")
@@ -121,12 +122,8 @@ def judge_fields(section: bytes, limits: HeadLimits) -> list[bytes]:
     return names
 
 
-def refuse_controls(raw: bytes | bytearray) -> None:
-    """Raise BadMessage (400) unless every byte of `raw` may stand in a head and every line end in it is CRLF."""
-    _refuse_controls(raw, 0, len(raw))
-
-
-def _refuse_controls(raw: bytes | bytearray, start: int, stop: int) -> None:
+def refuse_controls(raw: bytes | bytearray, start: int, stop: int) -> None:
+    """Raise BadMessage (400) unless every byte between may stand in a head and every line end there is CRLF."""
     sound = _SOUND.match(raw, start, stop)
     reached = sound.end() if sound else start
     if reached < stop:

@@ -1,10 +1,16 @@
-"""The values of HTTP/1.1 as the house knows them: once one of these exists, its bytes have been judged."""
+"""The values of HTTP/1.1 as the house knows them: once one of these exists, its bytes have been judged.
+
+Those made for each message are msgspec structs: a frozen dataclass of eight fields takes 3 us to make, a struct 0.2 us.
+They hold no cycles, so the garbage collector need not know of them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+import msgspec
 
 Field = tuple[bytes, bytes]  # the name as it was written, the value without the whitespace around it (RFC 9112 5.1)
 
@@ -25,8 +31,7 @@ class FramingKind(Enum):
     UNTIL_CLOSE = "until the connection closes"
 
 
-@dataclass(frozen=True, slots=True)
-class Framing:
+class Framing(msgspec.Struct, frozen=True, gc=False):
     """How a body is delimited.
 
     `length` is the body's size in bytes for LENGTH. For NONE it is what a response to HEAD or a 304 says the body would
@@ -50,8 +55,7 @@ class TargetForm(Enum):
     ASTERISK = "asterisk"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, gc=False):
     """A request target as it was judged, which is also how it is forwarded.
 
     `path` has its unreserved escapes decoded (RFC 3986 section 6.2.2.2) and nothing else changed; it is `*` for the
@@ -68,35 +72,47 @@ class Target:
         return self.path if self.query is None else b"%b?%b" % (self.path, self.query)
 
 
-@dataclass(frozen=True, slots=True)
-class RequestHead:
-    """A request without its body.
+class RequestHead(msgspec.Struct, frozen=True, gc=False):
+    """A request without its body: what of its fields means something to a proxy, and the rest of them as text.
 
+    `host`: the authority of its target or else its Host; None for an HTTP/1.0 request that names none.
+    `carried`: the fields to be passed on as they are, each `CRLF name: value`; those about this connection, about the
+    caller's identity, and those read into the other attributes are not among them.
     `keep_alive`: the client lets another request follow on this connection (RFC 9112 section 9.3).
     `expects_continue`: it waits for a 100 before the body (RFC 9110 section 10.1.1).
     `upgrade`: the protocols it offers to switch to, when it may be granted (RFC 9110 section 7.8); never another HTTP.
+    `takes_trailers`: it says so in TE (RFC 9110 section 10.1.4).
+    `request_id`, `traceparent`: what it came with, where that is well-formed and said once.
     """
 
     method: bytes
     target: Target
     version: Version
-    fields: tuple[Field, ...]
+    host: bytes | None
+    carried: bytes
     framing: Framing
     keep_alive: bool
     expects_continue: bool = False
     upgrade: bytes | None = None
+    takes_trailers: bool = False
+    request_id: bytes | None = None
+    traceparent: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
-    """A response without its body; interim when `status` is below 200 (RFC 9110 section 15.2)."""
+class ResponseHead(msgspec.Struct, frozen=True, gc=False):
+    """A response without its body; interim when `status` is below 200 (RFC 9110 section 15.2).
+
+    `carried` and `keep_alive` as in a request. `upgrade`: the protocols a 101 switches to, if we would have offered
+    them.
+    """
 
     status: int
     reason: bytes
     version: Version
-    fields: tuple[Field, ...]
+    carried: bytes
     framing: Framing
     keep_alive: bool
+    upgrade: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,31 +14,26 @@ was judged.
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshproxy.errors import Failure
-from meshproxy.http import fields, reply
-from meshproxy.http.codec import Data, End, RequestReader, ResponseReader
+from meshproxy.http.codec import Data, End
+from meshproxy.http.endings import MOST_DISCARDED, Endings
 from meshproxy.http.exchange import Exchange
+from meshproxy.http.fields import new_request_id, new_traceparent, trace_id
 from meshproxy.http.forwarded import ForwardedAnswer, ForwardedRequest
 from meshproxy.http.head import BadMessage, FramingKind, RequestHead, ResponseHead, Version
 from meshproxy.http.phase import Need, Phase
 from meshproxy.http.terms import Refusal
 
 if TYPE_CHECKING:
-    from meshproxy.http.terms import Terms
-
-# A refused request's body is read and thrown away up to here, so that the connection can go on (bytes).
-_MOST_DISCARDED = 64 * 1024
+    from meshproxy.http.codec import ResponseReader
 
 # From here on no further request is begun until the caller takes what it was answered (bytes): answers of our own cost
 # the caller a few bytes each, so whoever asks and never reads would fill our memory, and one batch our time.
-_MOST_UNSENT = 16 * 1024
+_MOST_UNSENT: Final = 16 * 1024
 
-_READING = frozenset({Phase.IDLE, Phase.HEAD, Phase.EXPECTING, Phase.BODY, Phase.DISCARDING})
-
-_BY_STATUS = {
+_BY_STATUS: Final = {
     405: Failure.METHOD_REFUSED,
     414: Failure.TARGET_TOO_LONG,
     417: Failure.EXPECTATION,
@@ -48,7 +43,7 @@ _BY_STATUS = {
 }
 
 # Whose time has run out, and what the caller is told. After the first two nobody knows where its next request begins.
-_OVERDUE = {
+_OVERDUE: Final = {
     Phase.HEAD: (Failure.REQUEST_TIMEOUT, "the request head did not come in time"),
     Phase.BODY: (Failure.REQUEST_TIMEOUT, "the request body stopped moving"),
     Phase.CONNECTING: (Failure.CONNECT_TIMEOUT, "no upstream connection in time"),
@@ -57,55 +52,42 @@ _OVERDUE = {
 }
 
 
-class HttpRelay:
-    """See the module. `now` is seconds of any monotonic clock."""
+# Bound once: to look a member up in its class takes ten times as long on Python 3.11, and each message asks often.
+_IDLE: Final = Phase.IDLE
+_HEAD: Final = Phase.HEAD
+_CONNECTING: Final = Phase.CONNECTING
+_EXPECTING: Final = Phase.EXPECTING
+_BODY: Final = Phase.BODY
+_AWAITING: Final = Phase.AWAITING
+_ANSWERING: Final = Phase.ANSWERING
+_DISCARDING: Final = Phase.DISCARDING
+_UPGRADED: Final = Phase.UPGRADED
+_OVER: Final = Phase.OVER
+_NO_BODY: Final = FramingKind.NONE
+_OLD: Final = Version.HTTP_1_0
+_UPSTREAM: Final = Need.UPSTREAM
+_RELEASE_UPSTREAM: Final = Need.RELEASE_UPSTREAM
 
-    def __init__(self, terms: Terms, now: float) -> None:
-        self._terms = terms
-        self._requests = RequestReader(terms.limits)
-        self._responses: ResponseReader | None = None  # of the upstream connection, while there is one
-        self._phase = Phase.IDLE
-        self._head: RequestHead | None = None  # of the current request; None: there is none, or it was unreadable
-        self._request: ForwardedRequest | None = None
-        self._answer: ForwardedAnswer | None = None
-        self._request_done = True
-        self._discarded = 0
-        self._close = False  # the connection ends with the current answer
-        self._reused = False  # the upstream connection has carried an exchange before
-        self._caller_ended = False
-        self._draining = False
-        self.exchange = Exchange(now)
-        self.finished: list[Exchange] = []
-        self.to_downstream: list[bytes] = []
-        self.to_upstream: list[bytes] = []
-        self.needs: deque[Need] = deque()
 
-    def __repr__(self) -> str:
-        return (
-            f"<HttpRelay {self._phase.name} request_done={self._request_done} answered={self._is_answered}"
-            f" close={self._close} needs={[n.name for n in self.needs]}>"
-        )
-
-    @property
-    def phase(self) -> Phase:
-        """Where it stands."""
-        return self._phase
+class HttpRelay(Endings):
+    """See the module. `now` is seconds of any monotonic clock; `phase` tells where it stands."""
 
     @property
     def wants_downstream(self) -> bool:
         """Whether downstream bytes are of use now; otherwise leave them in the socket."""
-        if self._caller_ended or self.held_back:
+        phase = self.phase
+        if self._caller_ended:
             return False
-        return self._phase in _READING or (self._phase is Phase.ANSWERING and not self._request_done)
+        if phase is _IDLE:
+            return not self._requests.buffered
+        if phase is _ANSWERING:
+            return not self._request_done
+        return phase is _HEAD or phase is _BODY or phase is _EXPECTING or phase is _DISCARDING
 
     @property
     def held_back(self) -> bool:
         """Whether bytes of further requests wait here until the caller has taken its answers."""
-        return self._phase is Phase.IDLE and self._requests.buffered > 0
-
-    @property
-    def _is_answered(self) -> bool:
-        return self._answer is not None and self._answer.head is not None
+        return self.phase is _IDLE and self._requests.buffered > 0
 
     # The caller's side.
 
@@ -125,105 +107,102 @@ class HttpRelay:
 
     def downstream_lost(self, detail: str, now: float) -> None:
         """Take that the caller is gone: a half-sent request must not be completed upstream."""
-        if self._phase in {Phase.OVER, Phase.UPGRADED}:
+        if self.phase is _OVER or self.phase is _UPGRADED:
             return
-        if self._phase is Phase.IDLE:
+        if self.phase is _IDLE:
             self._over(Need.ABORT)
         else:
             self._cut(Failure.CLIENT_GONE, detail, now)
 
     def _advance(self, now: float) -> None:
         """Make of the bytes that have come whatever can be made of them now."""
-        try:
-            while self._step(now):
-                pass
-        except BadMessage as bad:
-            self._refuse_message(bad, now)
+        if self._requests.buffered or not self._request_done:
+            try:
+                while self._step(now):
+                    pass
+            except BadMessage as bad:
+                self._refuse_message(bad, now)
         if self._caller_ended:
             self._follow_caller(now)
 
     def _step(self, now: float) -> bool:
         """Take one thing the caller said; returns whether there may be more."""
-        if self._phase in {Phase.IDLE, Phase.HEAD}:
+        phase = self.phase
+        if phase is _IDLE or phase is _HEAD:
             return self._take_head(now)
-        if self._request_done or self._phase in {Phase.CONNECTING, Phase.UPGRADED, Phase.OVER}:
+        if self._request_done or phase is _CONNECTING or phase is _UPGRADED or phase is _OVER:
             return False
         event = self._requests.next()
         if event is None or isinstance(event, RequestHead):
             return False
-        if self._phase is Phase.DISCARDING:
+        if phase is _DISCARDING:
             return self._discard(event, now)
         self._carry(event)
         return True
 
     def _take_head(self, now: float) -> bool:
-        if self._phase is Phase.IDLE and sum(map(len, self.to_downstream)) > _MOST_UNSENT:
+        unsent = self.to_downstream
+        if unsent and self.phase is _IDLE and sum(map(len, unsent)) > _MOST_UNSENT:
             return False
         head = self._requests.next()
         if isinstance(head, RequestHead):
             self._begin(head, now)
             return True
         if not self._requests.buffered:
-            self._phase = Phase.IDLE
-        elif self._phase is Phase.IDLE:
-            self._phase = Phase.HEAD
+            self.phase = _IDLE
+        elif self.phase is _IDLE:
+            self.phase = _HEAD
             self.exchange = Exchange(now)
         return False
 
     def _follow_caller(self, now: float) -> None:
         """End what cannot come to an end any more, for its caller has said its last byte."""
-        if self._phase is Phase.IDLE:
+        if self.phase is _IDLE:
             if not self._requests.buffered:
                 self._over(Need.CLOSE)
-        elif self._phase is Phase.DISCARDING:
+        elif self.phase is _DISCARDING:
             self._end_exchange(now)
             self._over(Need.CLOSE)
-        elif self._phase is Phase.HEAD or (self._phase is not Phase.CONNECTING and not self._request_done):
+        elif self.phase is _HEAD or (self.phase is not _CONNECTING and not self._request_done):
             self.downstream_lost("the caller ended in the middle of its request", now)
 
     def _begin(self, head: RequestHead, now: float) -> None:
         terms = self._terms
-        exchange = self.exchange if self._phase is Phase.HEAD else Exchange(now)
+        exchange = self.exchange if self.phase is _HEAD else Exchange(now)
+        request_id = head.request_id or new_request_id(terms.rng)
+        traceparent = head.traceparent or new_traceparent(terms.rng)
         self.exchange, self._head = exchange, head
-        exchange.head = head
-        exchange.request_id = fields.read_request_id(head.fields) or fields.new_request_id(terms.rng)
-        traceparent = fields.read_traceparent(head.fields) or fields.new_traceparent(terms.rng)
-        exchange.trace_id = fields.trace_id(traceparent)
-        self._request_done = head.framing.kind is FramingKind.NONE
+        exchange.head, exchange.request_id, exchange.trace_id = head, request_id, trace_id(traceparent)
+        self._request_done = head.framing.kind is _NO_BODY
         if self._request_done:
             self._requests.next()  # its End
-        self._answer = ForwardedAnswer(head, exchange.request_id)
+        self._answer = ForwardedAnswer(head, request_id)
         self._discarded = 0
-        self._close = not head.keep_alive or head.version is Version.HTTP_1_0
+        self._close = not head.keep_alive or head.version is _OLD
         verdict = terms.judge(head)
         exchange.decided = verdict.decided
         if isinstance(verdict, Refusal):
             self._reply(verdict.failure, "", now)
             return
-        outgoing = fields.outgoing_request(
-            head,
-            client_id=verdict.client_id,
-            request_id=exchange.request_id,
-            traceparent=traceparent,
-            host=terms.host,
+        self._request = ForwardedRequest(
+            head, client_id=verdict.client_id, request_id=request_id, traceparent=traceparent, host=terms.host
         )
-        self._request = ForwardedRequest(head, outgoing)
-        self._phase = Phase.CONNECTING
-        self.needs.append(Need.UPSTREAM)
+        self.phase = _CONNECTING
+        self.needs.append(_UPSTREAM)
 
     def _carry(self, event: Data | End) -> None:
         """Pass a piece of the request's body on."""
         if self._request is None:
             raise AssertionError("only what was granted is carried")
-        self.to_upstream.append(self._request.body(event))
+        self._request.body(event, self.to_upstream)
         if isinstance(event, Data):
             self.exchange.bytes_in += len(event.payload)
-            if self._phase is Phase.EXPECTING:
-                self._phase = Phase.BODY  # it did not wait
+            if self.phase is _EXPECTING:
+                self.phase = _BODY  # it did not wait
             return
         self._request_done = True
-        if self._phase is not Phase.ANSWERING:
-            self._phase = Phase.AWAITING
+        if self.phase is not _ANSWERING:
+            self.phase = _AWAITING
 
     def _discard(self, event: Data | End, now: float) -> bool:
         if isinstance(event, End):
@@ -231,7 +210,7 @@ class HttpRelay:
             self._finish(now)
             return True
         self._discarded += len(event.payload)
-        if self._discarded <= _MOST_DISCARDED:
+        if self._discarded <= MOST_DISCARDED:
             return True
         self._end_exchange(now)
         self._over(Need.CLOSE)
@@ -239,40 +218,40 @@ class HttpRelay:
 
     def _refuse_message(self, bad: BadMessage, now: float) -> None:
         """Answer what is not acceptable HTTP and end the connection: where the next message begins is unknown."""
-        if self._phase is Phase.DISCARDING:  # its answer is out, and a second one would be taken for another's
+        if self.phase is _DISCARDING:  # its answer is out, and a second one would be taken for another's
             self._end_exchange(now)
             self._over(Need.CLOSE)
             return
-        if self._phase in {Phase.IDLE, Phase.HEAD}:
+        if self.phase is _IDLE or self.phase is _HEAD:
             self._begin_unreadable(now)
         self._request_done = self._close = True
         self._reply(_BY_STATUS.get(bad.status, Failure.BAD_REQUEST), bad.detail, now)
 
     def _begin_unreadable(self, now: float) -> None:
         """Begin an exchange whose request has no readable head."""
-        self.exchange = self.exchange if self._phase is Phase.HEAD else Exchange(now)
-        self.exchange.request_id = fields.new_request_id(self._terms.rng)
+        self.exchange = self.exchange if self.phase is _HEAD else Exchange(now)
+        self.exchange.request_id = new_request_id(self._terms.rng)
         self._head = self._request = self._answer = None
 
     # The upstream's side.
 
     def attach(self, responses: ResponseReader, now: float, *, reused: bool) -> None:
         """Take an upstream connection; `reused` when it has carried an exchange before."""
-        if self._phase is not Phase.CONNECTING or self._head is None or self._request is None:
+        if self.phase is not _CONNECTING or self._head is None or self._request is None:
             raise AssertionError("nobody asked for an upstream")
         self._responses, self._reused = responses, reused
         responses.expect(self._head.method)
         self.exchange.upstream_asked = now
         self.to_upstream.append(self._request.head_bytes)
         if self._request_done:
-            self._phase = Phase.AWAITING
+            self.phase = _AWAITING
         else:
-            self._phase = Phase.EXPECTING if self._head.expects_continue else Phase.BODY
+            self.phase = _EXPECTING if self._head.expects_continue else _BODY
         self._advance(now)
 
     def upstream_failed(self, failure: Failure, detail: str, now: float) -> None:
         """Take that no upstream connection could be had."""
-        if self._phase is Phase.CONNECTING:
+        if self.phase is _CONNECTING:
             self._reply(failure, detail, now)
             self._advance(now)
 
@@ -312,7 +291,7 @@ class HttpRelay:
         self._drop_upstream()
         if silent and self._may_resend():
             self.exchange.resent = True
-            self._phase = Phase.CONNECTING
+            self.phase = _CONNECTING
             self.needs.append(Need.FRESH_UPSTREAM)
         else:
             self._fail(Failure.UPSTREAM_CLOSED, detail, now)
@@ -345,19 +324,19 @@ class HttpRelay:
             self._upgrade(answer, head, now)
         elif head.status < 200:  # interim, RFC 9110 section 15.2
             self.to_downstream.append(answer.interim(head))
-            if self._phase is Phase.EXPECTING:
-                self._phase = Phase.BODY
+            if self.phase is _EXPECTING:
+                self.phase = _BODY
         else:
             # An answer before the end of its request: whether the caller will send the rest is not known.
             self._close = self._close or self._draining or not self._request_done
             self.to_downstream.append(answer.begin(head, close=self._close))
             self.exchange.status, self.exchange.answered = head.status, now
-            self._phase = Phase.ANSWERING
+            self.phase = _ANSWERING
 
     def _on_response_body(self, event: Data | End, now: float) -> None:
         if self._answer is None:
             raise AssertionError("an answer has a request")
-        self.to_downstream.append(self._answer.body(event))
+        self._answer.body(event, self.to_downstream)
         if isinstance(event, Data):
             self.exchange.bytes_out += len(event.payload)
         else:
@@ -371,7 +350,7 @@ class HttpRelay:
         if responses is None or head is None or not self._request_done or responses.buffered:
             self.needs.append(Need.DROP_UPSTREAM)  # what comes unasked belongs to nobody
         else:
-            self.needs.append(Need.RELEASE_UPSTREAM if head.keep_alive else Need.CLOSE_UPSTREAM)
+            self.needs.append(_RELEASE_UPSTREAM if head.keep_alive else Need.CLOSE_UPSTREAM)
 
     def _upgrade(self, answer: ForwardedAnswer, head: ResponseHead, now: float) -> None:
         if not self._request_done:
@@ -386,25 +365,25 @@ class HttpRelay:
         if self._requests.buffered:
             self.exchange.bytes_in += self._requests.buffered
             self.to_upstream.append(self._requests.take_rest())
-        self._phase = Phase.UPGRADED
+        self.phase = _UPGRADED
         self.needs.append(Need.UPGRADE)
 
     # Time, and the end of things.
 
     def timed_out(self, now: float) -> None:
         """Take that the current phase has lasted too long; what follows depends on the phase."""
-        phase = self._phase
-        if phase is Phase.IDLE:
+        phase = self.phase
+        if phase is _IDLE:
             self._over(Need.CLOSE)
-        elif phase is Phase.ANSWERING:
+        elif phase is _ANSWERING:
             self._cut(Failure.RESPONSE_TRUNCATED, "the answer stopped moving", now)
-        elif phase is Phase.DISCARDING:
+        elif phase is _DISCARDING:
             self._end_exchange(now)
             self._over(Need.CLOSE)
         elif phase in _OVERDUE:
-            if phase is Phase.HEAD:
+            if phase is _HEAD:
                 self._begin_unreadable(now)
-            if phase in {Phase.HEAD, Phase.BODY}:
+            if phase is _HEAD or phase is _BODY:
                 self._request_done = self._close = True
             self._reply(*_OVERDUE[phase], now)
             self._advance(now)
@@ -418,81 +397,3 @@ class HttpRelay:
     def drain(self) -> None:
         """Take that the sidecar is going away: the connection ends with its current answer, or its next."""
         self._draining = True
-
-    def _fail(self, failure: Failure, detail: str, now: float) -> None:
-        """Tell the caller of a failure of the upstream, or cut the answer that has begun."""
-        if self._is_answered:
-            self._cut(Failure.RESPONSE_TRUNCATED, detail, now)
-        else:
-            self._reply(failure, detail, now)
-
-    def _reply(self, failure: Failure, detail: str, now: float) -> None:
-        """Answer ourselves; if the service's answer has begun, cut it instead."""
-        if self._is_answered:
-            self._cut(failure, detail, now)
-            return
-        self._drop_upstream()
-        self._tell_failure(failure, detail)
-        self.exchange.status, self.exchange.answered = failure.status, now
-        self._close = self._close or self._draining or self._will_not_be_discarded()
-        self.to_downstream.append(
-            reply.problem(
-                failure.status,
-                title=failure.title,
-                request_id=self.exchange.request_id,
-                error_token=failure.token,
-                close=self._close,
-                with_body=self._head is None or self._head.method != b"HEAD",
-            )
-        )
-        if self._request_done or self._close:
-            self._finish(now)
-        else:
-            self._phase = Phase.DISCARDING
-
-    def _will_not_be_discarded(self) -> bool:
-        """Whether the rest of a refused request is too much to read, or may never come, so that nothing can follow."""
-        head = self._head
-        if self._request_done or head is None:
-            return False
-        # Who waits for 100 Continue may or may not send its body now.
-        return head.expects_continue or head.framing.length - self.exchange.bytes_in > _MOST_DISCARDED
-
-    def _cut(self, failure: Failure, detail: str, now: float) -> None:
-        """End the downstream so that it sees that its answer is incomplete."""
-        self._drop_upstream()
-        self._tell_failure(failure, detail)
-        self._end_exchange(now)
-        self._over(Need.ABORT)
-
-    def _tell_failure(self, failure: Failure, detail: str) -> None:
-        if self.exchange.failure is None:
-            self.exchange.failure, self.exchange.detail = failure, detail
-
-    def _finish(self, now: float) -> None:
-        """The answer is complete: go on with the next request, or end."""
-        self._end_exchange(now)
-        if self._close:
-            self._over(Need.CLOSE)
-            return
-        self._phase = Phase.IDLE
-        self._head = self._request = self._answer = None
-
-    def _end_exchange(self, now: float) -> None:
-        self.exchange.ended = now
-        self.finished.append(self.exchange)
-
-    def _drop_upstream(self) -> None:
-        """Let go of the upstream connection in the middle of an exchange, or of the wish for one."""
-        if self._responses is not None:
-            self._responses = None
-            self.needs.append(Need.DROP_UPSTREAM)
-        elif self._phase is Phase.CONNECTING:
-            for need in (Need.UPSTREAM, Need.FRESH_UPSTREAM):
-                if need in self.needs:
-                    self.needs.remove(need)
-        self.to_upstream.clear()
-
-    def _over(self, how: Need) -> None:
-        self._phase = Phase.OVER
-        self.needs.append(how)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from meshproxy.http.codec import response_bytes
 from meshproxy.http.fields import REQUEST_ID
+from meshproxy.http.writing import response_bytes
 
 if TYPE_CHECKING:
     from meshproxy.http.head import Field

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from meshproxy.errors import Failure
 from meshproxy.http.head import RequestHead
 
@@ -15,16 +17,14 @@ if TYPE_CHECKING:
     from meshproxy.http.head import HeadLimits
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """The request may go on; `client_id` is what the service is told about its caller (None: nothing)."""
 
     client_id: bytes | None = None
     decided: Decided | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True, gc=False):
     """The request may not go on."""
 
     failure: Failure = Failure.DENIED

@@ -8,21 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshproxy.http.chunked import ChunkedDecoder
-from meshproxy.http.codec import chunk, last_chunk
 from meshproxy.http.head import BadMessage, Field, HeadLimits
+from meshproxy.http.writing import last_chunk
+from tests.http.texts import chunk
 
 _LIMITS = HeadLimits()
 
 
 def _decode(raw: bytes, step: int = 1 << 20, limits: HeadLimits = _LIMITS) -> tuple[bytes, tuple[Field, ...], bytes]:
     """Body, trailers and what is left behind the end; raises BadMessage, or EOFError when the body is incomplete."""
-    decoder, buffer, body = ChunkedDecoder(limits), bytearray(), b""
+    decoder, buffer = ChunkedDecoder(limits), bytearray()
+    pieces: list[bytes | bytearray] = []
     for start in range(0, len(raw), step):
         buffer += raw[start : start + step]
-        while (piece := decoder.step(buffer)) is not None:
-            body += piece
+        del buffer[: decoder.take(buffer, 0, pieces)]
         if decoder.done:
-            return body, decoder.trailers, bytes(buffer) + raw[start + step :]
+            return b"".join(pieces), decoder.trailers, bytes(buffer) + raw[start + step :]
     raise EOFError
 
 
@@ -118,8 +119,7 @@ def test_faults_are_refused_at_the_byte_that_makes_them(line: bytes, seen: int) 
         for byte in line:
             buffer.append(byte)
             fed += 1
-            while decoder.step(buffer) is not None:
-                pass
+            del buffer[: decoder.take(buffer, 0, [])]
     assert (fed, caught.value.status) == (seen, 400)
 
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from meshproxy.http import fields
 from meshproxy.http.codec import Data, End, RequestReader, ResponseReader
+from meshproxy.http.fields import outgoing_trailers
+from meshproxy.http.forwarded import ForwardedRequest
 from meshproxy.http.head import BadMessage, HeadLimits, RequestHead, ResponseHead
 from meshproxy.http.target import parse_target
 from meshproxy.policy.match import PathPattern
 from tests.http.corpus import REQUESTS, RESPONSES, Case
+from tests.http.texts import fields_in
 
 _SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "corpus"
 _needs_shared = pytest.mark.skipif(not _SHARED.is_dir(), reason="../shared/corpus is not here")
@@ -126,8 +128,8 @@ def _origin_form(target: str) -> str:
 
 def _leaks(row: dict[str, Any], whole: list[tuple[RequestHead, bytes, End]]) -> bool:
     for head, _, end in whole:
-        sent = fields.outgoing_request(head, client_id=b"ours", request_id=b"r", traceparent=b"t", host=None)
-        sent += fields.outgoing_trailers(end.trailers)
+        request = ForwardedRequest(head, client_id=b"ours", request_id=b"r", traceparent=b"t", host=None)
+        sent = fields_in(request.head_bytes) + outgoing_trailers(end.trailers)
         values = {name.lower().decode(): value.lower().decode("latin-1") for name, value in sent}
         text = b"".join(name + value for name, value in sent)
         if (

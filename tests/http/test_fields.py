@@ -3,100 +3,15 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshproxy.http import fields
-from meshproxy.http.codec import RequestReader, ResponseReader
-from meshproxy.http.head import (
-    CHUNKED,
-    NO_BODY,
-    UNTIL_CLOSE,
-    BadMessage,
-    Field,
-    Framing,
-    FramingKind,
-    HeadLimits,
-    RequestHead,
-    ResponseHead,
-    Version,
-)
+from meshproxy.http.head import NO_BODY, BadMessage, Field, Framing, FramingKind, Version
+from meshproxy.http.writing import fields_text
+from tests.http.texts import fields_in
 
 _TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-def _request(*lines: bytes, start: bytes = b"GET /x HTTP/1.1", host: bytes = b"Host: a") -> RequestHead:
-    reader = RequestReader(HeadLimits())
-    reader.feed(b"\r\n".join(line for line in [start, host, *lines, b"", b""] if line or line is not host))
-    head = reader.next()
-    assert isinstance(head, RequestHead)
-    return head
-
-
-def _response(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK") -> ResponseHead:
-    reader = ResponseReader(HeadLimits())
-    reader.expect(b"GET")
-    reader.feed(b"\r\n".join([start, *lines, b"", b""]))
-    head = reader.next()
-    assert isinstance(head, ResponseHead)
-    return head
-
-
-def _out(head: RequestHead, host: bytes | None = None, client_id: bytes | None = b"spiffe://td/web") -> list[Field]:
-    return fields.outgoing_request(head, client_id=client_id, request_id=b"r-1", traceparent=_TRACE, host=host)
-
-
-_OURS = [(b"Via", b"1.1 meshproxy"), (b"x-request-id", b"r-1"), (b"traceparent", _TRACE)]
-_LAST = [(b"x-mesh-client-id", b"spiffe://td/web")]
-
-
-@pytest.mark.parametrize(
-    ("lines", "kept"),
-    [
-        ((b"Accept: b", b"aCCEPT: c"), [(b"Accept", b"b"), (b"aCCEPT", b"c")]),
-        ((b"Connection: close, X-A,,x-b", b"X-A: 1", b"x-B: 2", b"X-C: 3"), [(b"X-C", b"3")]),  # RFC 9110 7.6.1
-        ((b"Connection: keep-alive", b"Connection: x-a", b"X-A: 1"), []),
-        ((b"Keep-Alive: 1", b"Proxy-Connection: close", b"Proxy-Authorization: Basic x"), []),
-        ((b"HTTP2-Settings: x", b"Upgrade: websocket"), []),  # no Connection: upgrade
-        ((b"Connection: upgrade", b"Upgrade: h2c"), []),
-        ((b"Connection: upgrade", b"Upgrade: websocket, H2C"), []),
-        ((b"Connection: upgrade", b"Upgrade: HTTP/2.0"), []),
-        ((b"Connection: upgrade", b"Upgrade: TLS/1.2"), []),
-        ((b"Connection: upgrade", b"Upgrade: a b"), []),
-        ((b"Connection: upgrade, close", b"Upgrade: websocket"), []),
-        ((b"Connection: Upgrade", b"Upgrade: websocket"), [(b"Upgrade", b"websocket"), (b"Connection", b"upgrade")]),
-        ((b"TE: gzip;q=0.5, Trailers", b"Connection: TE"), [(b"TE", b"trailers"), (b"Connection", b"TE")]),
-        ((b"TE: gzip", b"TE: trailers;q=0.5"), []),
-        ((b"Content-Length: 0005",), [(b"Content-Length", b"5")]),
-        ((b"Transfer-Encoding: CHUNKED",), [(b"Transfer-Encoding", b"chunked")]),
-        ((b"Content_Length: 7", b"Transfer.Encoding: chunked", b"KEEP_ALIVE: 1"), []),  # how CGI and WSGI fold names
-        ((b"Content-Length: 5", b"Expect: 100-Continue"), [(b"Expect", b"100-continue"), (b"Content-Length", b"5")]),
-        ((b"Expect: 100-continue",), []),  # RFC 9110 10.1.1: nothing follows that could wait
-        ((b"X-Request-ID: theirs", b"X_Request_Id: theirs", b"Traceparent: theirs"), []),
-        ((b"X-Forwarded-For: 1.2.3.4", b"Via: 1.1 x"), [(b"X-Forwarded-For", b"1.2.3.4"), (b"Via", b"1.1 x")]),
-    ],
-)
-def test_what_is_forwarded(lines: tuple[bytes, ...], kept: list[Field]) -> None:
-    assert _out(_request(*lines)) == [(b"Host", b"a"), *kept, *_OURS, *_LAST]
-
-
-@pytest.mark.parametrize(
-    "name",
-    b"x-mesh-client-id X-Mesh-Client-ID X_MESH_CLIENT_ID x.mesh~client|id x-mesh-client_id X-Forwarded-Client-Cert"
-    b" x_forwarded-client_cert".split(),
-)
-@pytest.mark.parametrize("client_id", [b"spiffe://td/web", None])
-def test_nobody_else_tells_who_called(name: bytes, client_id: bytes | None) -> None:
-    assert fields.is_identity_spelling(name)
-    out = _out(_request(name + b": spiffe://evil/a", b"X-A: 1", name + b": spiffe://evil/b"), client_id=client_id)
-    assert b"evil" not in repr(out).encode()
-    assert [field for field in out if fields.is_identity_spelling(field[0])] == ([] if client_id is None else _LAST)
-    assert client_id is None or out[-1:] == _LAST
-    assert fields.outgoing_trailers([(name, b"spiffe://evil/a")]) == []
-
-
-@pytest.mark.parametrize("name", [b"x-mesh-client-i", b"xmeshclientid", b"x-mesh-client-id-2", b"x--mesh-client-id"])
-def test_other_names_are_other_fields(name: bytes) -> None:
-    assert not fields.is_identity_spelling(name)
-    assert (name, b"1") in _out(_request(name + b": 1"))
 
 
 @pytest.mark.parametrize(
@@ -108,23 +23,6 @@ def test_connection_may_not_take_what_is_not_the_senders(option: bytes) -> None:
     with pytest.raises(BadMessage) as caught:
         fields.connection_options([(b"Connection", b"close ,\t" + option)])
     assert caught.value.status == 400
-
-
-def test_which_host_is_forwarded() -> None:
-    assert _out(_request(host=b"hOst: A:80"))[0] == (b"Host", b"A:80")
-    assert _out(_request(start=b"GET http://A/x HTTP/1.1", host=b"Host: a:80"))[0] == (b"Host", b"A")
-    assert _out(_request(), host=b"other")[0] == (b"Host", b"other")
-    old = _request(start=b"GET / HTTP/1.0", host=b"X: y")
-    assert _out(old)[0] == (b"Host", b"localhost")  # RFC 9112 section 3.3: a default
-    assert (b"Via", b"1.0 meshproxy") in _out(old)
-    assert [name for name, _ in _out(_request(), host=b"other")].count(b"Host") == 1
-
-
-def test_the_state_of_a_trace_goes_with_its_parent_only() -> None:
-    state = (b"tracestate", b"a=1")
-    assert state in _out(_request(b"Traceparent: " + _TRACE, b"tracestate: a=1"))
-    assert state not in _out(_request(b"tracestate: a=1"))
-    assert state not in _out(_request(b"traceparent: bad", b"tracestate: a=1"))
 
 
 @pytest.mark.parametrize(
@@ -155,44 +53,31 @@ def test_expectations() -> None:
     assert caught.value.status == 417
 
 
-@pytest.mark.parametrize(
-    ("framing", "close", "expected"),
-    [
-        (Framing(FramingKind.LENGTH, 3), False, [(b"Content-Length", b"3")]),
-        (Framing(FramingKind.NONE, 3), False, [(b"Content-Length", b"3")]),
-        (NO_BODY, False, []),
-        (CHUNKED, False, [(b"Transfer-Encoding", b"chunked")]),
-        (UNTIL_CLOSE, True, []),
-    ],
+_tokens = st.text("abcehiklmnoprstux-_.~!%9TXKC", min_size=1, max_size=9).map(str.encode)
+_read_names = st.sampled_from(sorted(fields.OURS_IN_REQUESTS)).flatmap(
+    lambda name: st.lists(st.sampled_from(b"-_.~|!9a"), min_size=len(name), max_size=len(name)).map(
+        lambda instead: bytes(i if c == 0x2D else c - 0x20 * (i & 1) for c, i in zip(name, instead, strict=True))
+    )
 )
-def test_responses(framing: Framing, close: bool, expected: list[Field]) -> None:  # noqa: FBT001 - a table's column
-    head = _response(
-        b"Content-Length: 9", b"Connection: x-a", b"X-A: 1", b"Keep-Alive: 1", b"Set-Cookie: b", b"Upgrade: c"
-    )
-    out = fields.outgoing_response(head, framing=framing, close=close, request_id=b"r")
-    assert out == [
-        (b"Set-Cookie", b"b"),
-        *expected,
-        (b"x-request-id", b"r"),
-        *([(b"Connection", b"close")] if close else []),
-    ]
 
 
-def test_interim_responses_and_switches() -> None:
-    hints = _response(b"Link: a", b"Connection: close", start=b"HTTP/1.1 103 Early Hints")
-    assert fields.outgoing_interim(hints) == [(b"Link", b"a")]
-    switch = _response(
-        b"Connection: Upgrade", b"Upgrade: websocket", b"X: y", start=b"HTTP/1.1 101 Switching Protocols"
-    )
-    assert fields.outgoing_upgrade(switch, request_id=b"r") == [
-        (b"X", b"y"),
-        (b"x-request-id", b"r"),
-        (b"Upgrade", b"websocket"),
-        (b"Connection", b"upgrade"),
-    ]
-    for bad in (b"X: y", b"Upgrade: h2c"):
-        with pytest.raises(BadMessage):
-            fields.outgoing_upgrade(_response(bad, start=b"HTTP/1.1 101 Switching Protocols"), request_id=b"r")
+@given(
+    st.lists(st.tuples(st.one_of(_tokens, _read_names), st.sampled_from([b"a", b"te: a", b"\xe9 b", b":"])), max_size=6)
+)
+def test_spellings_are_found_in_a_text_as_in_single_names(every: list[Field]) -> None:
+    spelt = fields.spelt(fields.OURS_IN_REQUESTS)
+    text = fields_text(every)
+    kept = fields.carried(every, fields.OURS_IN_REQUESTS, frozenset())
+    assert spelt.sub(b"", text) == kept
+    read = list(every)
+    for field in fields_in(kept):
+        read.remove(field)
+    assert spelt.findall(text) == read
+
+
+def test_what_is_carried() -> None:
+    every = [(b"A", b"1"), (b"b", b""), (b"C_D", b"2"), (b"te", b"3"), (b"T_E", b"4")]
+    assert fields.carried(every, frozenset({b"te", b"c-d"}), frozenset({b"b"})) == b"\r\nA: 1\r\nT_E: 4"
 
 
 def test_trailers_decide_nothing() -> None:

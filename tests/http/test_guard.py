@@ -90,9 +90,9 @@ def _end(raw: bytes, step: int, limits: HeadLimits = _LIMITS) -> tuple[int, int]
     for start in range(0, len(raw), step):
         buffer += raw[start : start + step]
         try:
-            end = find_head_end(buffer, scanned, limits)
+            end = find_head_end(buffer, 0, scanned, limits)
             if end < 0 and not started:
-                started = judge_start_line(buffer, scanned)
+                started = judge_start_line(buffer, 0, scanned)
         except BadMessage as bad:
             return -bad.status, len(buffer)
         if end >= 0:

@@ -20,26 +20,31 @@ _LIMITS = HeadLimits()
 
 
 def test_a_request_in_full() -> None:
-    raw = b"POST /%61?b HTTP/1.1\r\nhOST:  a \r\nExpect: 100-continue\r\ncontent-LENGTH: 07\r\nX-A:\tb\t\r\n\r\n"
+    raw = b"POST /%61?b HTTP/1.1\r\nhOST:  a \r\nExpect: 100-continue\r\ncontent-LENGTH: 07\r\nX-A:\tb\t\r\ny:c\r\n"
+    raw += b"X-Request-ID: r\r\nTE: trailers\r\nx_mesh_client_id: me\r\nConnection: close, x-b\r\nX-B: d\r\nz:\r\n\r\n"
     assert read_request_head(raw, _LIMITS) == RequestHead(
         method=b"POST",
         target=Target(TargetForm.ORIGIN, b"/a", b"b"),
         version=Version.HTTP_1_1,
-        fields=((b"hOST", b"a"), (b"Expect", b"100-continue"), (b"content-LENGTH", b"07"), (b"X-A", b"b")),
+        host=b"a",
+        carried=b"\r\nX-A: b\r\ny: c\r\nz: ",
         framing=Framing(FramingKind.LENGTH, 7),
-        keep_alive=True,
+        keep_alive=False,
         expects_continue=True,
         upgrade=None,
+        takes_trailers=True,
+        request_id=b"r",
+        traceparent=None,
     )
 
 
 def test_a_response_in_full() -> None:
-    raw = b"HTTP/1.0 304 Not  Modified\r\nContent-Length: 7\r\nConnection: Keep-Alive\r\n\r\n"
+    raw = b"HTTP/1.0 304 Not  Modified\r\nContent-Length: 7\r\nDate: today\r\nConnection: Keep-Alive\r\n\r\n"
     assert read_response_head(b"GET", raw, _LIMITS) == ResponseHead(
         status=304,
         reason=b"Not  Modified",
         version=Version.HTTP_1_0,
-        fields=((b"Content-Length", b"7"), (b"Connection", b"Keep-Alive")),
+        carried=b"\r\nDate: today",
         framing=Framing(FramingKind.NONE, 7),
         keep_alive=True,
     )

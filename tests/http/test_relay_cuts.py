@@ -301,7 +301,7 @@ class Scene:
             head, body = answer
             complete += 1
             if head.status == 200:
-                assert (b"X-Number", b"%d" % ask.number) in head.fields
+                assert b"\r\nX-Number: %d" % ask.number in head.carried
                 assert body == ask.answer_body
                 assert not ask.denied
             else:

@@ -1,0 +1,137 @@
+"""How an exchange ends, and with it perhaps the connection: by its answer, by one of our own, or by a cut.
+
+The state of `relay`'s machine lives here, for how it may end depends on all of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from meshproxy.errors import Failure
+from meshproxy.http import reply
+from meshproxy.http.codec import RequestReader, ResponseReader
+from meshproxy.http.exchange import Exchange
+from meshproxy.http.phase import Need, Phase
+
+if TYPE_CHECKING:
+    from meshproxy.http.forwarded import ForwardedAnswer, ForwardedRequest
+    from meshproxy.http.head import RequestHead
+    from meshproxy.http.terms import Terms
+
+# A refused request's body is read and thrown away up to here, so that the connection can go on (bytes).
+MOST_DISCARDED: Final = 64 * 1024
+
+_IDLE: Final = Phase.IDLE
+
+
+class Endings:
+    """What one connection has come to, and the ways it can end; see `HttpRelay`."""
+
+    def __init__(self, terms: Terms, now: float) -> None:
+        self._terms = terms
+        self._requests = RequestReader(terms.limits)
+        self._responses: ResponseReader | None = None  # of the upstream connection, while there is one
+        self._head: RequestHead | None = None  # of the current request; None: there is none, or it was unreadable
+        self._request: ForwardedRequest | None = None
+        self._answer: ForwardedAnswer | None = None
+        self._request_done = True
+        self._discarded = 0
+        self._close = False  # the connection ends with the current answer
+        self._reused = False  # the upstream connection has carried an exchange before
+        self._caller_ended = False
+        self._draining = False
+        self.phase = Phase.IDLE
+        self.exchange = Exchange(now)
+        self.finished: list[Exchange] = []
+        self.to_downstream: list[bytes] = []
+        self.to_upstream: list[bytes] = []
+        self.needs: deque[Need] = deque()
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.phase.name} request_done={self._request_done} answered={self._is_answered}"
+            f" close={self._close} needs={[n.name for n in self.needs]}>"
+        )
+
+    @property
+    def _is_answered(self) -> bool:
+        return self._answer is not None and self._answer.head is not None
+
+    def _fail(self, failure: Failure, detail: str, now: float) -> None:
+        """Tell the caller of a failure of the upstream, or cut the answer that has begun."""
+        if self._is_answered:
+            self._cut(Failure.RESPONSE_TRUNCATED, detail, now)
+        else:
+            self._reply(failure, detail, now)
+
+    def _reply(self, failure: Failure, detail: str, now: float) -> None:
+        """Answer ourselves; if the service's answer has begun, cut it instead."""
+        if self._is_answered:
+            self._cut(failure, detail, now)
+            return
+        self._drop_upstream()
+        self._tell_failure(failure, detail)
+        self.exchange.status, self.exchange.answered = failure.status, now
+        self._close = self._close or self._draining or self._will_not_be_discarded()
+        self.to_downstream.append(
+            reply.problem(
+                failure.status,
+                title=failure.title,
+                request_id=self.exchange.request_id,
+                error_token=failure.token,
+                close=self._close,
+                with_body=self._head is None or self._head.method != b"HEAD",
+            )
+        )
+        if self._request_done or self._close:
+            self._finish(now)
+        else:
+            self.phase = Phase.DISCARDING
+
+    def _will_not_be_discarded(self) -> bool:
+        """Whether the rest of a refused request is too much to read, or may never come, so that nothing can follow."""
+        head = self._head
+        if self._request_done or head is None:
+            return False
+        # Who waits for 100 Continue may or may not send its body now.
+        return head.expects_continue or head.framing.length - self.exchange.bytes_in > MOST_DISCARDED
+
+    def _cut(self, failure: Failure, detail: str, now: float) -> None:
+        """End the downstream so that it sees that its answer is incomplete."""
+        self._drop_upstream()
+        self._tell_failure(failure, detail)
+        self._end_exchange(now)
+        self._over(Need.ABORT)
+
+    def _tell_failure(self, failure: Failure, detail: str) -> None:
+        if self.exchange.failure is None:
+            self.exchange.failure, self.exchange.detail = failure, detail
+
+    def _finish(self, now: float) -> None:
+        """The answer is complete: go on with the next request, or end."""
+        self._end_exchange(now)
+        if self._close:
+            self._over(Need.CLOSE)
+            return
+        self.phase = _IDLE
+        self._head = self._request = self._answer = None
+
+    def _end_exchange(self, now: float) -> None:
+        self.exchange.ended = now
+        self.finished.append(self.exchange)
+
+    def _drop_upstream(self) -> None:
+        """Let go of the upstream connection in the middle of an exchange, or of the wish for one."""
+        if self._responses is not None:
+            self._responses = None
+            self.needs.append(Need.DROP_UPSTREAM)
+        elif self.phase is Phase.CONNECTING:
+            for need in (Need.UPSTREAM, Need.FRESH_UPSTREAM):
+                if need in self.needs:
+                    self.needs.remove(need)
+        self.to_upstream.clear()
+
+    def _over(self, how: Need) -> None:
+        self.phase = Phase.OVER
+        self.needs.append(how)

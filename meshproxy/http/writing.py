@@ -1,0 +1,76 @@
+"""Heads and chunks into bytes, and the last check that they will be read back as they were meant.
+
+Everything was judged on its way in; this is what holds if a judge is wrong. The version is HTTP/1.1 always (RFC 9112
+section 2.3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from meshproxy.http.head import Field
+
+_LINE: Final = b": ".join  # of a field: its name and value
+
+
+class Unwritable(Exception):
+    """A bug of ours: a head was to be written that would not be read back as it was meant."""
+
+
+def request_bytes(
+    method: bytes, target: bytes, fields: Sequence[Field], carried: bytes = b"", more: Sequence[Field] = ()
+) -> bytes:
+    """Return a request head (RFC 9112 section 3): `fields`, those that are `carried` as text, and `more`.
+
+    Raises Unwritable.
+    """
+    if b" " in method or b" " in target:
+        raise Unwritable(f"a space in {method[:60]!r} or {target[:60]!r}")
+    return _head_bytes(b"%b %b HTTP/1.1" % (method, target), fields, carried, more)
+
+
+def response_bytes(status: int, reason: bytes, fields: Sequence[Field], carried: bytes = b"") -> bytes:
+    """Return a response head (RFC 9112 section 4): `fields` behind those that are `carried`; raises Unwritable."""
+    return _head_bytes(b"HTTP/1.1 %d %b" % (status, reason), (), carried, fields)
+
+
+def fields_text(fields: Iterable[Field]) -> bytes:
+    """Return fields as text, each behind its line end; raises Unwritable."""
+    lines = [b"", *map(_LINE, fields)]
+    return _checked(b"\r\n".join(lines), len(lines) - 1)
+
+
+def chunk_start(size: int) -> bytes:
+    """Return what stands before the `size` bytes of a chunk (RFC 9112 section 7.1); behind them stands CRLF.
+
+    Raises Unwritable for an empty chunk, which would be the last.
+    """
+    if not size:
+        raise Unwritable("an empty chunk")
+    return b"%x\r\n" % size
+
+
+def last_chunk(trailers: Iterable[Field] = ()) -> bytes:
+    """Return the last chunk and the trailer section (RFC 9112 section 7.1.2); raises Unwritable."""
+    return b"0%b\r\n\r\n" % fields_text(trailers)
+
+
+def _head_bytes(start: bytes, fields: Sequence[Field], carried: bytes, more: Sequence[Field]) -> bytes:
+    lines = [start, *map(_LINE, fields)]
+    lines[-1] += carried
+    lines += map(_LINE, more)
+    lines += (b"", b"")
+    text = b"\r\n".join(lines)
+    if text.find(b"\r\n\r\n") != len(text) - 4:
+        raise Unwritable(f"a blank line in a head that begins {start[:60]!r}")
+    return _checked(text, len(lines) - 1 + carried.count(b"\r\n"))
+
+
+def _checked(text: bytes, ends: int) -> bytes:
+    """Return a text if it has so many line ends, each CRLF, and no NUL."""
+    if text.count(b"\r\n") != ends or text.count(b"\r") != ends or text.count(b"\n") != ends or b"\0" in text:
+        raise Unwritable(f"control bytes in a text that begins {text[:60]!r}")
+    return text
