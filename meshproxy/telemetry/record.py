@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 _DENIALS_KEPT = 50
 
-# Different objections a sidecar remembers: a caller can ask for endless paths, but only be counted beyond here.
+# Different objections a sidecar remembers, in all and of one caller at one listener: who asks for endless paths is only
+# counted beyond, and leaves room for what the others ask for.
 _OBJECTIONS_KEPT = 512
+_OBJECTIONS_PER_CALLER = 32
 
 # What one listener may say about failures: enough to see what goes on, too little to fill a disk.
 _TOLD_PER_SECOND = 2.0
@@ -108,6 +110,7 @@ class Recorder:
         self.counts: dict[str, ListenerCounts] = {}
         self.objections: dict[Objection, Tally] = {}
         self.objections_beyond = 0  # raised when too many different ones were remembered already
+        self._objections_of: Counter[tuple[str, str]] = Counter()  # how many are remembered, by listener and caller
 
     def __repr__(self) -> str:
         return f"<Recorder {self.counts!r} denials={len(self.denials)}>"
@@ -211,9 +214,11 @@ class Recorder:
         """Count what the allow-list has against a caller, for the summary since start; `nearest` may be empty."""
         tally = self.objections.get(objection)
         if tally is None:
-            if len(self.objections) >= _OBJECTIONS_KEPT:
+            whose = (objection.listener, objection.caller)
+            if len(self.objections) >= _OBJECTIONS_KEPT or self._objections_of[whose] >= _OBJECTIONS_PER_CALLER:
                 self.objections_beyond += 1
                 return
+            self._objections_of[whose] += 1
             tally = self.objections[objection] = Tally()
         tally.count += 1
         tally.last = ts
