@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
+from meshproxy.http.exchange import Decided
 from meshproxy.http.head import HeadLimits
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Terms
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 _LONGEST_PATH = 1024
 
 
+# Outbound, and where what came was no request.
+_NOT_DECIDED = Decided("", "", "", "", "", "")
+
 # Request and trace ids must not repeat; nothing secret hangs on them.
 IDS = Random(secrets.randbits(128))  # noqa: S311 - see above
 
@@ -64,36 +68,38 @@ class Story:
 
     def line(self, exchange: Exchange, upstream: UpstreamConnection | None) -> RequestLine:
         """Return the access line of an exchange."""
-        visit, head, decided = self._visit, exchange.head, exchange.decided
-        asked, answered = exchange.upstream_asked, exchange.answered
+        visit, head = self._visit, exchange.head
+        decided = exchange.decided or _NOT_DECIDED
+        asked, answered, failure = exchange.upstream_asked, exchange.answered, exchange.failure
         # A pipelined request that was refused stands beside the upstream of the one before it.
         went_to = upstream if asked else None
+        # In the order of the struct: by keywords this took 2.0 us instead of 0.2.
         return RequestLine(
-            ts=timestamp(),
-            listener=visit.listener,
-            direction=visit.direction,
-            id=visit.id,
-            request_id=exchange.request_id.decode("ascii", "replace"),
-            peer=visit.peer,
-            method="" if head is None else head.method.decode("ascii", "replace"),
-            path="" if head is None else head.target.path[:_LONGEST_PATH].decode("ascii", "replace"),
-            status=exchange.status,
-            caller=visit.caller,
-            decision="" if decided is None else decided.decision,
-            rule="" if decided is None else decided.rule,
-            reason="" if decided is None else decided.reason,
-            mode="" if decided is None else decided.mode,
-            policy="" if decided is None else decided.policy,
-            upstream="" if went_to is None else went_to.target,
-            upstream_id="" if went_to is None else went_to.identity,
-            bytes_in=exchange.bytes_in,
-            bytes_out=exchange.bytes_out,
-            duration_ms=_milliseconds(exchange.ended - exchange.started),
-            answer_ms=_milliseconds(answered - asked) if asked and answered else 0.0,
-            trace_id=exchange.trace_id.decode("ascii", "replace"),
-            failure="" if exchange.failure is None else exchange.failure.word,
-            detail=exchange.detail,
-            resent=exchange.resent,
+            timestamp(),
+            visit.listener,
+            visit.direction,
+            visit.id,
+            exchange.request_id.decode("ascii", "replace"),
+            visit.peer,
+            "" if head is None else head.method.decode("ascii", "replace"),
+            "" if head is None else head.target.path[:_LONGEST_PATH].decode("ascii", "replace"),
+            exchange.status,
+            visit.caller,
+            decided.decision,
+            decided.rule,
+            decided.reason,
+            decided.mode,
+            decided.policy,
+            "" if went_to is None else went_to.target,
+            "" if went_to is None else went_to.identity,
+            exchange.bytes_in,
+            exchange.bytes_out,
+            _milliseconds(exchange.ended - exchange.started),
+            _milliseconds(answered - asked) if asked and answered else 0.0,
+            exchange.trace_id.decode("ascii", "replace"),
+            "" if failure is None else failure.word,
+            exchange.detail,
+            exchange.resent,
         )
 
 
@@ -239,4 +245,5 @@ def head_limits(limits: Limits) -> HeadLimits:
 
 
 def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+    """To the microsecond."""
+    return int(seconds * 1e6 + 0.5) / 1e3

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshproxy.limits.rate import Rate
@@ -14,16 +14,21 @@ if TYPE_CHECKING:
 
     from meshproxy.telemetry.access import AccessLog, ConnectionLine, RequestLine
     from meshproxy.telemetry.events import Logger
-    from meshproxy.telemetry.metrics import Metrics
+    from meshproxy.telemetry.metrics import Family, Metrics
 
 _DENIALS_KEPT = 50
 
-# Different objections a sidecar remembers: a caller can ask for endless paths, but only be counted beyond here.
+# Different objections a sidecar remembers, in all and of one caller at one listener: who asks for endless paths is only
+# counted beyond, and leaves room for what the others ask for.
 _OBJECTIONS_KEPT = 512
+_OBJECTIONS_PER_CALLER = 32
 
 # What one listener may say about failures: enough to see what goes on, too little to fill a disk.
 _TOLD_PER_SECOND = 2.0
 _TOLD_AT_ONCE = 20
+
+# By the hundreds of a status; 0: no answer was begun.
+_CLASSES = ("none", *(f"{hundreds}xx" for hundreds in range(1, 10)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +62,39 @@ class Tally:
     nearest: str = ""
 
 
-@dataclass(slots=True)
 class ListenerCounts:
-    """What `status` tells about one listener."""
+    """What `status` tells about one listener; what /metrics counts by the same words is not counted twice."""
 
-    open: int = 0
-    handshake_failures: int = 0
-    failed_upstream: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
-    decided: dict[str, int] = field(default_factory=dict)
-    ended: dict[str, int] = field(default_factory=dict)
-    answered: dict[str, int] = field(default_factory=dict)
+    __slots__ = ("_metrics", "_name", "ended", "failed_upstream", "handshake_failures", "open", "refused")
+
+    def __init__(self, name: str, metrics: Metrics) -> None:
+        self._name = name
+        self._metrics = metrics
+        self.open = 0
+        self.handshake_failures = 0
+        self.failed_upstream = 0
+        self.refused: dict[str, int] = {}
+        self.ended: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<ListenerCounts {self._name} open={self.open} decided={self.decided} answered={self.answered}>"
+
+    @property
+    def decided(self) -> dict[str, int]:
+        """Decisions by outcome."""
+        return self._by_second_label(self._metrics.authz_decisions)
+
+    @property
+    def answered(self) -> dict[str, int]:
+        """Requests by class of status."""
+        return self._by_second_label(self._metrics.requests)
+
+    def _by_second_label(self, family: Family) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for (listener, word, *_), number in family.numbers():
+            if listener == self._name:
+                found[word] = found.get(word, 0) + int(number.value)
+        return found
 
 
 class Recorder:
@@ -83,13 +110,17 @@ class Recorder:
         self.counts: dict[str, ListenerCounts] = {}
         self.objections: dict[Objection, Tally] = {}
         self.objections_beyond = 0  # raised when too many different ones were remembered already
+        self._objections_of: Counter[tuple[str, str]] = Counter()  # how many are remembered, by listener and caller
 
     def __repr__(self) -> str:
         return f"<Recorder {self.counts!r} denials={len(self.denials)}>"
 
     def listener(self, name: str) -> ListenerCounts:
         """Return the counts of one listener; names come from the settings, so there are few."""
-        return self.counts.setdefault(name, ListenerCounts())
+        counts = self.counts.get(name)
+        if counts is None:
+            counts = self.counts[name] = ListenerCounts(name, self.metrics)
+        return counts
 
     def may_tell(self, listener: str, what: str) -> int | None:
         """Return None when `what` was told too often lately, else how many went untold since."""
@@ -127,10 +158,7 @@ class Recorder:
 
     def requested(self, line: RequestLine) -> None:
         """Count one HTTP request and write its access line."""
-        counts = self.listener(line.listener)
-        status = f"{line.status // 100}xx" if line.status else "none"
-        counts.answered[status] = counts.answered.get(status, 0) + 1
-        self.metrics.requests.labels(line.listener, status, line.failure).inc()
+        self.metrics.requests.labels(line.listener, _CLASSES[line.status // 100], line.failure).inc()
         if line.bytes_in:
             self.metrics.bytes.labels(line.listener, "in").inc(line.bytes_in)
         if line.bytes_out:
@@ -143,8 +171,6 @@ class Recorder:
 
     def decided(self, listener: str, outcome: str, *, rule: str, mode: str, reason: str) -> None:
         """Count one decision of an allow-list."""
-        counts = self.listener(listener)
-        counts.decided[outcome] = counts.decided.get(outcome, 0) + 1
         self.metrics.authz_decisions.labels(listener, outcome, rule, mode, reason).inc()
 
     def refused(self, listener: str, reason: str, *, peer: str, remedy: str = "") -> None:
@@ -188,9 +214,11 @@ class Recorder:
         """Count what the allow-list has against a caller, for the summary since start; `nearest` may be empty."""
         tally = self.objections.get(objection)
         if tally is None:
-            if len(self.objections) >= _OBJECTIONS_KEPT:
+            whose = (objection.listener, objection.caller)
+            if len(self.objections) >= _OBJECTIONS_KEPT or self._objections_of[whose] >= _OBJECTIONS_PER_CALLER:
                 self.objections_beyond += 1
                 return
+            self._objections_of[whose] += 1
             tally = self.objections[objection] = Tally()
         tally.count += 1
         tally.last = ts

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import queue
 import select
 import threading
 import time
 from typing import Final
 
-# Lines are bounded by their makers (peers' text is cut), so this bounds memory to a few tens of MiB.
+# What may wait for a slow reader: lines, and bytes. As much again may be on its way out at that moment.
 CAPACITY: Final = 16_384
+MOST_BYTES: Final = 8 * 1024 * 1024
 
 _LINES_PER_WRITE: Final = 512
-_STOP: Final = None
+
+# Lines are gathered for so many seconds, then written at once: waking the thread for each line cost as much as the
+# request it told of (a futex, a switch of threads and two of the interpreter lock).
+_GATHER: Final = 0.02
 
 
 class LogWriter:
@@ -24,49 +26,67 @@ class LogWriter:
     is preceded by one that says how many are missing.
     """
 
-    def __init__(self, descriptor: int, *, capacity: int = CAPACITY) -> None:
-        """Start the thread; `descriptor` stays open and is the caller's."""
+    def __init__(self, descriptor: int, *, capacity: int = CAPACITY, most_bytes: int = MOST_BYTES) -> None:
+        """Start the thread; `descriptor` stays open and is the caller's. At most so many lines and bytes wait."""
         self._descriptor = descriptor
         self._capacity = capacity
-        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._refused = 0  # counted by who puts
-        self._lost = 0  # counted by the thread: two writers of one number would miscount
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()  # over what waits and what was refused
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        self._refused = 0
+        self._lost = 0  # counted by the thread alone
         self._reported = 0
+        self._news = threading.Event()
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
     def __repr__(self) -> str:
-        return f"<LogWriter waiting={self._queue.qsize()} dropped={self.dropped}>"
+        return f"<LogWriter waiting={len(self._lines)} dropped={self.dropped}>"
 
     @property
     def dropped(self) -> int:
-        """How many lines were refused by a full queue, or lost to a failed write, since start."""
+        """How many lines were refused for want of room, or lost to a failed write, since start."""
         return self._refused + self._lost
 
     def put(self, line: bytes) -> None:
-        """Queue one line, which ends with a newline; never blocks."""
-        if self._queue.qsize() >= self._capacity:
-            self._refused += 1
-            return
-        self._queue.put(line)
+        """Take one line, which ends with a newline; never waits for the reader."""
+        with self._lock:
+            lines = self._lines
+            if len(lines) >= self._capacity or self._bytes + len(line) > self._most_bytes:
+                self._refused += 1
+                return
+            self._bytes += len(line)
+            lines.append(line)
+            if len(lines) > 1:
+                return
+        self._news.set()
 
     def close(self, *, within: float = 2.0) -> None:
         """Write what waits, for at most `within` seconds."""
-        self._queue.put(_STOP)
+        self._closing.set()
+        self._news.set()
         self._thread.join(within)
 
     def _run(self) -> None:
-        while True:
-            lines = [self._queue.get()]
-            with contextlib.suppress(queue.Empty):
-                while len(lines) < _LINES_PER_WRITE:
-                    lines.append(self._queue.get_nowait())
-            missing = self.dropped - self._reported
-            if missing and self._write(b'{"event":"log_lines_dropped","level":"warning","count":%d}\n' % missing) == 0:
-                self._reported += missing  # a report that got lost itself is made again
-            self._lost += self._write(b"".join(line for line in lines if line is not _STOP))
-            if _STOP in lines:
-                return
+        closing = False
+        while not closing:
+            self._news.wait()
+            self._closing.wait(_GATHER)
+            # Cleared before the rest is looked at: who closes now, or puts the first line behind these, sets it again.
+            self._news.clear()
+            closing = self._closing.is_set()
+            with self._lock:
+                lines, self._lines, self._bytes = self._lines, [], 0
+            for start in range(0, len(lines), _LINES_PER_WRITE):
+                self._report_missing()
+                self._lost += self._write(b"".join(lines[start : start + _LINES_PER_WRITE]))
+
+    def _report_missing(self) -> None:
+        missing = self.dropped - self._reported
+        if missing and self._write(b'{"event":"log_lines_dropped","level":"warning","count":%d}\n' % missing) == 0:
+            self._reported += missing  # a report that got lost itself is made again
 
     def _write(self, data: bytes) -> int:
         """Write whole lines; returns how many were lost."""

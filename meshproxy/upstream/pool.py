@@ -76,17 +76,18 @@ class Pool:
     def take(self, *, generation: int) -> UpstreamConnection | None:
         """Return a resting connection that was opened with this generation of the identity, or None.
 
-        Its peer had not ended it a moment ago: the engine may not have told of that yet, and a request that must not be
-        sent twice would be lost.
+        Its peer had not ended it a moment ago: the engine may not have told of that yet (the end lies further down in
+        this batch, or came after the batch was fetched), and a request that must not be sent twice would be lost. So
+        the kernel is asked each time, however short the rest was: one system call of half a microsecond.
         """
         while self._resting:
             connection = self._resting.pop()
             if connection.generation != generation or connection.ends_at <= self._sweeper.now:
                 self.close(connection)
-            elif _is_quiet(connection.channel):
-                return connection
-            else:
+            elif connection.channel.stirs and not _is_quiet(connection.channel):
                 self.drop(connection)
+            else:
+                return connection
         return None
 
     def adopt(self, connection: UpstreamConnection) -> None:
@@ -110,10 +111,11 @@ class Pool:
             self.close(connection)
             return
         connection.rests_until = self._sweeper.within(self._idle)
+        if not self._resting:
+            self.deadline = connection.rests_until  # those that join later rest longer
         self._resting.append(connection)
         if not channel.drained:
             self._engine.resume(channel.sock)
-        self.deadline = min(self.deadline, connection.rests_until)
 
     def close(self, connection: UpstreamConnection) -> None:
         """End a connection that no exchange needs: properly."""

@@ -7,6 +7,7 @@ that sees `waiting` stops reading the other side: that is the back-pressure.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 from typing import TYPE_CHECKING, Protocol
@@ -57,6 +58,10 @@ class Channel(Protocol):
     def waiting(self) -> int:
         """How many bytes are held."""
 
+    @property
+    def stirs(self) -> bool:
+        """Whether the kernel has something for us: bytes, an end, an error. It is asked now, without an exception."""
+
     def finish(self) -> None:
         """Say the end of the stream, behind what is held; idempotent. Raises ChannelBroken."""
 
@@ -79,6 +84,7 @@ class _Base:
         self._held: memoryview | None = None
         self._finishing = False  # the end is to be said behind what is held
         self._finished = False  # it was said
+        self._poll: select.poll | None = None  # made when first needed
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} fd={self.sock.fileno()} waiting={self.waiting} ended={self.ended}>"
@@ -87,6 +93,14 @@ class _Base:
     def waiting(self) -> int:
         """See Channel."""
         return 0 if self._held is None else len(self._held)
+
+    @property
+    def stirs(self) -> bool:
+        """See Channel."""
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.sock, select.POLLIN)  # an end is readable, and errors are told unasked
+        return bool(self._poll.poll(0))
 
     def hint(self, events: int) -> None:
         """See Channel."""

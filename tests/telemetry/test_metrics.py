@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from meshproxy.telemetry.metrics import Metrics
@@ -65,3 +66,32 @@ def test_two_sidecars_in_one_process_count_apart() -> None:
     one, two = Metrics(), Metrics()
     one.accept_pauses.labels("api").inc()
     assert "meshproxy_accept_pauses_total" not in samples(two)
+
+
+def test_names_that_change_for_ever_fill_no_memory() -> None:
+    metrics = Metrics()
+    for number in range(17_000):
+        metrics.authz_decisions.labels("api", "allow", f"rule-{number}", "enforce", "granted").inc()
+    metrics.authz_decisions.labels("api", "allow", "rule-0", "enforce", "granted").inc()
+    found = {sample.labels["rule"]: sample.value for sample in samples(metrics)["meshproxy_authz_decisions_total"]}
+    assert len(found) == 16_385
+    assert (found["rule-0"], found["(other)"]) == (2, 17_000 - 16_384)
+
+
+def test_a_family_refuses_labels_that_are_not_its_own() -> None:
+    with pytest.raises(ValueError, match="meshproxy_reloads_total has the labels"):
+        Metrics().reloads.labels("loaded", "twice")
+
+
+def test_a_number_may_be_kept_and_goes_on_being_shown() -> None:
+    metrics = Metrics()
+    number = metrics.connections_open.labels("api")
+    number.inc()
+    number.inc()
+    number.dec()
+    assert samples(metrics)["meshproxy_connections_open"][0].value == 1
+    assert metrics.connections_open.labels("api") is number
+    assert (repr(number), repr(metrics.connections_open)) == (
+        "<Number 1>",
+        "<Family meshproxy_connections_open of 1 numbers>",
+    )

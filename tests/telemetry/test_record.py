@@ -24,12 +24,15 @@ class Told:
         self.now = 100.0
         self.log, self.heard = listening_log()
         self.lines: list[ConnectionLine] = []
+        self.requests: list[RequestLine] = []
         self.metrics = Metrics()
         self.recorder = Recorder(self.metrics, self.log, self._write, lambda: self.now)
 
     def _write(self, line: ConnectionLine | RequestLine) -> None:
-        assert isinstance(line, ConnectionLine)
-        self.lines.append(line)
+        if isinstance(line, ConnectionLine):
+            self.lines.append(line)
+        else:
+            self.requests.append(line)
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(name, labels)
@@ -72,6 +75,28 @@ def test_decisions_are_counted_for_metrics_and_status(told: Told) -> None:
     assert told.recorder.listener("api").decided == {"deny": 2}
     labels = {"listener": "api", "decision": "deny", "rule": "", "mode": "enforce", "reason": "no_rule"}
     assert told.value("meshproxy_authz_decisions_total", **labels) == 2
+
+
+def request(**changes: object) -> RequestLine:
+    fields = {"ts": "t", "listener": "api", "direction": "inbound", "id": "1", "request_id": "r", "peer": "p"} | changes
+    return RequestLine(**fields)  # type: ignore[arg-type]  # a row of the test
+
+
+def test_requests_are_counted_by_class_of_status_and_failure_for_metrics_and_status(told: Told) -> None:
+    for row in (
+        request(status=200, bytes_in=3, bytes_out=5),
+        request(status=299, bytes_out=1),
+        request(),
+        request(status=999),
+    ):
+        told.recorder.requested(row)
+    told.recorder.requested(request(status=502, failure="upstream_closed"))
+    assert told.recorder.listener("api").answered == {"2xx": 2, "none": 1, "9xx": 1, "5xx": 1}
+    assert told.value("meshproxy_requests_total", listener="api", status="2xx", failure="") == 2
+    assert told.value("meshproxy_requests_total", listener="api", status="5xx", failure="upstream_closed") == 1
+    assert told.value("meshproxy_bytes_total", listener="api", direction="in") == 3
+    assert told.value("meshproxy_bytes_total", listener="api", direction="out") == 6
+    assert len(told.requests) == 5
 
 
 TELLINGS: dict[str, tuple[Callable[[Recorder, str], None], str, Callable[[Told, str], float | None]]] = {
@@ -148,13 +173,23 @@ def test_the_same_objection_is_counted_and_keeps_its_last_explanation(told: Told
     ]
 
 
-def test_a_caller_who_asks_for_endless_paths_fills_no_memory(told: Told) -> None:
+def test_a_caller_who_asks_for_endless_paths_fills_no_memory_and_hides_nobody(told: Told) -> None:
     for number in range(2000):
         told.recorder.objected(objection(asked=f"GET /{number}"), "t", "")
-    assert len(told.recorder.objections) == 512
-    assert told.recorder.objections_beyond == 2000 - 512
+    assert len(told.recorder.objections) == 32
+    assert told.recorder.objections_beyond == 2000 - 32
     told.recorder.objected(objection(asked="GET /0"), "later", "")  # what is known goes on being counted
     assert told.recorder.objections[objection(asked="GET /0")].count == 2
+    told.recorder.objected(objection(caller="spiffe://a/other"), "t", "")
+    told.recorder.objected(objection(listener="ops", asked="GET /there"), "t", "")
+    assert len(told.recorder.objections) == 34
+
+
+def test_endless_callers_fill_no_memory_either(told: Told) -> None:
+    for number in range(2000):
+        told.recorder.objected(objection(caller=f"spiffe://a/{number}"), "t", "")
+    assert len(told.recorder.objections) == len(told.recorder._objections_of) == 512
+    assert told.recorder.objections_beyond == 2000 - 512
 
 
 def test_streams_that_were_cut_are_counted(told: Told) -> None:

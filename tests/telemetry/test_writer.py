@@ -123,6 +123,51 @@ def test_a_reader_that_stands_still_costs_lines_and_the_next_one_tells_how_many(
     assert kept == [b"%d" % number for number in range(10)]
 
 
+def test_what_waits_is_bounded_by_bytes_too(gate: Gate) -> None:
+    writer = LogWriter(1, most_bytes=1000)
+    writer.put(b"first\n")
+    assert gate.entered.wait(5)
+    for _ in range(25):
+        writer.put(b"x" * 99 + b"\n")
+    writer.put(b"a short one does not fit either\n")
+    assert writer.dropped == 16
+    gate.open.set()
+    writer.close()
+    assert gate.lines.count(b"x" * 99) == 10
+
+
+def test_lines_that_come_together_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waking the thread and writing for each line would cost more than the line."""
+    writes: list[bytes] = []
+
+    def write(_descriptor: int, data: Buffer) -> int:
+        writes.append(bytes(data))
+        return len(writes[-1])
+
+    monkeypatch.setattr(os, "write", write)
+    writer = LogWriter(1)
+    lines = [b"%d\n" % number for number in range(500)]
+    for line in lines:
+        writer.put(line)
+    writer.close()
+    assert b"".join(writes) == b"".join(lines)
+    assert len(writes) < 50
+
+
+def test_whenever_it_is_closed_every_line_put_before_is_written() -> None:
+    with pipe() as (reading, writing):
+        for number in range(100):
+            writer = LogWriter(writing)
+            writer.put(b"%d\n" % number)
+            if number % 2:
+                threading.Event().wait(number % 7 * 0.005)
+                writer.put(b"last of %d\n" % number)
+            writer.close()
+            assert not writer._thread.is_alive()
+        lines = read_lines(reading, writing)
+        assert len(lines) == 150
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EPIPE, errno.EIO])
 def test_a_disk_that_is_full_for_a_while_costs_lines_and_nothing_else(gate: Gate, code: int) -> None:
     gate.failures = [code]
