@@ -50,7 +50,8 @@ _UNTIL_CLOSE: Final = FramingKind.UNTIL_CLOSE
 class _Reader(ABC, Generic[_Head]):
     """What reading requests and reading responses have in common: the body, and the bytes that wait.
 
-    Those stand in `_buffer` from `_at` on: bytes that were fed in one piece, or a bytearray when they came in several.
+    `buffered` tells how many bytes were fed and not yet given out. They stand in `_buffer` from `_at` on: bytes that
+    were fed in one piece, or a bytearray when they came in several.
     """
 
     __slots__ = (
@@ -58,12 +59,14 @@ class _Reader(ABC, Generic[_Head]):
         "_bad",
         "_buffer",
         "_chunked",
+        "_deaf",
         "_ended",
         "_framing",
         "_left",
         "_limits",
         "_scanned",
         "_start_judged",
+        "buffered",
     )
 
     def __init__(self, limits: HeadLimits) -> None:
@@ -76,16 +79,13 @@ class _Reader(ABC, Generic[_Head]):
         self._framing: Framing | None = None  # of the message whose head was given out and whose End was not
         self._left = 0
         self._chunked: ChunkedDecoder | None = None
+        self._deaf = False  # nothing that follows is of use
         self._ended = False  # by eof()
         self._bad: BadMessage | None = None
+        self.buffered = 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} buffered={self.buffered} body={self._framing} bad={self._bad}>"
-
-    @property
-    def buffered(self) -> int:
-        """How many bytes were fed and not yet given out."""
-        return len(self._buffer) - self._at
 
     @property
     def mid_message(self) -> bool:
@@ -94,6 +94,9 @@ class _Reader(ABC, Generic[_Head]):
 
     def feed(self, data: bytes) -> None:
         """Take what came, in any portions."""
+        if self._deaf:
+            return
+        self.buffered += len(data)
         if not self._buffer:
             self._buffer = data
             return
@@ -128,23 +131,24 @@ class _Reader(ABC, Generic[_Head]):
 
     def _take(self, end: int) -> bytes:
         """Take the bytes that wait before `end`: without copying them, where they are all there are."""
-        buffer = self._buffer
-        taken = buffer[self._at : end] if isinstance(buffer, bytes) else bytes(memoryview(buffer)[self._at : end])
+        buffer, at = self._buffer, self._at
+        taken = buffer[at:end] if isinstance(buffer, bytes) else bytes(memoryview(buffer)[at:end])
         self._drop(end)
         return taken
 
     def _drop(self, end: int) -> None:
         """Let go of what waits before `end`; an empty reader holds no memory."""
-        if end == len(self._buffer):
-            self._buffer = b""
-            end = 0
-        self._at = end
+        self.buffered -= end - self._at
+        if self.buffered:
+            self._at = end
+        else:
+            self._buffer, self._at = b"", 0
 
     def _take_head(self) -> bytes | None:
         """Take a complete head off the buffer; None while it is incomplete."""
-        buffer, start = self._buffer, self._at
-        if not buffer:
+        if not self.buffered:
             return None
+        buffer, start = self._buffer, self._at
         end = find_head_end(buffer, start, self._scanned, self._limits)
         if end < 0:
             if not self._start_judged:
@@ -161,7 +165,7 @@ class _Reader(ABC, Generic[_Head]):
 
     def _next_of_body(self, framing: Framing) -> Data | End | None:
         if self._left:
-            payload = self._take(min(self._at + self._left, len(self._buffer)))
+            payload = self._take(self._at + min(self._left, self.buffered))
             self._left -= len(payload)
             return Data(payload) if payload else None
         if self._chunked is not None:
@@ -205,12 +209,6 @@ class RequestReader(_Reader[RequestHead]):
         self._last = False
         self._skipped_line = False
 
-    def feed(self, data: bytes) -> None:
-        """Take what came, in any portions."""
-        super().feed(data)
-        if self._last:
-            self._drop_behind_last()
-
     def _next_head(self) -> RequestHead | None:
         # RFC 9112 section 2.2: an empty line before the request line is forgiven, for old clients send one behind a
         # body. Once: they send no more, and whoever does is not one of them.
@@ -232,14 +230,11 @@ class RequestReader(_Reader[RequestHead]):
         return head
 
     def _end(self, end: End) -> End:
-        super()._end(end)
+        self._framing = self._chunked = None
         if self._last:
-            self._drop_behind_last()
-        return end
-
-    def _drop_behind_last(self) -> None:
-        if self._framing is None:
+            self._deaf = True
             self._drop(len(self._buffer))
+        return end
 
 
 class ResponseReader(_Reader[ResponseHead]):

@@ -39,19 +39,19 @@ _CLOSE: Final = (b"Connection", b"close")
 
 
 class ForwardedRequest:
-    """A granted request, towards the service; `head_bytes` is its head.
+    """A granted request, towards the service; `head_bytes` is its head, `chunked` tells how its body is framed.
 
     `client_id` is what the service is told about the caller (None: nothing, but nobody else tells it either), `host`
     replaces the Host.
     """
 
-    __slots__ = ("_chunked", "can_be_sent_again", "head_bytes")
+    __slots__ = ("can_be_sent_again", "chunked", "head_bytes")
 
     def __init__(
         self, head: RequestHead, *, client_id: bytes | None, request_id: bytes, traceparent: bytes, host: bytes | None
     ) -> None:
         kind = head.framing.kind
-        self._chunked = kind is _CHUNKED
+        self.chunked = kind is _CHUNKED
         self.can_be_sent_again = kind is _NONE and head.method in _SAFE_METHODS
         ours: list[Field] = []
         if head.takes_trailers or head.upgrade is not None:
@@ -68,27 +68,26 @@ class ForwardedRequest:
         if client_id is not None:
             ours.append((CLIENT_ID, client_id))
         # RFC 9112 section 3.2.2: the target's Host; where an HTTP/1.0 request has none, a default (section 3.3).
-        first = (b"Host", host or head.host or _DEFAULT_HOST)
-        self.head_bytes = request_bytes(head.method, head.target.as_origin_form(), (first,), head.carried, ours)
+        host = host or head.host or _DEFAULT_HOST
+        self.head_bytes = request_bytes(head.method, head.target.as_origin_form(), host, head.carried, ours)
 
     def __repr__(self) -> str:
-        return f"<ForwardedRequest chunked={self._chunked} can_be_sent_again={self.can_be_sent_again}>"
-
-    def body(self, event: Data | End, to: list[bytes]) -> None:
-        """Write a piece of the body, or its end, framed as the head says."""
-        _write_body(event, to, chunked=self._chunked)
+        return f"<ForwardedRequest chunked={self.chunked} can_be_sent_again={self.can_be_sent_again}>"
 
 
 class ForwardedAnswer:
-    """The answer to one request, towards the caller. `head` is the final head, once it has come."""
+    """The answer to one request, towards the caller.
 
-    __slots__ = ("_chunked", "_interim", "_request", "_request_id", "head")
+    `head` is the final head, once it has come; `chunked` tells how its body is framed.
+    """
+
+    __slots__ = ("_interim", "_request", "_request_id", "chunked", "head")
 
     def __init__(self, request: RequestHead, request_id: bytes) -> None:
         self.head: ResponseHead | None = None
         self._request = request
         self._request_id = request_id
-        self._chunked = False
+        self.chunked = False
         self._interim = 0
 
     def __repr__(self) -> str:
@@ -114,7 +113,7 @@ class ForwardedAnswer:
             raise BadMessage(502, "the upstream sends interim answers without end")
         if self._request.version is _OLD:
             return b""
-        return response_bytes(head.status, head.reason, (), head.carried)
+        return response_bytes(head.status, head.reason, head.carried, ())
 
     def begin(self, head: ResponseHead, *, close: bool) -> bytes:
         """Return the head of the final answer; `close` tells the caller that the connection ends with it.
@@ -124,8 +123,8 @@ class ForwardedAnswer:
         framing = head.framing
         ours: list[Field] = []
         if framing.kind is _CHUNKED or framing.kind is _UNTIL_CLOSE:
-            self._chunked = self._request.version is not _OLD
-            if self._chunked:
+            self.chunked = self._request.version is not _OLD
+            if self.chunked:
                 ours.append(_IN_CHUNKS)
         elif framing.length >= 0:
             ours.append(_framing_field(framing))
@@ -133,11 +132,7 @@ class ForwardedAnswer:
         if close:
             ours.append(_CLOSE)
         self.head = head
-        return response_bytes(head.status, head.reason, ours, head.carried)
-
-    def body(self, event: Data | End, to: list[bytes]) -> None:
-        """Write a piece of the body, or its end."""
-        _write_body(event, to, chunked=self._chunked)
+        return response_bytes(head.status, head.reason, head.carried, ours)
 
     def switch(self, head: ResponseHead) -> bytes:
         """Return the 101 that grants the switch the caller offered (RFC 9110 section 7.8); raises BadMessage."""
@@ -146,7 +141,18 @@ class ForwardedAnswer:
         if head.upgrade is None:  # RFC 9110 section 15.2.2
             raise BadMessage(502, "a 101 that names no protocol we would have offered")
         ours = [(REQUEST_ID, self._request_id), (b"Upgrade", head.upgrade), (b"Connection", b"upgrade")]
-        return response_bytes(head.status, head.reason, ours, head.carried)
+        return response_bytes(head.status, head.reason, head.carried, ours)
+
+
+def write_body(event: Data | End, to: list[bytes], *, chunked: bool) -> None:
+    """Append a piece of a body, or its end: a payload as it is, however large, and what frames it around it."""
+    if isinstance(event, End):
+        if chunked:
+            to.append(last_chunk(outgoing_trailers(event.trailers) if event.trailers else ()))
+    elif chunked:
+        to += (chunk_start(len(event.payload)), event.payload, b"\r\n")
+    else:
+        to.append(event.payload)
 
 
 def _options(head: RequestHead) -> list[Field]:
@@ -164,14 +170,3 @@ def _options(head: RequestHead) -> list[Field]:
 
 def _framing_field(framing: Framing) -> Field:
     return _IN_CHUNKS if framing.kind is _CHUNKED else (b"Content-Length", b"%d" % framing.length)
-
-
-def _write_body(event: Data | End, to: list[bytes], *, chunked: bool) -> None:
-    """Append a piece of a body, or its end: a payload as it is, however large, and what frames it around it."""
-    if isinstance(event, End):
-        if chunked:
-            to.append(last_chunk(outgoing_trailers(event.trailers) if event.trailers else ()))
-    elif chunked:
-        to += (chunk_start(len(event.payload)), event.payload, b"\r\n")
-    else:
-        to.append(event.payload)

@@ -36,6 +36,9 @@ def find_head_end(buffer: bytes | bytearray, start: int, scanned: int, limits: H
 
     As `find_section_end`, and 414 where it is the request line that has no end.
     """
+    end = buffer.find(b"\r\n\r\n", max(start, scanned - 3))
+    if 0 <= end <= start + limits.head_bytes - 4:
+        return end + 4
     if (
         len(buffer) - start > limits.head_bytes
         and not buffer.startswith(_RESPONSE, start)

@@ -21,7 +21,7 @@ from meshproxy.http.codec import Data, End
 from meshproxy.http.endings import MOST_DISCARDED, Endings
 from meshproxy.http.exchange import Exchange
 from meshproxy.http.fields import new_request_id, new_traceparent, trace_id
-from meshproxy.http.forwarded import ForwardedAnswer, ForwardedRequest
+from meshproxy.http.forwarded import ForwardedAnswer, ForwardedRequest, write_body
 from meshproxy.http.head import BadMessage, FramingKind, RequestHead, ResponseHead, Version
 from meshproxy.http.phase import Need, Phase
 from meshproxy.http.terms import Refusal
@@ -194,7 +194,7 @@ class HttpRelay(Endings):
         """Pass a piece of the request's body on."""
         if self._request is None:
             raise AssertionError("only what was granted is carried")
-        self._request.body(event, self.to_upstream)
+        write_body(event, self.to_upstream, chunked=self._request.chunked)
         if isinstance(event, Data):
             self.exchange.bytes_in += len(event.payload)
             if self.phase is _EXPECTING:
@@ -336,7 +336,7 @@ class HttpRelay(Endings):
     def _on_response_body(self, event: Data | End, now: float) -> None:
         if self._answer is None:
             raise AssertionError("an answer has a request")
-        self._answer.body(event, self.to_downstream)
+        write_body(event, self.to_downstream, chunked=self._answer.chunked)
         if isinstance(event, Data):
             self.exchange.bytes_out += len(event.payload)
         else:

@@ -62,5 +62,5 @@ def problem(
         fields.append((b"Retry-After", b"%d" % retry_after))
     if close:
         fields.append((b"Connection", b"close"))
-    head = response_bytes(status, _REASONS.get(status, b""), fields)
+    head = response_bytes(status, _REASONS.get(status, b""), b"", fields)
     return head + body if with_body else head

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from meshproxy.http.head import Field
 
@@ -20,21 +20,19 @@ class Unwritable(Exception):
     """A bug of ours: a head was to be written that would not be read back as it was meant."""
 
 
-def request_bytes(
-    method: bytes, target: bytes, fields: Sequence[Field], carried: bytes = b"", more: Sequence[Field] = ()
-) -> bytes:
-    """Return a request head (RFC 9112 section 3): `fields`, those that are `carried` as text, and `more`.
+def request_bytes(method: bytes, target: bytes, host: bytes, carried: bytes, fields: Iterable[Field]) -> bytes:
+    """Return a request head (RFC 9112 section 3): the Host first, then what is `carried` as text, then `fields`.
 
     Raises Unwritable.
     """
     if b" " in method or b" " in target:
         raise Unwritable(f"a space in {method[:60]!r} or {target[:60]!r}")
-    return _head_bytes(b"%b %b HTTP/1.1" % (method, target), fields, carried, more)
+    return _head_bytes(b"%b %b HTTP/1.1\r\nHost: %b" % (method, target, host), 1, carried, fields)
 
 
-def response_bytes(status: int, reason: bytes, fields: Sequence[Field], carried: bytes = b"") -> bytes:
-    """Return a response head (RFC 9112 section 4): `fields` behind those that are `carried`; raises Unwritable."""
-    return _head_bytes(b"HTTP/1.1 %d %b" % (status, reason), (), carried, fields)
+def response_bytes(status: int, reason: bytes, carried: bytes, fields: Iterable[Field]) -> bytes:
+    """Return a response head (RFC 9112 section 4): what is `carried` as text, then `fields`; raises Unwritable."""
+    return _head_bytes(b"HTTP/1.1 %d %b" % (status, reason), 0, carried, fields)
 
 
 def fields_text(fields: Iterable[Field]) -> bytes:
@@ -58,19 +56,17 @@ def last_chunk(trailers: Iterable[Field] = ()) -> bytes:
     return b"0%b\r\n\r\n" % fields_text(trailers)
 
 
-def _head_bytes(start: bytes, fields: Sequence[Field], carried: bytes, more: Sequence[Field]) -> bytes:
-    lines = [start, *map(_LINE, fields)]
-    lines[-1] += carried
-    lines += map(_LINE, more)
-    lines += (b"", b"")
+def _head_bytes(start: bytes, ends: int, carried: bytes, fields: Iterable[Field]) -> bytes:
+    """Return a head whose `start` has so many line ends inside."""
+    lines = [start + carried, *map(_LINE, fields), b"", b""]
     text = b"\r\n".join(lines)
     if text.find(b"\r\n\r\n") != len(text) - 4:
         raise Unwritable(f"a blank line in a head that begins {start[:60]!r}")
-    return _checked(text, len(lines) - 1 + carried.count(b"\r\n"))
+    return _checked(text, ends + carried.count(b"\r\n") + len(lines) - 1)
 
 
 def _checked(text: bytes, ends: int) -> bytes:
-    """Return a text if it has so many line ends, each CRLF, and no NUL."""
-    if text.count(b"\r\n") != ends or text.count(b"\r") != ends or text.count(b"\n") != ends or b"\0" in text:
+    """Return a text if the line ends that were meant are the only ones, and no byte of one, nor NUL, is elsewhere."""
+    if text.count(b"\n") != ends or text.count(b"\r") != ends or b"\0" in text:
         raise Unwritable(f"control bytes in a text that begins {text[:60]!r}")
     return text
