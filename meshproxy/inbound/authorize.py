@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshproxy.errors import Failure
 from meshproxy.http.exchange import Decided
 from meshproxy.http.terms import Grant, Refusal
-from meshproxy.policy.decide import Outcome, Permit, decide_connection, decide_request, permit
+from meshproxy.policy.decide import (
+    Outcome,
+    Permit,
+    decide_connection,
+    decide_request,
+    decision_of,
+    permit,
+    seek,
+)
 from meshproxy.policy.explain import nearest_rule, nearest_rule_of_request
 from meshproxy.telemetry.access import timestamp
 from meshproxy.telemetry.record import Denial, Objection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from ca import TrustDomain
@@ -22,9 +32,11 @@ if TYPE_CHECKING:
     from meshproxy.inbound.accept import Visit
     from meshproxy.inbound.live import Call
     from meshproxy.policy.compile import Policy
-    from meshproxy.policy.decide import Decision
+    from meshproxy.policy.decide import Decision, Mode
+    from meshproxy.policy.requests import RequestIndex
     from meshproxy.settings.schema import Inbound
     from meshproxy.snapshot import Snapshot
+    from meshproxy.telemetry.metrics import Number
     from meshproxy.telemetry.record import Recorder
     from meshproxy.wire.relay import Wall
 
@@ -39,6 +51,11 @@ class Authorizer:
 
     def __repr__(self) -> str:
         return f"<Authorizer {self._settings.name} {self._policy!r}>"
+
+    @property
+    def mode(self) -> Mode:
+        """What the listener does with a denial now."""
+        return self._settings.mode
 
     @property
     def policy(self) -> Snapshot[Policy]:
@@ -74,34 +91,27 @@ class Authorizer:
         visit.policy = f"{decision.file}@{decision.generation}"
         self._recorder.decided(visit.listener, outcome, rule=visit.rule, mode=mode, reason=decision.reason)
         if not decision.granted:
-            self._explain(visit, leaf, policy, decision, home=home, now=now)
+            self.explain(visit, leaf, policy, decision, home=home, now=now)
         return permit(decision, mode)
 
     def judge_of(self, visit: Visit, leaf: Leaf, *, home: TrustDomain, wall: Wall) -> Judge:
         """Return the judge of one caller's requests: each is asked about on the policy of its moment."""
-        caller = str(leaf.id)
-        client_id = caller.encode("ascii")
+        return _CallersJudge(self, visit, leaf, home, wall)
 
-        def judge(head: RequestHead) -> Grant | Refusal:
-            policy, mode, now = self._policy.value, self._settings.mode, wall()
-            if now > leaf.not_after:
-                # Deadlines run on a clock that stands still while a machine is suspended; certificates do not.
-                return Refusal(Failure.DENIED)
-            method, path = head.method.decode("ascii"), head.target.path.decode("ascii")
-            decision = decide_request(policy, leaf.id, method, path, home=home, now=now)
-            outcome = decision.outcome(mode)
-            rule = decision.rule.name if decision.rule else ""
-            decided = Decided(caller, outcome, rule, decision.reason, mode, f"{decision.file}@{decision.generation}")
-            self._recorder.decided(visit.listener, outcome, rule=rule, mode=mode, reason=decision.reason)
-            if not decision.granted:
-                self._explain(visit, leaf, policy, decision, home=home, now=now, asked=(method, path))
-            if permit(decision, mode) is None:
-                return Refusal(Failure.DENIED, decided)
-            return Grant(client_id, decided)
+    def verdict(self, policy: Policy, mode: Mode, sought: int, *, listener: str, caller: str) -> Verdict:
+        """Return what a finding of `seek` means for a request of `caller` (its identity) under `mode`."""
+        decision = decision_of(policy, sought)
+        outcome = decision.outcome(mode)
+        rule = decision.rule.name if decision.rule else ""
+        decided = Decided(
+            caller, outcome.value, rule, decision.reason.value, mode.value, f"{decision.file}@{decision.generation}"
+        )
+        count = self._recorder.decisions(listener, outcome, rule=rule, mode=mode, reason=decision.reason)
+        if permit(decision, mode) is None:
+            return Verdict(decision, Refusal(Failure.DENIED, decided), count)
+        return Verdict(decision, Grant(caller.encode("ascii"), decided), count)
 
-        return judge
-
-    def _explain(
+    def explain(
         self,
         visit: Visit,
         leaf: Leaf,
@@ -112,6 +122,7 @@ class Authorizer:
         now: datetime,
         asked: tuple[str, str] | None = None,
     ) -> None:
+        """Remember a denial, and tell of it at a bounded pace with the rule that came nearest; `asked`: HTTP."""
         # Finding the nearest rule costs O(rules) on a stranger's request: only for a line that will be written.
         untold = self._recorder.may_tell(visit.listener, "denied")
         told = "" if untold is None else self._nearest(leaf, policy, home=home, now=now, asked=asked)
@@ -146,3 +157,71 @@ class Authorizer:
         else:
             nearest = nearest_rule_of_request(policy, leaf.id, *asked, home=home, now=now)
         return str(nearest) if nearest else "no rule comes near"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one finding means for the requests it is the same for, and where they are counted."""
+
+    decision: Decision
+    answer: Grant | Refusal
+    count: Number
+
+
+# A caller may be granted by thousands of rules in turn, and there may be thousands of callers.
+_MOST_VERDICTS = 64
+
+
+class _CallersJudge:
+    """Judges the requests of one caller on one connection, each on the policy of its moment.
+
+    What does not change while policy and mode stay is found once: the part of the policy that speaks of the caller, and
+    what each finding there means. Whether a rule has expired is asked each time.
+    """
+
+    __slots__ = ("_authorizer", "_home", "_indexes", "_leaf", "_mode", "_policy", "_verdicts", "_visit", "_wall")
+
+    def __init__(self, authorizer: Authorizer, visit: Visit, leaf: Leaf, home: TrustDomain, wall: Wall) -> None:
+        self._authorizer = authorizer
+        self._visit = visit
+        self._leaf = leaf
+        self._home = home
+        self._wall = wall
+        self._policy: Policy | None = None
+        self._mode: Mode | None = None
+        self._indexes: Sequence[RequestIndex] = ()
+        self._verdicts: dict[int, Verdict] = {}
+
+    def __repr__(self) -> str:
+        return f"<_CallersJudge of {self._leaf.id} by {self._policy!r}>"
+
+    def __call__(self, head: RequestHead) -> Grant | Refusal:
+        """See `meshproxy.http.terms.Judge`."""
+        authorizer = self._authorizer
+        policy, mode, now = authorizer.policy.value, authorizer.mode, self._wall()
+        if now > self._leaf.not_after:
+            # Deadlines run on a clock that stands still while a machine is suspended; certificates do not.
+            return Refusal(Failure.DENIED)
+        if policy is not self._policy or mode is not self._mode:
+            self._policy, self._mode, self._verdicts = policy, mode, {}
+            self._indexes = policy.request_indexes(self._leaf.id, home=self._home)
+        method, path = head.method.decode("ascii"), head.target.path.decode("ascii")
+        sought = seek(self._indexes, method, path, now=now)
+        verdict = self._verdicts.get(sought)
+        if verdict is None:
+            verdict = self._learn(policy, mode, sought)
+        verdict.count.inc()
+        if sought < 0:
+            authorizer.explain(
+                self._visit, self._leaf, policy, verdict.decision, home=self._home, now=now, asked=(method, path)
+            )
+        return verdict.answer
+
+    def _learn(self, policy: Policy, mode: Mode, sought: int) -> Verdict:
+        if len(self._verdicts) >= _MOST_VERDICTS:
+            self._verdicts.clear()
+        verdict = self._authorizer.verdict(
+            policy, mode, sought, listener=self._visit.listener, caller=str(self._leaf.id)
+        )
+        self._verdicts[sought] = verdict
+        return verdict

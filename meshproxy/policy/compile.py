@@ -10,7 +10,7 @@ import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from meshproxy.policy.requests import RequestIndex
+from meshproxy.policy.requests import RequestRules
 from meshproxy.policy.tree import PatternTree
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ca.spiffe_id import SpiffeId, TrustDomain
     from meshproxy.policy.document import Document, Rule
     from meshproxy.policy.match import IdentityPattern
+    from meshproxy.policy.requests import RequestIndex
 
 # A rule of up to this many caller patterns, or paths, is written below each of its callers. One with more of both is
 # in an index that its callers share, one for all rules of the same `from`: a thousand callers times a thousand paths
@@ -34,7 +35,7 @@ class _Grants:
 
     def __init__(self) -> None:
         self.rules: list[int] = []
-        self.indexes: tuple[RequestIndex, ...] = (RequestIndex(),)  # the own one, then those shared with other patterns
+        self.indexes: tuple[RequestIndex, ...] = ()  # the own one, and those shared with other patterns
 
     def __repr__(self) -> str:
         return f"<_Grants of {len(self.rules)} rules in {len(self.indexes)} indexes>"
@@ -86,25 +87,28 @@ class Policy:
 def compile_policy(document: Document, *, generation: int = 1) -> Policy:
     """Compile a faultless document; `generation` counts the loads of this file, from 1."""
     index: dict[str | None, PatternTree[_Grants]] = {}
-    shared: dict[frozenset[IdentityPattern], RequestIndex] = {}
+    own: dict[_Grants, RequestRules] = {}
+    shared: dict[frozenset[IdentityPattern], tuple[RequestRules, list[_Grants]]] = {}
     methods: dict[frozenset[str] | None, frozenset[str] | None] = {}  # equal sets are one: they stay in the CPU's cache
     for number, rule in enumerate(document.rules):
-        own = None if rule.methods is None else frozenset(rule.methods)
-        own = methods.setdefault(own, own)
+        allowed = None if rule.methods is None else frozenset(rule.methods)
+        allowed = methods.setdefault(allowed, allowed)
         callers = dict.fromkeys(rule.callers)  # `from = ["/web", "/web"]`
         places = [_place(index, pattern) for pattern in callers]
         for grants in places:
             grants.rules.append(number)
         if min(len(callers), len(rule.paths or ())) <= _FEW:
             for grants in places:
-                grants.indexes[0].add(number, rule, own)
+                own.setdefault(grants, RequestRules()).add(number, rule, allowed)
         else:
-            group = frozenset(callers)
-            if group not in shared:
-                shared[group] = RequestIndex()
-                for grants in places:
-                    grants.indexes += (shared[group],)
-            shared[group].add(number, rule, own)
+            group, _ = shared.setdefault(frozenset(callers), (RequestRules(), places))
+            group.add(number, rule, allowed)
+    for grants, rules in own.items():
+        grants.indexes = (rules.index(),)
+    for rules, places in shared.values():
+        request_index = rules.index()
+        for grants in places:
+            grants.indexes += (request_index,)
     return Policy(document.file, generation, document.content_hash, document.rules, index)
 
 
@@ -112,4 +116,4 @@ def _place(index: dict[str | None, PatternTree[_Grants]], pattern: IdentityPatte
     domain = None if pattern.trust_domain is None else pattern.trust_domain.name
     if (tree := index.get(domain)) is None:
         tree = index[domain] = PatternTree()
-    return tree.setdefault(pattern.segments, _Grants)
+    return tree.setdefault(pattern.segments, _Grants())

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from ca.spiffe_id import SpiffeId, TrustDomain
     from meshproxy.policy.compile import Policy
     from meshproxy.policy.document import Rule
+    from meshproxy.policy.requests import RequestIndex
 
 
 class Reason(StrEnum):
@@ -142,21 +144,36 @@ def decide_request(
     `method` (this path is granted, with other methods) before `path` (the caller is granted other paths) before
     `no_rule`.
     """
-    stopped, first = _CALLER, None
-    for index in policy.request_indexes(caller, home=home):
+    return decision_of(policy, seek(policy.request_indexes(caller, home=home), method, path, now=now))
+
+
+def seek(indexes: Iterable[RequestIndex], method: str, path: str, *, now: datetime) -> int:
+    """Return the number of the rule that `decide_request` decides by, or less than 0: then no rule grants.
+
+    `indexes` are the policy's for one caller: whoever asks for the same caller again may keep them, as long as the
+    policy stays. What the number means is told by `decision_of`.
+    """
+    stopped, first = _CALLER, -1
+    for index in indexes:
         stopped = stopped or _PATH
         for granted in index.find(path):
             if stopped is not _EXPIRY:
                 stopped = _METHOD
-            for methods, terms in granted.items():
+            for methods, rule, terms in granted:
                 if methods is None or method in methods:
                     stopped = _EXPIRY
-                    rule = terms.first(now)
-                    if rule is not None and (first is None or rule < first):
+                    if rule is None:
+                        rule = terms.first(now)  # noqa: PLW2901 - the same thing, by the clock
+                    if rule is not None and (rule < first or first < 0):
                         first = rule
-    if first is None:
-        return Decision(_REASONS[stopped], None, policy.file, policy.generation)
-    return Decision(_GRANTED, policy.rules[first], policy.file, policy.generation)
+    return first if first >= 0 else ~stopped
+
+
+def decision_of(policy: Policy, sought: int) -> Decision:
+    """Return the decision that `seek` has found."""
+    if sought < 0:
+        return Decision(_REASONS[~sought], None, policy.file, policy.generation)
+    return Decision(_GRANTED, policy.rules[sought], policy.file, policy.generation)
 
 
 def permit(decision: Decision, mode: Mode) -> Permit | None:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from meshproxy.policy.tree import PatternTree
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from meshproxy.policy.document import Rule
+    from meshproxy.policy.match import Segments
 
 
 class Terms:
@@ -29,6 +31,11 @@ class Terms:
     def __repr__(self) -> str:
         return f"<Terms of rules {self._rules}>"
 
+    @property
+    def always(self) -> int | None:
+        """The index of the first rule, where it never expires."""
+        return None if self._ends else self._rules[0]
+
     def add(self, rule: int, expires: datetime | None) -> None:
         """Add a rule by its index, which is greater than all before (or the same again)."""
         if len(self._rules) > len(self._ends):
@@ -41,13 +48,14 @@ class Terms:
 
     def first(self, now: datetime) -> int | None:
         """Return the index of the first rule that grants at `now` (aware), or None: all have expired."""
-        ended = bisect_right(self._ends, now) if self._ends else 0  # from `expires` itself on it grants no more
+        ended = bisect_right(self._ends, now)  # from `expires` itself on it grants no more
         return self._rules[ended] if ended < len(self._rules) else None
 
 
-ByMethods = dict[frozenset[str] | None, Terms]
-"""What is granted on one path: rules by their `methods` (None: any). By sets, of which there are few: one entry for
-each method would make a rule of many methods and many paths weigh their product."""
+# What is granted on one path: for each set of methods (None: any) the first rule if it never expires, or else the terms
+# to ask. By sets, of which there are few: one entry for each method would make a rule of many methods and many paths
+# weigh their product. Flat, because among ten thousand rules each object on the way costs a miss of the CPU's cache.
+Granted = tuple[tuple[frozenset[str] | None, int | None, Terms], ...]
 
 
 class RequestIndex:
@@ -55,31 +63,53 @@ class RequestIndex:
 
     __slots__ = ("_any_path", "_paths")
 
-    def __init__(self) -> None:
-        self._any_path: ByMethods = {}
-        self._paths: PatternTree[ByMethods] = PatternTree()
+    def __init__(self, any_path: Granted, paths: PatternTree[Granted]) -> None:
+        self._any_path = any_path
+        self._paths = paths
 
     def __repr__(self) -> str:
         return f"<RequestIndex of {self._paths!r}>"
+
+    def find(self, path: str) -> Sequence[Granted]:
+        """Return what is granted by each pattern that matches `path` (judged, without query), in no order.
+
+        A target that is no path (`*` of OPTIONS) is granted by rules without `paths` only.
+        """
+        found = self._paths.find(path) if path[:1] == "/" else []
+        if self._any_path:
+            found.append(self._any_path)
+        return found
+
+
+class RequestRules:
+    """Gathers rules that all grant the same callers, for a `RequestIndex`."""
+
+    __slots__ = ("_any_path", "_paths")
+
+    def __init__(self) -> None:
+        self._any_path: dict[frozenset[str] | None, Terms] = {}
+        self._paths: dict[Segments, dict[frozenset[str] | None, Terms]] = {}
+
+    def __repr__(self) -> str:
+        return f"<RequestRules on {len(self._paths)} paths>"
 
     def add(self, number: int, rule: Rule, methods: frozenset[str] | None) -> None:
         """Add the rule of index `number`, in file order. `methods` is its own, one set for all rules of the same."""
         places = (
             [self._any_path]
             if rule.paths is None
-            else [self._paths.setdefault(pattern.segments, dict) for pattern in rule.paths]
+            else [self._paths.setdefault(pattern.segments, {}) for pattern in rule.paths]
         )
         for granted in places:
-            if (terms := granted.get(methods)) is None:
-                terms = granted[methods] = Terms()
-            terms.add(number, rule.expires)
+            granted.setdefault(methods, Terms()).add(number, rule.expires)
 
-    def find(self, path: str) -> list[ByMethods]:
-        """Return what is granted by each pattern that matches `path` (judged, without query), in no order.
+    def index(self) -> RequestIndex:
+        """Return the index of all that was added."""
+        paths: PatternTree[Granted] = PatternTree()
+        for pattern, granted in self._paths.items():
+            paths.setdefault(pattern, _flat(granted))
+        return RequestIndex(_flat(self._any_path), paths)
 
-        A target that is no path (`*` of OPTIONS) is granted by rules without `paths` only.
-        """
-        found = self._paths.find(path) if path.startswith("/") else []
-        if self._any_path:
-            found.append(self._any_path)
-        return found
+
+def _flat(granted: Mapping[frozenset[str] | None, Terms]) -> Granted:
+    return tuple((methods, terms.always, terms) for methods, terms in granted.items())

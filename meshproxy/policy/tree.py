@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from meshproxy.policy.match import ANY_SEGMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from meshproxy.policy.match import Segments
 
 T = TypeVar("T")
@@ -20,17 +18,23 @@ class _Node(Generic[T]):
     __slots__ = ("any_segment", "below", "branches", "here")
 
     def __init__(self) -> None:
-        self.branches: dict[str, _Node[T]] = {}  # by literal segment
+        self.branches: dict[str, _Node[T]] = _NO_BRANCHES  # by literal segment
         self.any_segment: _Node[T] | None = None  # behind `*`; apart, as a request path may hold a segment `*` too
         self.here: T | None = None  # of the pattern that ends here
         self.below: T | None = None  # of the pattern that grants this and everything below
 
     def branch(self, segment: str) -> _Node[T]:
         if segment != ANY_SEGMENT:
+            if self.branches is _NO_BRANCHES:
+                self.branches = {}
             return self.branches.setdefault(segment, _Node())
         if self.any_segment is None:
             self.any_segment = _Node()
         return self.any_segment
+
+
+# Of all places at which nothing goes on, which are most of them; never added to.
+_NO_BRANCHES: Final[dict[str, _Node[Any]]] = {}
 
 
 class PatternTree(Generic[T]):
@@ -51,19 +55,16 @@ class PatternTree(Generic[T]):
     def __repr__(self) -> str:
         return f"<PatternTree of {len(self._literal)} literals and {self._wild} patterns, {self._depth} deep>"
 
-    def setdefault(self, pattern: Segments, make: Callable[[], T]) -> T:
-        """Return what is kept for `pattern`; `make` makes it the first time."""
+    def setdefault(self, pattern: Segments, thing: T) -> T:
+        """Return what is kept for `pattern`, which is `thing` from now on if there was nothing."""
         if not pattern.open_ended and ANY_SEGMENT not in pattern.fixed:
-            path = "".join(f"/{segment}" for segment in pattern.fixed)
-            if path not in self._literal:
-                self._literal[path] = make()
-            return self._literal[path]
+            return self._literal.setdefault("".join(f"/{segment}" for segment in pattern.fixed), thing)
         node = self._root
         for segment in pattern.fixed:
             node = node.branch(segment)
         kept = node.below if pattern.open_ended else node.here
         if kept is None:
-            kept = make()
+            kept = thing
             if pattern.open_ended:
                 node.below = kept
             else:
@@ -75,27 +76,41 @@ class PatternTree(Generic[T]):
     def find(self, path: str) -> list[T]:
         """Return what is kept for the patterns that match `path`, in no order: the same as asking `Segments.match`.
 
-        `path` is `/a/b`, or empty for no segment at all. Patterns with the same beginning are walked side by side.
+        `path` is `/a/b`, or empty for no segment at all.
         """
         found = [] if (literal := self._literal.get(path)) is None else [literal]
         if self._wild:
             # Beyond the deepest pattern the rest may stay in one piece: only whether there is any matters.
-            self._walk(path.split("/", self._depth + 1)[1:], found)
+            self._walk(path.split("/", self._depth + 1), found)
         return found
 
     def _walk(self, segments: list[str], found: list[T]) -> None:
-        places = [self._root]
-        for segment in segments:
-            reached = []
-            for place in places:
-                if place.below is not None:
-                    found.append(place.below)
-                if (node := place.branches.get(segment)) is not None:
-                    reached.append(node)
-                if (node := place.any_segment) is not None and segment:  # `*` is never empty: /a/ is not of /a/*
-                    reached.append(node)
-            if not reached:
+        """Follow the branches; the first segment is what stands before the first slash, and is none.
+
+        Where both a literal and `*` go on, one waits its turn. A place is reached by one way only: none is seen twice.
+        """
+        waiting: list[tuple[_Node[T], int]] = []
+        place, at, end = self._root, 1, len(segments)
+        while True:
+            if place.below is not None:
+                found.append(place.below)
+            if at == end:
+                if place.here is not None:
+                    found.append(place.here)
+                following = None
+            else:
+                segment = segments[at]
+                at += 1
+                following = place.branches.get(segment)
+                # `*` is never empty: /a/ is not of /a/*
+                if segment and (any_segment := place.any_segment) is not None:
+                    if following is not None:
+                        waiting.append((any_segment, at))
+                    else:
+                        following = any_segment
+            if following is not None:
+                place = following
+            elif waiting:
+                place, at = waiting.pop()
+            else:
                 return
-            places = reached
-        for place in places:
-            found += [kept for kept in (place.below, place.here) if kept is not None]

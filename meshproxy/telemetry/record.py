@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from meshproxy.telemetry.access import AccessLog, ConnectionLine, RequestLine
     from meshproxy.telemetry.events import Logger
-    from meshproxy.telemetry.metrics import Family, Metrics
+    from meshproxy.telemetry.metrics import Family, Metrics, Number
 
 _DENIALS_KEPT = 50
 
@@ -171,7 +171,11 @@ class Recorder:
 
     def decided(self, listener: str, outcome: str, *, rule: str, mode: str, reason: str) -> None:
         """Count one decision of an allow-list."""
-        self.metrics.authz_decisions.labels(listener, outcome, rule, mode, reason).inc()
+        self.decisions(listener, outcome, rule=rule, mode=mode, reason=reason).inc()
+
+    def decisions(self, listener: str, outcome: str, *, rule: str, mode: str, reason: str) -> Number:
+        """Return where decisions of one kind are counted."""
+        return self.metrics.authz_decisions.labels(listener, outcome, rule, mode, reason)
 
     def refused(self, listener: str, reason: str, *, peer: str, remedy: str = "") -> None:
         """Count a connection closed before anything was judged (limit, not ready, wrong user)."""

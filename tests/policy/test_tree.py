@@ -11,7 +11,7 @@ from meshproxy.policy.tree import PatternTree
 def tree_of(patterns: list[Segments]) -> PatternTree[list[Segments]]:
     tree: PatternTree[list[Segments]] = PatternTree()
     for pattern in patterns:
-        tree.setdefault(pattern, list).append(pattern)
+        tree.setdefault(pattern, []).append(pattern)
     return tree
 
 
@@ -31,8 +31,8 @@ def test_the_tree_finds_what_trying_each_pattern_finds(patterns: list[Segments],
 def test_one_pattern_keeps_one_thing() -> None:
     tree: PatternTree[list[int]] = PatternTree()
     for text in ("/a", "/a/*", "/a/**", "/"):
-        kept = tree.setdefault(PathPattern.parse(text).segments, list)
-        assert tree.setdefault(PathPattern.parse(text).segments, list) is kept
+        kept = tree.setdefault(PathPattern.parse(text).segments, [])
+        assert tree.setdefault(PathPattern.parse(text).segments, []) is kept
         assert sum(found is kept for found in tree.find(text.replace("*", "x"))) == 1
     assert repr(tree) == "<PatternTree of 2 literals and 2 patterns, 2 deep>"
 
