@@ -34,13 +34,14 @@ class Channel(Protocol):
     """One side of an exchange.
 
     `drained` tells that the socket has no more, until the engine hints otherwise; `ended` that no byte will follow, and
-    `ended_cleanly` that the peer itself said so (plain: FIN; TLS: close_notify).
+    `ended_cleanly` that the peer itself said so (plain: FIN; TLS: close_notify). `waiting` is how many bytes are held.
     """
 
     sock: socket.socket
     drained: bool
     ended: bool
     ended_cleanly: bool
+    waiting: int
 
     def hint(self, events: int) -> None:
         """Take the engine's event flags; after a hang-up a short read proves nothing."""
@@ -55,10 +56,6 @@ class Channel(Protocol):
         """Go on sending what is held. Raises ChannelBroken."""
 
     @property
-    def waiting(self) -> int:
-        """How many bytes are held."""
-
-    @property
     def stirs(self) -> bool:
         """Whether the kernel has something for us: bytes, an end, an error. It is asked now, without an exception."""
 
@@ -70,13 +67,14 @@ class Channel(Protocol):
 
 
 class _Base:
-    """What both kinds share: reading into the scratch buffer, and the one remainder that waits."""
+    """What both kinds share: reading, and the one remainder that waits."""
 
     def __init__(self, sock: socket.socket, engine: Readiness, buffers: Buffers) -> None:
         self.sock = sock
         self.drained = False
         self.ended = False
         self.ended_cleanly = False
+        self.waiting = 0
         self._engine = engine
         self._buffers = buffers
         self._chunk = buffers.smallest
@@ -88,11 +86,6 @@ class _Base:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} fd={self.sock.fileno()} waiting={self.waiting} ended={self.ended}>"
-
-    @property
-    def waiting(self) -> int:
-        """See Channel."""
-        return 0 if self._held is None else len(self._held)
 
     @property
     def stirs(self) -> bool:
@@ -114,7 +107,12 @@ class _Base:
         held = self._held
         if held is None:
             return
-        sent = self._transmit(held)
+        try:
+            sent = self.sock.send(held)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise ChannelBroken(error.strerror or "connection lost") from error
         if sent < len(held):
             self._hold(held[sent:])
             return
@@ -145,37 +143,39 @@ class _Base:
             # Only replies and the ends of messages come while something waits: drivers stop reading then.
             self._hold(memoryview(bytes(self._held) + data))
             return
-        sent = self._transmit(data)
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise ChannelBroken(error.strerror or "connection lost") from error
         if sent < len(data):
             self._hold(memoryview(data)[sent:])
             self._engine.arm_write(self.sock)
 
-    def _fill(self) -> int:
-        """Read once into `raw`; 0 at the end of the stream, -1 when there is nothing."""
+    def _fill(self) -> bytes | None:
+        """Read once; `b""` at the end of the stream, None when there is nothing."""
         chunk = self._chunk
         try:
-            count = self.sock.recv_into(self._buffers.raw, chunk)
+            # Not into the scratch buffer: most messages are small, and copying them out of there takes longer than
+            # giving back what is too much of a fresh block (0.5 us).
+            data = self.sock.recv(chunk)
         except BlockingIOError:
             self.drained = True
-            return -1
+            return None
         except OSError as error:
             raise ChannelBroken(error.strerror or "connection lost") from error
-        if count == chunk:
+        if len(data) == chunk:
             self._chunk = self._buffers.grown(chunk)
-        self.drained = count < chunk and not self._hung_up
-        return count
-
-    def _transmit(self, data: bytes | memoryview) -> int:
-        try:
-            return self.sock.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise ChannelBroken(error.strerror or "connection lost") from error
+            self.drained = False
+        else:
+            self.drained = not self._hung_up
+        return data
 
     def _hold(self, rest: memoryview | None) -> None:
-        self._buffers.held += (0 if rest is None else len(rest)) - self.waiting
-        self._held = rest
+        waiting = 0 if rest is None else len(rest)
+        self._buffers.held += waiting - self.waiting
+        self._held, self.waiting = rest, waiting
 
 
 class PlainChannel(_Base):
@@ -183,10 +183,10 @@ class PlainChannel(_Base):
 
     def receive(self) -> bytes:
         """See Channel."""
-        count = self._fill()
-        if count > 0:
-            return bytes(self._buffers.raw[:count])
-        if count == 0:
+        data = self._fill()
+        if data:
+            return data
+        if data is not None:
             self.ended = self.ended_cleanly = self.drained = True
         return b""
 
@@ -206,34 +206,34 @@ class TlsChannel(_Base):
 
     def receive(self) -> bytes:
         """See Channel."""
+        tls = self.tls
         if self._looked:
-            count = self._fill()
-            if count < 0:
+            data = self._fill()
+            if not data:
+                if data is not None:
+                    self.ended = self.drained = True
                 return b""
-            if count == 0:
-                self.ended = self.drained = True
-                return b""
-            self.tls.incoming.write(self._buffers.raw[:count])
+            tls.incoming.write(data)
         self._looked = True
         try:
-            count = self.tls.read_into(self._buffers.clear)
+            count = tls.read_into(self._buffers.clear)
         except ssl.SSLError as error:
-            self.tls.flush_alert()
+            tls.flush_alert()
             alert = alert_in_words(error.reason or "")
             raise ChannelBroken(alert or "bytes that do not authenticate", refused=alert is not None) from error
-        self._answer_control()
-        if self.tls.peer_has_ended:
+        if tls.outgoing.pending:
+            self._answer_control()
+        if tls.peer_has_ended:
             self.ended = self.ended_cleanly = self.drained = True
-        return bytes(self._buffers.clear[:count])
+        return self._buffers.clear[:count].tobytes()
 
     def _answer_control(self) -> None:
         """Send the answer to a KeyUpdate; a peer that asks for many and reads none does so on purpose."""
-        pending = self.tls.outgoing.pending
-        if pending and self._held is None:
+        if not self.waiting:
             # What was just read may be the peer's last words; that it has left without ours does not undo them.
             with contextlib.suppress(ChannelBroken):
                 self._put(self.tls.outgoing.read())
-        elif pending > MOST_UNSENT_CONTROL:
+        elif self.tls.outgoing.pending > MOST_UNSENT_CONTROL:
             raise ChannelBroken("the peer floods control messages")
 
     def send(self, data: bytes) -> None:

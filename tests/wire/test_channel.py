@@ -235,10 +235,10 @@ async def test_last_words_are_heard_although_their_control_message_cannot_be_ans
     peer.sock.send(peer.outgoing.read())
     channel.tls.outgoing.write(b"the answer to a KeyUpdate")
 
-    def gone(_data: bytes) -> int:
+    def gone(_data: bytes) -> None:
         raise ChannelBroken("connection lost")
 
-    monkeypatch.setattr(channel, "_transmit", gone)
+    monkeypatch.setattr(channel, "_put", gone)
     assert heard(channel) == b"last words"
 
 
