@@ -19,7 +19,7 @@ from meshproxy.runtime.equip import Workshop
 from meshproxy.runtime.reload import Reloader
 from meshproxy.runtime.signals import follow_signals
 from meshproxy.runtime.stations import Stations
-from meshproxy.runtime.views import Views
+from meshproxy.runtime.views import Views, reload_action
 from meshproxy.telemetry.record import Recorder
 from meshproxy.wire.buffers import Buffers
 from meshproxy.wire.dial import Resolver
@@ -105,8 +105,8 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
             await house.start(follow_signals, stopping, reload, house.cancel_scope.cancel, log)
             house.start_soon(identity.watch)
             house.start_soon(reloader.watch)
-            house.start_soon(reloader.follow_grants)
-            actions = views.actions(on_reload=identity.look_now)
+            house.start_soon(reloader.grants.follow)
+            actions = {"/reload": reload_action(reloader, identity.look_now)}
             house.start_soon(AdminServer(admin_socket, admin.listen, views.all(), actions, check_host=True).run)
             if public_socket is not None and admin.public_listen is not None:
                 public = AdminServer(public_socket, admin.public_listen, views.public(), {}, check_host=False)
