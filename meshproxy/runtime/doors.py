@@ -7,6 +7,8 @@ for how wide it is open, and that it is removed in the end.
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,11 +18,10 @@ from meshproxy.settings.plan import Step
 from meshproxy.settings.schema import Inbound
 from meshproxy.wire.address import UnixAddress
 from meshproxy.wire.listen import bind, close_listener
-from meshproxy.wire.occupancy import Occupancy
+from meshproxy.wire.occupancy import Occupancy, SharedOccupancy
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from meshproxy.settings.plan import Key, Plan
     from meshproxy.settings.schema import Outbound, Settings
@@ -81,6 +82,54 @@ class OwnDoors:
         """See `Doors`."""
         for _, new in moves.successions:
             _set_mode(new, socket_mode(new))
+
+
+class HandedDoors:
+    """Takes sockets that another process bound, each with the page its open connections are counted in.
+
+    `slot` of `sharers` is our place in those pages.
+    """
+
+    def __init__(self, slot: int, sharers: int) -> None:
+        self._slot = slot
+        self._sharers = sharers
+        self._handed: dict[Key, tuple[socket.socket, int]] = {}
+
+    def receive(self, keys: Sequence[Key], descriptors: Sequence[int]) -> None:
+        """Keep a socket and a page for each key, instead of what was kept before; raises StartError, keeping none."""
+        self.forget()
+        if len(descriptors) != 2 * len(keys):
+            for each in descriptors:
+                os.close(each)
+            raise StartError(f"{len(descriptors)} descriptors came for {len(keys)} listeners: too few may be open")
+        for key, listener, page in zip(keys, descriptors[::2], descriptors[1::2], strict=True):
+            sock = socket.socket(fileno=listener)
+            sock.setblocking(False)
+            self._handed[key] = (sock, page)
+
+    def forget(self) -> None:
+        """Close what was handed over and not opened."""
+        for sock, page in self._handed.values():
+            sock.close()
+            os.close(page)
+        self._handed.clear()
+
+    def open(self, moves: Moves, present: Mapping[Key, socket.socket]) -> Mapping[Key, Door]:  # noqa: ARG002 - see `Doors`
+        """Return what was handed over; raises StartError when something is missing."""
+        if missing := moves.wanted.keys() - self._handed.keys():
+            raise StartError(f"no socket was handed over for {sorted(missing)}")
+        doors = {}
+        for key in moves.wanted:
+            sock, page = self._handed.pop(key)
+            doors[key] = Door(sock, SharedOccupancy(page, self._slot, self._sharers), borrowed=True)
+            os.close(page)
+        return doors
+
+    def narrow(self, moves: Moves) -> None:
+        """Leave the files to who bound the sockets."""
+
+    def settle(self, moves: Moves) -> None:
+        """Leave the files to who bound the sockets."""
 
 
 def open_sockets(moves: Moves, present: Mapping[Key, socket.socket]) -> dict[Key, socket.socket]:

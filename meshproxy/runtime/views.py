@@ -7,43 +7,32 @@ from dataclasses import dataclass
 from heapq import nlargest
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
 from meshproxy import __version__
-from meshproxy.admin.server import Action, Page, View
+from meshproxy.admin.server import Page, View
 from meshproxy.admin.status import (
     CertificateStatus,
-    ConfigurationStatus,
     DenialStatus,
     IdentityStatus,
     ListenerStatus,
     ObjectionStatus,
-    PolicyStatus,
     Status,
 )
 from meshproxy.identity.store import NotReady
-from meshproxy.runtime.reload import Result
-from meshproxy.settings.schema import Inbound
+from meshproxy.runtime import pages
 from meshproxy.telemetry.access import timestamp
 from meshproxy.telemetry.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
     from meshproxy.inbound.accept import Services
-    from meshproxy.policy.compile import Policy
-    from meshproxy.runtime.reload import Reloader, ReloadState
+    from meshproxy.runtime.reload import ReloadState
     from meshproxy.runtime.stations import Station, Stations
     from meshproxy.settings.load import Configuration
-    from meshproxy.settings.schema import Outbound
-    from meshproxy.telemetry.record import ListenerCounts
     from meshproxy.telemetry.writer import LogWriter
-    from meshproxy.wire.address import Address
 
 _OBJECTIONS_SHOWN = 100
-
-_STATUS_OF = {Result.FAILED: 422, Result.DRAINING: 503}  # of `POST /reload`; the others are 200
 
 
 class InForce(Protocol):
@@ -92,11 +81,11 @@ class Views:
 
     def live(self) -> Page:
         """Return 200 while the loop turns."""
-        return live_page()
+        return pages.live_page()
 
     def ready(self) -> Page:
         """Return 200 while calls are served, else 503 with the state in one word."""
-        return ready_page(self._state())
+        return pages.ready_page(self._state())
 
     def metrics(self) -> Page:
         """Return the Prometheus exposition."""
@@ -104,7 +93,7 @@ class Views:
 
     def status_page(self) -> Page:
         """Return `status` as JSON."""
-        return status_page(self.status())
+        return pages.status_page(self.status())
 
     def status(self) -> Status:
         """Return how the sidecar is, in full."""
@@ -115,7 +104,7 @@ class Views:
             state=self._state(),
             file=self._file,
             identity=self._identity(),
-            configuration=configuration_status(self._in_force.state),
+            configuration=pages.configuration_status(self._in_force.state),
             listeners=tuple(self._listener(station) for station in self._stations),
             denials=tuple(
                 DenialStatus(d.ts, d.listener, d.caller, d.reason, d.nearest) for d in self._services.recorder.denials
@@ -174,7 +163,7 @@ class Views:
         settings, post = station.settings, station.acceptor.post
         policy = None if station.equipment.authorizer is None else station.equipment.authorizer.policy.value
         counts = self._services.recorder.listener(settings.name)
-        return listener_status(settings, post.address, policy, counts, self._wall())
+        return pages.listener_status(settings, post.address, policy, counts, self._wall())
 
     def _refresh_gauges(self) -> None:
         metrics, loaded, now = self._services.recorder.metrics, self._services.identity.loaded, self._wall()
@@ -187,74 +176,3 @@ class Views:
             shortest[term.role] = min(left, shortest.get(term.role, left))
         for role, left in shortest.items():
             metrics.certificate_seconds.labels(role).set(left)
-
-
-def listener_status(
-    settings: Inbound | Outbound, address: Address, policy: Policy | None, counts: ListenerCounts, now: datetime
-) -> ListenerStatus:
-    """Return what is shown of one listener, which really listens at `address`."""
-    inbound = isinstance(settings, Inbound)
-    return ListenerStatus(
-        name=settings.name,
-        direction="inbound" if inbound else "outbound",
-        listen=str(address),
-        to=str(settings.forward) if isinstance(settings, Inbound) else settings.to,
-        protocol=settings.protocol,
-        open=counts.open,
-        max_connections=settings.limits.max_connections,
-        decided=counts.decided,
-        ended=counts.ended,
-        answered=counts.answered,
-        handshake_failures=counts.handshake_failures,
-        refused=counts.refused,
-        failed_upstream=counts.failed_upstream,
-        mode=settings.mode if isinstance(settings, Inbound) else "",
-        policy=None if policy is None else _policy_status(policy, now),
-    )
-
-
-def configuration_status(state: ReloadState) -> ConfigurationStatus:
-    """Return what is shown of the files."""
-    return ConfigurationStatus(state.generation, state.hash, state.loaded_at, state.last_attempt_at, state.last_error)
-
-
-def reload_action(reloader: Reloader, look_at_identity: Callable[[], None]) -> Action:
-    """Return what `POST /reload` does: all files, the identity's by themselves."""
-
-    async def reload() -> Page:
-        look_at_identity()
-        result = await reloader.reload(patient=False)
-        error = reloader.state.last_error
-        body: dict[str, bool | str] = {"result": result, "generation": str(reloader.state.generation)}
-        return _json(_STATUS_OF.get(result, 200), {**body, "error": error} if error else body)
-
-    return reload
-
-
-def live_page() -> Page:
-    """Return 200: the loop turns."""
-    return _json(200, {"live": True})
-
-
-def ready_page(state: str) -> Page:
-    """Return 200 when calls are served, else 503, with the state in one word."""
-    return _json(200 if state == "serving" else 503, {"ready": state == "serving", "state": state})
-
-
-def status_page(status: Status) -> Page:
-    """Return a status as JSON."""
-    return Page(200, "application/json", msgspec.json.encode(status) + b"\n")
-
-
-def _policy_status(policy: Policy, now: datetime) -> PolicyStatus:
-    return PolicyStatus(
-        file=policy.file,
-        hash=policy.content_hash,
-        generation=policy.generation,
-        rules=len(policy.rules),
-        expired_rules=tuple(rule.name for rule in policy.expired(now)),
-    )
-
-
-def _json(status: int, value: Mapping[str, bool | str]) -> Page:
-    return Page(status, "application/json", msgspec.json.encode(value) + b"\n")

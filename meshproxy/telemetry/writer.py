@@ -8,7 +8,10 @@ import queue
 import select
 import threading
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Lines are bounded by their makers (peers' text is cut), so this bounds memory to a few tens of MiB.
 CAPACITY: Final = 16_384
@@ -24,9 +27,14 @@ class LogWriter:
     is preceded by one that says how many are missing.
     """
 
-    def __init__(self, descriptor: int, *, capacity: int = CAPACITY) -> None:
-        """Start the thread; `descriptor` stays open and is the caller's."""
+    def __init__(self, descriptor: int, *, capacity: int = CAPACITY, at_once: int | None = None) -> None:
+        """Start the thread; `descriptor` stays open and is the caller's.
+
+        Where other processes write to the same pipe, `at_once` bounds the bytes of one write, at the borders of lines:
+        the kernel keeps together what fits into PIPE_BUF (pipe(7)), and anything longer may be cut up by others' lines.
+        """
         self._descriptor = descriptor
+        self._at_once = at_once
         self._capacity = capacity
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._refused = 0  # counted by who puts
@@ -64,9 +72,24 @@ class LogWriter:
             missing = self.dropped - self._reported
             if missing and self._write(b'{"event":"log_lines_dropped","level":"warning","count":%d}\n' % missing) == 0:
                 self._reported += missing  # a report that got lost itself is made again
-            self._lost += self._write(b"".join(line for line in lines if line is not _STOP))
+            for batch in self._batches([line for line in lines if line is not _STOP]):
+                self._lost += self._write(batch)
             if _STOP in lines:
                 return
+
+    def _batches(self, lines: list[bytes]) -> Iterator[bytes]:
+        if self._at_once is None:
+            yield b"".join(lines)
+            return
+        batch: list[bytes] = []
+        size = 0
+        for line in lines:
+            if batch and size + len(line) > self._at_once:
+                yield b"".join(batch)
+                batch, size = [], 0
+            batch.append(line)
+            size += len(line)
+        yield b"".join(batch)
 
     def _write(self, data: bytes) -> int:
         """Write whole lines; returns how many were lost."""

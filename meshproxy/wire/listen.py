@@ -80,12 +80,18 @@ def close_listener(sock: socket.socket, *, keep_file: bool = False) -> None:
     if sock.fileno() < 0:
         return
     trio.lowlevel.notify_closing(sock)
-    path = Path(sock.getsockname()) if sock.family == socket.AF_UNIX and not keep_file else None
+    address = None if keep_file else bound_address(sock)
     sock.close()
-    if path is not None:
+    if address is not None:
+        remove_stale(address)
+
+
+def remove_stale(address: Address) -> None:
+    """Remove a unix socket's file where nobody listens."""
+    if isinstance(address, UnixAddress):
         with contextlib.suppress(OSError):
-            if _is_stale_socket(path):
-                path.unlink()
+            if _is_stale_socket(Path(address.path)):
+                Path(address.path).unlink()
 
 
 Take = Callable[[socket.socket, str], None]
