@@ -118,7 +118,9 @@ class Crew:
         await self._has_served.wait()
 
     def drain(self) -> None:
-        """Fill no place any more; who serves drains, and who does not yet ends."""
+        """Fill no place any more; who serves drains, and who does not yet ends. Idempotent."""
+        if self._ending.is_set():
+            return
         self._ending.set()
         self._doors.close_all()
         for member in self.members:

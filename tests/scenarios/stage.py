@@ -45,6 +45,7 @@ _T = TypeVar("_T")
 PATIENCE = 20.0  # seconds for what takes milliseconds, on a machine busy with something else
 ADMIN = "127.0.0.1:0"
 WORKERS = int(os.environ.get("MESHPROXY_TEST_WORKERS", "1"))  # of each sidecar whose settings do not say
+LONGER_START = 4.0 if WORKERS > 1 else 0.0  # seconds for the workers' own start, on a busy machine
 _WEIGHED_EVERY = 0.1  # seconds
 
 
@@ -219,9 +220,14 @@ class Sidecar:
                 yield match[1], dict(re.findall(r'(\w+)="([^"]*)"', match[2] or "")), float(match[3])
 
     @property
-    def pids(self) -> list[int]:
-        """Its processes: its workers, if it has several, and the one that was started."""
-        return [each.pid for each in self.status().workers if each.pid] + [self.process.pid]
+    def serving(self) -> list[int]:
+        """The processes that carry bytes: its workers if it has several, else the one that was started."""
+        return [each.pid for each in self.status().workers if each.pid] or [self.process.pid]
+
+    @property
+    def pids(self) -> set[int]:
+        """All its processes."""
+        return {*self.serving, self.process.pid}
 
     @property
     def descriptors(self) -> int:
