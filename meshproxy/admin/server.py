@@ -37,7 +37,7 @@ class Page:
     more_headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-View = Callable[[], Page]
+View = Callable[[], Page | Awaitable[Page]]  # at once, or asked of others first
 Action = Callable[[], Awaitable[Page]]
 
 
@@ -100,7 +100,7 @@ class AdminServer:
             return
         host = dict(request.headers).get(b"host", b"")
         action = self.action(request.method, request.target)
-        page = self.answer(request.method, request.target, host) if action is None else await _done(action)
+        page = await self.answer(request.method, request.target, host) if action is None else await _done(action)
         headers = [
             (b"content-type", page.content_type.encode()),
             (b"content-length", str(len(page.body)).encode()),
@@ -118,8 +118,8 @@ class AdminServer:
         """Return what a POST asks to be done, or None when it is nothing that may be asked here."""
         return self._actions.get(_path(target)) if method == b"POST" else None
 
-    def answer(self, method: bytes, target: bytes, host: bytes) -> Page:
-        """Decide the answer to a request that is no action; pure but for what the view reads."""
+    async def answer(self, method: bytes, target: bytes, host: bytes) -> Page:
+        """Return the answer to a request that is no action: a view's, or a refusal."""
         if self._check_host and not names_this_machine(host, self._address):
             return _text(421, "the Host header must name this machine: localhost, or the admin address\n")
         path, reads = _path(target), method in {b"GET", b"HEAD"}
@@ -132,7 +132,8 @@ class AdminServer:
             there = [*sorted(self._views), *(f"POST {action}" for action in sorted(self._actions))]
             return _text(404, f"there is: {' '.join(there)}\n")
         try:
-            return view()
+            page = view()
+            return page if isinstance(page, Page) else await page
         except Exception as error:  # noqa: BLE001 - a bug in a page must not end the sidecar
             return _internal_error(error)
 

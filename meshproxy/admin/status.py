@@ -91,13 +91,25 @@ class ConfigurationStatus(msgspec.Struct, frozen=True):
     last_error: str
 
 
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """One of several processes that serve; `pid` is 0 while there is none. `generation` is of settings and lists."""
+
+    number: int
+    pid: int
+    state: str  # starting | serving | refusing | draining | waiting (to be started again) | silent | ended
+    open: int
+    restarts: int
+    generation: int
+    identity_generation: int
+
+
 class Status(msgspec.Struct, frozen=True):
     """Everything `/status` says."""
 
     version: str
     pid: int
     started_at: str
-    state: str  # serving | refusing | draining
+    state: str  # serving | refusing | draining | starting (several workers, none of which serves yet)
     file: str
     identity: IdentityStatus
     configuration: ConfigurationStatus
@@ -106,3 +118,4 @@ class Status(msgspec.Struct, frozen=True):
     objections: tuple[ObjectionStatus, ...]  # the most frequent first
     objections_beyond: int  # how often others were raised, that are not listed
     log_lines_dropped: int
+    workers: tuple[WorkerStatus, ...] = ()  # where there are several

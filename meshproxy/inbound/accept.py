@@ -17,6 +17,7 @@ from meshproxy.telemetry.access import ConnectionLine, timestamp
 from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import ConnectionEnd, End
 from meshproxy.wire.listen import accept_forever, accept_waiting, close_listener
+from meshproxy.wire.occupancy import Occupancy
 from meshproxy.wire.relay import Traffic
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ Handler = Callable[["socket.socket", Visit], Awaitable[None]]
 class Post:
     """Where an acceptor stands: its listener's name and direction, its cap, and the socket it watches.
 
-    `address` is where it really listens, also when the settings left the port to the system.
+    `address` is where it really listens, also when the settings left the port to the system. `borrowed`: the socket
+    belongs to another process as well, which will remove a unix socket's file.
     """
 
     name: str
@@ -104,6 +106,8 @@ class Post:
     max_connections: int
     listener: socket.socket
     address: Address
+    occupancy: Occupancy = field(default_factory=Occupancy)
+    borrowed: bool = False
 
 
 class Acceptor:
@@ -116,10 +120,9 @@ class Acceptor:
         self._post = post
         self._recorder = recorder
         self._handle = handle
-        self._open = 0
 
     def __repr__(self) -> str:
-        return f"<Acceptor {self._post.name} open={self._open}/{self._post.max_connections}>"
+        return f"<Acceptor {self._post.name} open={self.open}/{self._post.max_connections}>"
 
     @property
     def post(self) -> Post:
@@ -129,7 +132,7 @@ class Acceptor:
     @property
     def open(self) -> int:
         """How many of its connections are open now."""
-        return self._open
+        return self._post.occupancy.mine
 
     def equip(self, max_connections: int, handle: Handler) -> None:
         """Treat new connections differently from now on; those that are open go on as they began."""
@@ -138,7 +141,7 @@ class Acceptor:
 
     async def run(self, connections: trio.Nursery) -> None:
         """Accept until cancelled; connections live in `connections` and outlive this."""
-        await accept_forever(self._post.listener, self._taker(connections), self._starved)
+        await accept_forever(self._post.listener, self._taker(connections), self._starved, self._post.occupancy)
 
     def take_waiting(self, connections: trio.Nursery) -> None:
         """Take on who waits in the queue: closing the listener would reset them."""
@@ -149,17 +152,17 @@ class Acceptor:
 
         `run` must have been cancelled.
         """
-        close_listener(self._post.listener, keep_file=handed_over)
+        close_listener(self._post.listener, keep_file=handed_over or self._post.borrowed)
 
     def _taker(self, connections: trio.Nursery) -> Callable[[socket.socket, str], None]:
         def take(sock: socket.socket, peer: str) -> None:
-            if self._open >= self._post.max_connections:
+            if self._post.occupancy.total >= self._post.max_connections:
                 reset(sock)
                 self._recorder.refused(
                     self._post.name, "max_connections", peer=peer, remedy="raise max_connections of this listener"
                 )
                 return
-            self._open += 1
+            self._post.occupancy.enter()
             # Who came before a change of handlers is treated as it was then, when his task starts too.
             connections.start_soon(self._attend, sock, peer, self._handle)
 
@@ -179,7 +182,7 @@ class Acceptor:
             self._recorder.log.exception("internal_error", listener=visit.listener, id=visit.id)
         finally:
             reset(sock)
-            self._open -= 1
+            self._post.occupancy.leave()
             if visit.traffic.bare_fin:
                 self._recorder.bare_fin(visit.listener)
             self._recorder.closed(visit.listener, None if visit.end is None else visit.line(visit.end))

@@ -1,4 +1,5 @@
 """Bounds decided by numbers and `now`; pure.
 
-rate    how often something may be told
+rate     how often something may be told
+backoff  how long to wait before trying again
 """

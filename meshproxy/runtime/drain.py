@@ -11,20 +11,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from meshproxy.runtime.stations import idle_grace
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshproxy.runtime.stations import Stations
     from meshproxy.settings.schema import RuntimeSettings
-
-# How long an idle HTTP connection may still ask when a drain has begun (seconds): longer than the other side's pool
-# rests, so that its next request is answered with `Connection: close` instead of meeting a closed connection.
-_IDLE_GRACE = 4.0
-
-
-def idle_grace(settings: RuntimeSettings) -> float:
-    """Return how long idle connections may still ask when their listener ends."""
-    return min(_IDLE_GRACE, settings.drain_timeout / 2)
 
 
 async def serve_until_drained(

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import resource
+import select
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import trio
 
 from meshproxy.errors import FaultyInput, StartError
-from meshproxy.runtime.build import Telling, run_sidecar
-from meshproxy.runtime.judge import identity_faults
-from meshproxy.settings.load import FaultyConfiguration, load_configuration
+from meshproxy.runtime.cores import processes_for
+from meshproxy.runtime.telling import Telling
+from meshproxy.settings.load import FaultyConfiguration, load_and_keep
 from meshproxy.telemetry.access import make_access_log
 from meshproxy.telemetry.events import LogStyle, make_logger
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.writer import LogWriter
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
     from pathlib import Path
 
+    from meshproxy.runtime.worker import Place
     from meshproxy.settings.schema import Settings
+    from meshproxy.telemetry.events import Logger
 
 _DESCRIPTORS_PER_CONNECTION = 2
 _DESCRIPTORS_OF_OUR_OWN = 64
+
+_COLOURED = "-in-colour"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,15 @@ class LogLook:
     style: LogStyle
     colors: bool = False
 
+    def __str__(self) -> str:
+        """Return it in one word, for the command line of a worker."""
+        return f"{self.style}{_COLOURED if self.colors else ''}"
+
+    @classmethod
+    def parse(cls, word: str) -> LogLook:
+        """Read that word."""
+        return cls(LogStyle(word.removesuffix(_COLOURED)), colors=word.endswith(_COLOURED))
+
 
 def run(path: Path, look: LogLook) -> bool:
     """Run the sidecar described by `path` in the foreground. Returns whether nothing was cut at the end.
@@ -45,15 +61,18 @@ def run(path: Path, look: LogLook) -> bool:
     anything was logged or bound, or after all was closed again.
     """
     try:
-        configuration = load_configuration(path)
+        configuration = load_and_keep(path)
     except FaultyConfiguration as faulty:
+        from meshproxy.runtime.judge import identity_faults  # noqa: PLC0415 - a supervisor needs no TLS
+
         # All at once: faults of the identity would otherwise be told at the second try.
         raise FaultyInput([*faulty.problems, *identity_faults(faulty.identity)]) from None
     # Its default is to kill: before there is something to reload, and again after the drain, in the last moments.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     descriptors = _raise_descriptor_limit()
-    with _telling(look) as telling:
-        wanted = _descriptors_wanted(configuration.settings)
+    workers = processes_for(configuration.settings.runtime.workers)
+    with _telling(look, shared=workers > 1) as telling:
+        wanted = _descriptors_wanted(configuration.settings, workers)
         if descriptors < wanted:
             telling.log.warning(
                 "few_descriptors",
@@ -61,21 +80,48 @@ def run(path: Path, look: LogLook) -> bool:
                 needed_for_max_connections=wanted,
                 remedy="raise the limit of open files (ulimit -n, LimitNOFILE=) or lower max_connections",
             )
-        try:
-            return trio.run(run_sidecar, str(path), configuration, telling)
-        except BaseExceptionGroup as group:
-            # Nurseries wrap what a person needs to read.
-            for kind in (FaultyInput, StartError):
-                matching = group.subgroup(kind)
-                if matching is not None:
-                    raise _first(matching) from None
-            telling.log.exception("internal_error")
-            raise
+        with _bare(telling.log):
+            if workers > 1:
+                from meshproxy.runtime.supervisor import run_supervisor  # noqa: PLC0415 - one process needs none
+
+                return trio.run(run_supervisor, str(look), workers, str(path), configuration, telling)
+
+            from meshproxy.runtime.build import run_sidecar  # noqa: PLC0415 - a supervisor has no data path
+
+            return trio.run(run_sidecar, str(path), replace(configuration, contents={}), telling)
+
+
+def run_worker(file: str, place: Place, control: socket.socket, look: LogLook) -> bool:
+    """Run one worker of the sidecar described by `file`, led through `control`. Returns whether nothing was cut."""
+    from meshproxy.runtime.control import Channel, Order  # noqa: PLC0415 - as in run
+    from meshproxy.runtime.worker import Worker  # noqa: PLC0415 - as in run
+
+    async def serve() -> bool:
+        return await Worker(file, place, Channel(control, Order), telling).run()
+
+    with _telling(look, shared=True) as everywhere:
+        telling = replace(everywhere, log=everywhere.log.bind(worker=place.number + 1))
+        with _bare(telling.log):
+            return trio.run(serve)
 
 
 @contextlib.contextmanager
-def _telling(look: LogLook) -> Iterator[Telling]:
-    writer = LogWriter(sys.stderr.fileno())
+def _bare(log: Logger) -> Iterator[None]:
+    """Raise what a person needs to read without the nurseries around it; log everything else."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        for kind in (FaultyInput, StartError):
+            matching = group.subgroup(kind)
+            if matching is not None:
+                raise _first(matching) from None
+        log.exception("internal_error")
+        raise
+
+
+@contextlib.contextmanager
+def _telling(look: LogLook, *, shared: bool) -> Iterator[Telling]:
+    writer = LogWriter(sys.stderr.fileno(), at_once=select.PIPE_BUF if shared else None)
     try:
         yield Telling(
             log=make_logger(writer, look.style, colors=look.colors),
@@ -92,11 +138,10 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def _descriptors_wanted(settings: Settings) -> int:
-    return (
-        sum(each.limits.max_connections for each in settings.listeners) * _DESCRIPTORS_PER_CONNECTION
-        + _DESCRIPTORS_OF_OUR_OWN
-    )
+def _descriptors_wanted(settings: Settings, workers: int) -> int:
+    """Return what each process needs, all listeners full and the connections shared evenly."""
+    connections = sum(each.limits.max_connections for each in settings.listeners)
+    return math.ceil(connections / workers) * _DESCRIPTORS_PER_CONNECTION + _DESCRIPTORS_OF_OUR_OWN
 
 
 def _raise_descriptor_limit() -> int:

@@ -1,7 +1,7 @@
 """Settings and allow-lists, followed while running: one transaction over all files, or the last good stays.
 
 Triggered by the files themselves (a change that is stable over two looks), by SIGHUP and by `POST /reload`. Reading and
-judging happen in a thread; what follows is one turn of the loop, so every decision is made on one generation. A failed
+judging happen in a thread; the house then changes as a whole, so every decision is made on one generation. A failed
 reload is tried again now and then: what was wrong need not be in a file that is watched (an address in use, the mode of
 a directory).
 """
@@ -12,16 +12,17 @@ import hashlib
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from meshproxy.errors import FaultyInput, Problem, StartError
 from meshproxy.policy.cut import has_lost_conditions, looks_cut_short
-from meshproxy.runtime.drain import idle_grace
+from meshproxy.runtime.grants import Grants
+from meshproxy.settings import schema
 from meshproxy.settings.load import Configuration, FaultyConfiguration, load_configuration
 from meshproxy.settings.plan import Plan, newly_unchecked, plan_reload
-from meshproxy.settings.schema import Protocol
 from meshproxy.telemetry.access import timestamp
 from meshproxy.watching import Signature, signature_of
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from meshproxy.policy.document import Rule
-    from meshproxy.runtime.stations import Stations
     from meshproxy.telemetry.events import Logger
     from meshproxy.telemetry.metrics import Metrics
     from meshproxy.wire.relay import Wall
@@ -73,15 +73,45 @@ class ReloadState:
     last_error: str
 
 
+class House(Protocol):
+    """What is changed by a reload."""
+
+    async def take_up(self, plan: Plan, configuration: Configuration, generation: int) -> bool:
+        """Go over to a configuration as a whole.
+
+        Returns False, with nothing changed, when a drain has begun meanwhile. Raises FaultyInput or StartError before
+        anything has changed.
+        """
+
+    def recheck(self) -> int:
+        """Ask about every live stream again; returns how many were cut."""
+
+
+class Load(Protocol):
+    """Reads and judges all files; see `load_configuration`."""
+
+    def __call__(self, path: Path, *, generation: int) -> Configuration:
+        """Block until done; raises FaultyInput."""
+
+
 class Reloader:
     """Follows the files of one sidecar."""
 
     def __init__(
-        self, path: Path, configuration: Configuration, stations: Stations, *, wall: Wall, log: Logger, metrics: Metrics
+        self,
+        path: Path,
+        configuration: Configuration,
+        house: House,
+        *,
+        wall: Wall,
+        log: Logger,
+        metrics: Metrics,
+        load: Load = load_configuration,
     ) -> None:
         self._path = path
         self._configuration = configuration
-        self._stations = stations
+        self._house = house
+        self._load = load
         self._wall = wall
         self._log = log
         self._metrics = metrics
@@ -94,10 +124,9 @@ class Reloader:
         self._retry_at = math.inf
         self._asked = trio.Event()
         self._draining = False
-        self._rechecked_at = wall()
-        self._ending = _grants_that_end(configuration)
+        self.grants = Grants(configuration, wall, self._grants_ended)
         metrics.configuration_generation.set(1)
-        self.state = ReloadState(1, _hash_of(configuration), timestamp(wall()), "", "")
+        self._state = ReloadState(1, hash_of(configuration), timestamp(wall()), "", "")
 
     def __repr__(self) -> str:
         return f"<Reloader {self.state!r}>"
@@ -106,6 +135,11 @@ class Reloader:
     def configuration(self) -> Configuration:
         """The one in force."""
         return self._configuration
+
+    @property
+    def state(self) -> ReloadState:
+        """How often and when it was changed, and what became of the last attempt."""
+        return self._state
 
     def stop(self) -> None:
         """Change nothing any more: the drain has begun."""
@@ -137,15 +171,6 @@ class Reloader:
             if self._seen == before and due:
                 await self.reload(patient=not held_enough)
 
-    async def follow_grants(self) -> None:
-        """Ask about live streams again when a grant has ended, until cancelled; a wall clock that jumps is fine.
-
-        Not a part of `watch`: a file system that hangs must not prolong a grant.
-        """
-        while True:
-            await trio.sleep(_LOOK_EVERY)
-            self._follow_expiry()
-
     async def reload(self, *, patient: bool) -> Result:
         """Load everything anew and swap it in, or keep what is in force.
 
@@ -174,11 +199,13 @@ class Reloader:
             return result
 
     async def _attempt(self, *, patient: bool) -> Result:
-        new = await trio.to_thread.run_sync(_load, self._path, self.state.generation + 1, abandon_on_cancel=True)
+        generation = self.state.generation + 1
+        load = partial(self._load, self._path, generation=generation)
+        new = await trio.to_thread.run_sync(load, abandon_on_cancel=True)
         if self._draining:  # it began while the files were read
             return Result.DRAINING
         self._watch(new.files)
-        return self._swap(new, patient=patient)
+        return await self._swap(new, generation, patient=patient)
 
     def _watch(self, files: Sequence[Path]) -> None:
         """Watch also what a failed attempt would have read: the file that is missing is the one that will come."""
@@ -186,12 +213,12 @@ class Reloader:
         if watched != self._watched:
             self._watched, self._tried = watched, ()
 
-    def _swap(self, new: Configuration, *, patient: bool) -> Result:
+    async def _swap(self, new: Configuration, generation: int, *, patient: bool) -> Result:
         old = self._configuration
         plan = plan_reload(old.settings, new.settings)
         if plan.needs_restart:
             return self._failed([_restart_problem(self._path, what) for what in plan.needs_restart], patient=patient)
-        new_hash = _hash_of(new)
+        new_hash = hash_of(new)
         if new_hash == self.state.hash:
             if self.state.last_error:
                 self._log.info("reload_healed", generation=self.state.generation, hash=new_hash)
@@ -199,11 +226,11 @@ class Reloader:
             return Result.UNCHANGED
         if patient and (held := self._to_be_held(old, new)):
             return self._hold(held, new_hash)
-        runtime = new.settings.runtime
-        self._stations.apply(plan, new, grace=idle_grace(runtime), within=runtime.drain_timeout)
+        if not await self._house.take_up(plan, new, generation):
+            return Result.DRAINING
         self._configuration = new
-        self._ending = _grants_that_end(new)
-        self._settled("", generation=self.state.generation + 1, new_hash=new_hash)
+        self.grants.replace(new)
+        self._settled("", generation=generation, new_hash=new_hash)
         self._metrics.configuration_generation.set(self.state.generation)
         self._log.info("reloaded", generation=self.state.generation, hash=new_hash, changes=_in_words(plan))
         return Result.LOADED
@@ -213,7 +240,7 @@ class Reloader:
         for inbound in new.settings.inbound:
             policy = new.policies[inbound.name]
             before = old.policies.get(inbound.name)
-            rule = looks_cut_short(before, policy, http=inbound.protocol is Protocol.HTTP)
+            rule = looks_cut_short(before, policy, http=inbound.protocol is schema.Protocol.HTTP)
             if rule is not None:
                 lost = has_lost_conditions(before, rule)
                 return _Held(f"{policy.file}:{rule.line}", math.inf if lost else _HOLD)
@@ -254,30 +281,17 @@ class Reloader:
         self._retry_at = trio.current_time() + _RETRY if error else math.inf
         self._metrics.reload_failing.set(bool(error))
         if generation is None:
-            self.state = ReloadState(before.generation, before.hash, before.loaded_at, now, error)
+            self._state = ReloadState(before.generation, before.hash, before.loaded_at, now, error)
         else:
-            self.state = ReloadState(generation, new_hash, now, now, error)
+            self._state = ReloadState(generation, new_hash, now, now, error)
 
-    def _follow_expiry(self) -> None:
-        before, now = self._rechecked_at, self._wall()
-        self._rechecked_at = now
-        ended = [(file, rule) for file, rule in self._ending if rule.expired(now) and not rule.expired(before)]
+    def _grants_ended(self, ended: Sequence[tuple[str, Rule]]) -> None:
         for file, rule in ended:
             self._log.warning("grant_expired", rule=rule.name, policy=f"{file}:{rule.line}", expired=str(rule.expires))
-        if ended:
-            self._stations.recheck()
+        self._house.recheck()
 
 
-def _load(path: Path, generation: int) -> Configuration:
-    return load_configuration(path, generation=generation)
-
-
-def _grants_that_end(configuration: Configuration) -> list[tuple[str, Rule]]:
-    policies = {policy.file: policy for policy in configuration.policies.values()}
-    return [(policy.file, rule) for policy in policies.values() for rule in policy.rules if rule.expires is not None]
-
-
-def _hash_of(configuration: Configuration) -> str:
+def hash_of(configuration: Configuration) -> str:
     """What is in force, in twelve hexadecimal digits: the settings and every allow-list."""
     digest = hashlib.sha256(repr(configuration.settings).encode())
     for name, policy in sorted(configuration.policies.items()):

@@ -5,36 +5,32 @@ They come, go, move and change one by one; what happens to one leaves the others
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
-from meshproxy.errors import StartError
 from meshproxy.inbound.accept import Acceptor, Handler, Post
+from meshproxy.runtime.doors import OwnDoors, first_moves, key_of, moves_of
 from meshproxy.settings.plan import Step
-from meshproxy.settings.schema import Inbound
-from meshproxy.wire.address import UnixAddress
-from meshproxy.wire.listen import bind, bound_address, close_listener
+from meshproxy.wire.listen import bound_address
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from meshproxy.inbound.authorize import Authorizer
     from meshproxy.inbound.live import Live
+    from meshproxy.runtime.doors import Door, Doors
     from meshproxy.settings.load import Configuration
     from meshproxy.settings.plan import Key, Plan
-    from meshproxy.settings.schema import Outbound
+    from meshproxy.settings.schema import Inbound, Outbound, RuntimeSettings
     from meshproxy.telemetry.record import Recorder
     from meshproxy.wire.relay import Wall
 
-# Anybody on this machine may talk to a unix listener that checks who calls; without a check only our own group may.
-_MODE_CHECKED = 0o666
-_MODE_GROUP = 0o660
+# How long an idle HTTP connection may still ask when a drain has begun (seconds): longer than the other side's pool
+# rests, so that its next request is answered with `Connection: close` instead of meeting a closed connection.
+_IDLE_GRACE = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +93,8 @@ class Station:
 class Stations:
     """All stations, and the only place that changes them. Made closed; `bind_all`, then `run` each direction."""
 
-    def __init__(self, equip: Equip, recorder: Recorder, wall: Wall) -> None:
+    def __init__(self, equip: Equip, recorder: Recorder, wall: Wall, doors: Doors | None = None) -> None:
+        self._doors = doors or OwnDoors()
         self._equip = equip
         self._recorder = recorder
         self._wall = wall
@@ -122,13 +119,9 @@ class Stations:
 
     def bind_all(self, configuration: Configuration) -> None:
         """Bind every listener; raises StartError, with none left bound, when one cannot be."""
-        settings = configuration.settings
-        try:
-            for each in settings.listeners:
-                self._add(self._station(each, configuration, bind_for(each)))
-        except BaseException:
-            self.close_all()
-            raise
+        moves = first_moves(configuration.settings)
+        for key, door in self._doors.open(moves, {}).items():
+            self._add(self._station(moves.wanted[key], configuration, door))
 
     def close_all(self) -> None:
         """Close every listening socket."""
@@ -147,55 +140,40 @@ class Stations:
         finally:
             self._leaving.discard(station)
 
+    async def take_up(self, plan: Plan, configuration: Configuration, generation: int) -> bool:  # noqa: ARG002 - as a house does
+        """Go from the running configuration to the next; see `apply`. Returns True: nothing comes in between."""
+        runtime = configuration.settings.runtime
+        self.apply(plan, configuration, grace=idle_grace(runtime), within=runtime.drain_timeout)
+        return True
+
     def apply(self, plan: Plan, configuration: Configuration, *, grace: float, within: float) -> None:
         """Go from the running configuration to the next, in one turn of the loop.
 
-        An address that one listener leaves and another takes changes hands without a moment at which nobody listens.
         Raises StartError before anything has changed when a new address cannot be bound.
         """
         wanted = {key_of(each): each for each in configuration.settings.listeners}
-        left = {
-            self._stations[key].settings.listen: key
-            for key, step in plan.steps.items()
-            if step in {Step.REMOVE, Step.MOVE}
-        }
-        new = {key: wanted[key] for key, step in plan.steps.items() if step in {Step.ADD, Step.MOVE}}
-        heirs = {left.pop(settings.listen): key for key, settings in new.items() if settings.listen in left}
-        sockets = self._sockets_for(new, {heir: self._stations[key] for key, heir in heirs.items()})
+        moves = moves_of(
+            plan, {key: station.settings for key, station in self._stations.items()}, configuration.settings
+        )
+        doors = self._doors.open(moves, {key: each.acceptor.post.listener for key, each in self._stations.items()})
+        # Who waits has come under the old settings, perhaps through a file for all that has its users checked: he is
+        # taken on as such, once the file is no wider than either settings want it.
+        self._doors.narrow(moves)
         for key, step in plan.steps.items():
             if step in {Step.REMOVE, Step.MOVE}:
                 station = self._stations.pop(key)
                 self._leaving.add(station)
-                station.stop(grace=grace, within=within, handed_over=key in heirs)
+                station.stop(grace=grace, within=within, handed_over=key in moves.heirs.values())
             elif step is Step.EQUIP:
                 self._re_equip(self._stations[key], wanted[key], configuration, grace=grace)
             elif step is Step.KEEP:
                 self._stations[key].settings = wanted[key]
-        for key, sock in sockets.items():
-            station = self._station(wanted[key], configuration, sock)
-            _set_mode(station.settings, socket_mode(station.settings))
-            self._add(station)
+        for key, door in doors.items():
+            self._add(self._station(wanted[key], configuration, door))
             if key[0] in self._nurseries:  # else `run` will start it
-                self._nurseries[key[0]].start_soon(self._attend, station)
+                self._nurseries[key[0]].start_soon(self._attend, self._stations[key])
+        self._doors.settle(moves)
         self._rejudge(configuration)
-
-    def _sockets_for(
-        self, new: Mapping[Key, Inbound | Outbound], predecessors: Mapping[Key, Station]
-    ) -> dict[Key, socket.socket]:
-        """Bind what is added or moved, or duplicate what its predecessor leaves; all or none."""
-        sockets: dict[Key, socket.socket] = {}
-        try:
-            for key, settings in new.items():
-                sockets[key] = (
-                    predecessors[key].acceptor.post.listener.dup() if key in predecessors else bind_for(settings)
-                )
-        except BaseException as error:
-            for key, sock in sockets.items():
-                close_listener(sock, keep_file=key in predecessors)
-            if isinstance(error, OSError):
-                raise StartError(f"cannot take over a listening socket: {error.strerror}") from error
-            raise
-        return sockets
 
     def recheck(self) -> int:
         """Ask about every live stream again; returns how many were cut."""
@@ -223,47 +201,26 @@ class Stations:
     def _add(self, station: Station) -> None:
         self._stations[station.key] = station
 
-    def _station(self, settings: Inbound | Outbound, configuration: Configuration, listener: socket.socket) -> Station:
+    def _station(self, settings: Inbound | Outbound, configuration: Configuration, door: Door) -> Station:
         equipment = self._equip(settings, configuration, None)
-        direction = "inbound" if isinstance(settings, Inbound) else "outbound"
-        post = Post(settings.name, direction, settings.limits.max_connections, listener, bound_address(listener))
+        direction, name = key_of(settings)
+        most, address = settings.limits.max_connections, bound_address(door.listener)
+        post = Post(name, direction, most, door.listener, address, door.occupancy, door.borrowed)
         return Station(settings, Acceptor(post, self._recorder, equipment.handle), equipment)
 
     def _re_equip(
         self, station: Station, settings: Inbound | Outbound, configuration: Configuration, *, grace: float
     ) -> None:
         old = station.equipment
-        # Who waits has come under the old settings, perhaps through a file for all that has its users checked: taken on
-        # as such, once the file is no wider than either settings want it.
-        _set_mode(settings, socket_mode(station.settings) & socket_mode(settings))
         if station.connections is not None:
             station.acceptor.take_waiting(station.connections)
         station.equipment = self._equip(settings, configuration, old)
         station.settings = settings
         station.acceptor.equip(settings.limits.max_connections, station.equipment.handle)
-        _set_mode(settings, socket_mode(settings))
         old.live.drain_open(grace)  # the next request of a caller shall find the new settings
         old.retire()
 
 
-def key_of(settings: Inbound | Outbound) -> Key:
-    """Return the direction and name of a listener."""
-    return ("inbound" if isinstance(settings, Inbound) else "outbound", settings.name)
-
-
-def bind_for(settings: Inbound | Outbound) -> socket.socket:
-    """Bind a listener's socket; raises StartError."""
-    return bind(settings.listen, mode=socket_mode(settings))
-
-
-def _set_mode(settings: Inbound | Outbound, mode: int) -> None:
-    if isinstance(settings.listen, UnixAddress):
-        # Somebody may have removed the file; that is no reason to fail in the middle of a change.
-        with contextlib.suppress(OSError):
-            Path(settings.listen.path).chmod(mode)
-
-
-def socket_mode(settings: Inbound | Outbound) -> int:
-    """Return the mode of a unix listener's file."""
-    checked = not isinstance(settings, Inbound) and settings.allow_uids is not None
-    return _MODE_CHECKED if checked else _MODE_GROUP
+def idle_grace(settings: RuntimeSettings) -> float:
+    """Return how long idle connections may still ask when their listener ends."""
+    return min(_IDLE_GRACE, settings.drain_timeout / 2)

@@ -5,43 +5,48 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from heapq import nlargest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-import msgspec
 import trio
 
 from meshproxy import __version__
-from meshproxy.admin.server import Action, Page, View
+from meshproxy.admin.server import Page, View
 from meshproxy.admin.status import (
     CertificateStatus,
-    ConfigurationStatus,
     DenialStatus,
     IdentityStatus,
     ListenerStatus,
     ObjectionStatus,
-    PolicyStatus,
     Status,
 )
 from meshproxy.identity.store import NotReady
-from meshproxy.runtime.reload import Result
-from meshproxy.settings.schema import Inbound
+from meshproxy.runtime import pages
 from meshproxy.telemetry.access import timestamp
 from meshproxy.telemetry.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
     from meshproxy.inbound.accept import Services
-    from meshproxy.policy.compile import Policy
-    from meshproxy.runtime.reload import Reloader
+    from meshproxy.runtime.reload import ReloadState
     from meshproxy.runtime.stations import Station, Stations
-    from meshproxy.snapshot import Snapshot
+    from meshproxy.settings.load import Configuration
     from meshproxy.telemetry.writer import LogWriter
 
 _OBJECTIONS_SHOWN = 100
 
-_STATUS_OF = {Result.FAILED: 422, Result.DRAINING: 503}  # of `POST /reload`; the others are 200
+
+class InForce(Protocol):
+    """Which settings and allow-lists are in force."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """They themselves."""
+
+    @property
+    def state(self) -> ReloadState:
+        """Since when, and what became of the last attempt to change them."""
 
 
 @dataclass(slots=True)
@@ -55,13 +60,11 @@ class Phase:
 class Views:
     """The pages of one sidecar."""
 
-    def __init__(
-        self, file: str, stations: Stations, services: Services, reloader: Reloader, writer: LogWriter
-    ) -> None:
+    def __init__(self, file: str, stations: Stations, services: Services, in_force: InForce, writer: LogWriter) -> None:
         self._file = file
         self._stations = stations
         self._services = services
-        self._reloader = reloader
+        self._in_force = in_force
         self._writer = writer
         self._wall = services.relay.wall
         self.phase = Phase(self._wall())
@@ -78,26 +81,13 @@ class Views:
         """Return every page."""
         return {**self.public(), "/status": self.status_page}
 
-    def actions(self, *, on_reload: Callable[[], None]) -> Mapping[str, Action]:
-        """Return what may be asked for by POST; `on_reload` starts the identity's own reload."""
-
-        async def reload() -> Page:
-            on_reload()
-            result = await self._reloader.reload(patient=False)
-            error = self._reloader.state.last_error
-            body: dict[str, bool | str] = {"result": result, "generation": str(self._reloader.state.generation)}
-            return _json(_STATUS_OF.get(result, 200), {**body, "error": error} if error else body)
-
-        return {"/reload": reload}
-
     def live(self) -> Page:
         """Return 200 while the loop turns."""
-        return _json(200, {"live": True})
+        return pages.live_page()
 
     def ready(self) -> Page:
         """Return 200 while calls are served, else 503 with the state in one word."""
-        state = self._state()
-        return _json(200 if state == "serving" else 503, {"ready": state == "serving", "state": state})
+        return pages.ready_page(self._state())
 
     def metrics(self) -> Page:
         """Return the Prometheus exposition."""
@@ -105,7 +95,7 @@ class Views:
 
     def status_page(self) -> Page:
         """Return `status` as JSON."""
-        return Page(200, "application/json", msgspec.json.encode(self.status()) + b"\n")
+        return pages.status_page(self.status())
 
     def status(self) -> Status:
         """Return how the sidecar is, in full."""
@@ -116,7 +106,7 @@ class Views:
             state=self._state(),
             file=self._file,
             identity=self._identity(),
-            configuration=self._configuration(),
+            configuration=pages.configuration_status(self._in_force.state),
             listeners=tuple(self._listener(station) for station in self._stations),
             denials=tuple(
                 DenialStatus(d.ts, d.listener, d.caller, d.reason, d.nearest) for d in self._services.recorder.denials
@@ -124,12 +114,6 @@ class Views:
             objections=(objections := self._objections()),
             objections_beyond=self._beyond(objections),
             log_lines_dropped=self._writer.dropped,
-        )
-
-    def _configuration(self) -> ConfigurationStatus:
-        state = self._reloader.state
-        return ConfigurationStatus(
-            state.generation, state.hash, state.loaded_at, state.last_attempt_at, state.last_error
         )
 
     def _objections(self) -> tuple[ObjectionStatus, ...]:
@@ -166,7 +150,7 @@ class Views:
             ready=not reason,
             reason=reason,
             remedy=remedy,
-            directory=str(self._reloader.configuration.settings.identity.dir),
+            directory=str(self._in_force.configuration.settings.identity.dir),
             generation=store.generation,
             loaded_at=timestamp(store.loaded_at) if store.loaded_at else "",
             last_error=store.last_error,
@@ -179,34 +163,9 @@ class Views:
 
     def _listener(self, station: Station) -> ListenerStatus:
         settings, post = station.settings, station.acceptor.post
+        policy = None if station.equipment.authorizer is None else station.equipment.authorizer.policy.value
         counts = self._services.recorder.listener(settings.name)
-        return ListenerStatus(
-            name=settings.name,
-            direction=post.direction,
-            listen=str(post.address),
-            to=str(settings.forward) if isinstance(settings, Inbound) else settings.to,
-            protocol=settings.protocol,
-            open=counts.open,
-            max_connections=post.max_connections,
-            decided=counts.decided,
-            ended=counts.ended,
-            answered=counts.answered,
-            handshake_failures=counts.handshake_failures,
-            refused=counts.refused,
-            failed_upstream=counts.failed_upstream,
-            mode=settings.mode if isinstance(settings, Inbound) else "",
-            policy=None if station.equipment.authorizer is None else self._policy(station.equipment.authorizer.policy),
-        )
-
-    def _policy(self, policy: Snapshot[Policy]) -> PolicyStatus:
-        value = policy.value
-        return PolicyStatus(
-            file=value.file,
-            hash=value.content_hash,
-            generation=value.generation,
-            rules=len(value.rules),
-            expired_rules=tuple(rule.name for rule in value.expired(self._wall())),
-        )
+        return pages.listener_status(settings, post.address, policy, counts, self._wall())
 
     def _refresh_gauges(self) -> None:
         metrics, loaded, now = self._services.recorder.metrics, self._services.identity.loaded, self._wall()
@@ -220,7 +179,3 @@ class Views:
             shortest[term.role] = min(left, shortest.get(term.role, left))
         for role, left in shortest.items():
             metrics.certificate_seconds.labels(role).set(left)
-
-
-def _json(status: int, value: Mapping[str, bool | str]) -> Page:
-    return Page(status, "application/json", msgspec.json.encode(value) + b"\n")

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ca.spiffe_id import SpiffeId, TrustDomain, complete
-from meshproxy.settings.schema import Protocol
+from meshproxy.settings.schema import AUTO, Protocol
 from meshproxy.toml import whole_number, written
 from meshproxy.units import parse_duration, parse_size
 from meshproxy.wire.address import MAX_PORT, TcpAddress, UnixAddress, parse_address
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from meshproxy.settings.schema import Workers
     from meshproxy.toml import Reader
     from meshproxy.wire.address import Address
 
@@ -25,6 +26,7 @@ MAX_FIELDS: Final = (
     1000  # of one head; proxies in use stop at about 100, so more is a wish for trouble rather than for fields
 )
 MAX_RATE: Final = 1 << 20  # bytes per second; honest callers on bad networks are slower than any more
+MAX_WORKERS: Final = 256  # processes of one sidecar; each takes tens of MiB
 MAX_UID: Final = (1 << 32) - 2  # uid_t is 32 bits, and its last value means "no change" (setreuid(2))
 
 _S = TypeVar("_S", bound=StrEnum)
@@ -184,6 +186,15 @@ def _bounded(lowest: int, highest: int, expected: str) -> Callable[[object], int
     return read
 
 
+def worker_count(value: object) -> Workers:
+    """Read how many processes share the listeners, or "auto"."""
+    if value == AUTO:
+        return AUTO
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_WORKERS:
+        raise ValueError(f'a whole number from 1 to {MAX_WORKERS}, or "{AUTO}"')
+    return value
+
+
 duration = written(parse_duration)
 positive_duration = written(_positive_duration)
 listener_name = written(_listener_name)
@@ -198,4 +209,3 @@ field_count = _bounded(10, MAX_FIELDS, f"a whole number from 10 to {MAX_FIELDS}"
 body_rate = written(_rate)
 connection_cap = _bounded(1, MAX_CONNECTIONS, f"a whole number from 1 to {MAX_CONNECTIONS}")
 uid = _bounded(0, MAX_UID, f"a user ID from 0 to {MAX_UID}")
-worker_count = _bounded(1, 1, "1: more than one worker is not in this version")

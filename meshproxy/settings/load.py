@@ -6,7 +6,8 @@ and whoever holds an older configuration keeps it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from meshproxy.settings.schema import Protocol
 from meshproxy.toml import parse_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    import os
+    from collections.abc import Iterable
     from pathlib import Path
 
     from meshproxy.policy.compile import Policy
@@ -32,12 +34,17 @@ class Configuration:
     """A sidecar's settings with the compiled allow-list of each inbound listener, by listener name.
 
     Listeners that name the same file share one `Policy`. `files` are all files that were read, the sidecar's own
-    first: what to watch for a reload.
+    first: what to watch for a reload. `contents` is what was read from them, where that was to be kept.
     """
 
     settings: Settings
     policies: Mapping[str, Policy]
     files: tuple[Path, ...]
+    contents: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
+
+
+# What is in a file, and its status; None: who may write it was judged before.
+Read = Callable[["Path"], tuple[bytes, "os.stat_result | None"]]
 
 
 class FaultyConfiguration(FaultyInput):
@@ -60,10 +67,42 @@ def load_configuration(path: Path, *, generation: int = 1) -> Configuration:
     of every file. It judges who may write the allow-lists and their directories (`unsafe_key_mode = true` waives that),
     and does not look at the identity directory.
     """
-    reading, file = _read(path), file_name(path)
-    policies, faults = _load_policies(reading, file, generation)
-    # The file that names the allow-lists is the same authority as they are; what it says cannot waive that.
-    faults = [*_own_authority(path), *faults]
+    return _load(path, generation, read_file)
+
+
+def load_and_keep(path: Path, *, generation: int = 1) -> Configuration:
+    """Do as `load_configuration`, and keep the contents of the files, for `load_kept` in another process."""
+    contents: dict[Path, bytes] = {}
+
+    def read(file: Path) -> tuple[bytes, os.stat_result]:
+        content, status = read_file(file)
+        contents[file] = content
+        return content, status
+
+    return replace(_load(path, generation, read), contents=contents)
+
+
+def load_kept(path: Path, contents: Mapping[Path, bytes], *, generation: int) -> Configuration:
+    """Return what `load_and_keep` made of these contents, whatever the files say by now.
+
+    Raises FaultyConfiguration when it was not made of them.
+    """
+
+    def read(file: Path) -> tuple[bytes, None]:
+        try:
+            return contents[file], None
+        except KeyError:
+            raise UnreadableFile("no content", "Report it: a file was not handed on") from None
+
+    return _load(path, generation, read)
+
+
+def _load(path: Path, generation: int, read: Read) -> Configuration:
+    (reading, status), file = _read(path, read), file_name(path)
+    policies, faults = _load_policies(reading, file, generation, read)
+    if status is not None:
+        # The file that names the allow-lists is the same authority as they are; what it says cannot waive that.
+        faults = [*_own_authority(path), *faults]
     problems = dict.fromkeys([*reading.problems, *faults])  # one directory may hold many allow-lists: told once
     files = (path.absolute(), *dict.fromkeys(use.policy for use in reading.policies))
     if problems or reading.settings is None:
@@ -84,19 +123,21 @@ def load_admin(path: Path) -> AdminSettings:
 
     Raises FaultyInput when the file cannot be read at all.
     """
-    return _read(path).admin
+    return _read(path, read_file)[0].admin
 
 
-def _read(path: Path) -> Reading:
+def _read(path: Path, read: Read) -> tuple[Reading, os.stat_result | None]:
     file = file_name(path)
     try:
-        content, _ = read_file(path)
+        content, status = read(path)
     except UnreadableFile as error:
         raise FaultyInput([Problem(file, error.found, "a sidecar's TOML file", error.remedy)]) from None
-    return read_settings(parse_toml(content, file=file), base=path.absolute().parent)
+    return read_settings(parse_toml(content, file=file), base=path.absolute().parent), status
 
 
-def _load_policies(reading: Reading, file: str, generation: int) -> tuple[dict[Path, Policy], list[Problem]]:
+def _load_policies(
+    reading: Reading, file: str, generation: int, read: Read
+) -> tuple[dict[Path, Policy], list[Problem]]:
     """Load each allow-list once, judging it also against the listeners that name it."""
     uses: dict[Path, list[PolicyUse]] = {}
     for use in reading.policies:
@@ -106,8 +147,8 @@ def _load_policies(reading: Reading, file: str, generation: int) -> tuple[dict[P
     for path, listeners in uses.items():
         tcp = (f'listener "{u.listener}" ({file}:{u.place.line})' for u in listeners if u.protocol is Protocol.TCP)
         try:
-            content, status = read_file(path)
-            if not reading.unsafe_key_mode:
+            content, status = read(path)
+            if status is not None and not reading.unsafe_key_mode:
                 problems += authority_problems(path, status)
             document = parse_allow_list(content, file=file_name(path), tcp_listener=next(tcp, None))
             policies[path] = compile_policy(document, generation=generation)

@@ -288,7 +288,7 @@ def _runtime(root: Table) -> RuntimeSettings:
     if table is None:
         return default
     return RuntimeSettings(
-        workers=table.take("workers", grammar.worker_count, default.workers, like="1"),
+        workers=table.take("workers", grammar.worker_count, default.workers, like="2"),
         drain_timeout=table.take("drain_timeout", grammar.positive_duration, default.drain_timeout, like='"30s"'),
         drain_delay=table.take("drain_delay", grammar.duration, default.drain_delay, like='"0s"'),
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from meshproxy.policy.decide import Mode
 from meshproxy.wire.address import Address, TcpAddress
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 DEFAULT_ADMIN: Final = TcpAddress("127.0.0.1", 9900)
 HTTP_ALPN: Final = "http/1.1"  # RFC 7301 section 6
 BODY_RATE_WINDOW: Final = 10.0  # seconds that `Limits.body_min_rate` is averaged over
+
+AUTO: Final = "auto"
+Workers = int | Literal["auto"]
 
 _KIB: Final = 1 << 10
 
@@ -49,9 +52,12 @@ class AdminSettings:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSettings:
-    """How the process runs and ends: `drain_delay` after SIGTERM accepting stops, `drain_timeout` later all is cut."""
+    """How the process runs and ends: `drain_delay` after SIGTERM accepting stops, `drain_timeout` later all is cut.
 
-    workers: int = 1
+    `workers` is how many processes share the listeners; `"auto"` is one for each core this machine lets us use.
+    """
+
+    workers: Workers = 1
     drain_timeout: float = 30.0
     drain_delay: float = 0.0
 

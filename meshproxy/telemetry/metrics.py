@@ -163,16 +163,23 @@ class Metrics:
         self.configuration_generation = only(
             "meshproxy_configuration_generation", "How often settings and allow-lists were swapped, from 1."
         )
+        self.worker_restarts = counter(
+            "meshproxy_worker_restarts_total", "Times a worker that had ended was started again."
+        ).labels()
         self.tasks = only("meshproxy_tasks", "Tasks of the event loop that are alive now.")
         self.log_dropped = only("meshproxy_log_lines_dropped", "Log lines lost to a slow reader since start.")
         self._before_scrape: list[Callable[[], None]] = []
 
     def before_scrape(self, refresh: Callable[[], None]) -> None:
-        """Call `refresh` before each exposition, for gauges that are functions of the clock."""
+        """Call `refresh` before each look at the numbers, for gauges that are functions of the clock."""
         self._before_scrape.append(refresh)
+
+    def refresh(self) -> None:
+        """Bring up to date what is not counted as it happens."""
+        for refresh in self._before_scrape:
+            refresh()
 
     def exposition(self) -> bytes:
         """Return the text format a Prometheus server scrapes."""
-        for refresh in self._before_scrape:
-            refresh()
+        self.refresh()
         return generate_latest(self.registry)

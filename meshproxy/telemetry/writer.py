@@ -6,7 +6,10 @@ import os
 import select
 import threading
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # What may wait for a slow reader: lines, and bytes. As much again may be on its way out at that moment.
 CAPACITY: Final = 16_384
@@ -26,9 +29,21 @@ class LogWriter:
     is preceded by one that says how many are missing.
     """
 
-    def __init__(self, descriptor: int, *, capacity: int = CAPACITY, most_bytes: int = MOST_BYTES) -> None:
-        """Start the thread; `descriptor` stays open and is the caller's. At most so many lines and bytes wait."""
+    def __init__(
+        self,
+        descriptor: int,
+        *,
+        capacity: int = CAPACITY,
+        most_bytes: int = MOST_BYTES,
+        at_once: int | None = None,
+    ) -> None:
+        """Start the thread; `descriptor` stays open and is the caller's. At most so many lines and bytes wait.
+
+        Where other processes write to the same pipe, `at_once` bounds the bytes of one write, at the borders of lines:
+        the kernel keeps together what fits into PIPE_BUF (pipe(7)), and anything longer may be cut up by others' lines.
+        """
         self._descriptor = descriptor
+        self._at_once = at_once
         self._capacity = capacity
         self._most_bytes = most_bytes
         self._lock = threading.Lock()  # over what waits and what was refused
@@ -81,12 +96,27 @@ class LogWriter:
                 lines, self._lines, self._bytes = self._lines, [], 0
             for start in range(0, len(lines), _LINES_PER_WRITE):
                 self._report_missing()
-                self._lost += self._write(b"".join(lines[start : start + _LINES_PER_WRITE]))
+                for batch in self._batches(lines[start : start + _LINES_PER_WRITE]):
+                    self._lost += self._write(batch)
 
     def _report_missing(self) -> None:
         missing = self.dropped - self._reported
         if missing and self._write(b'{"event":"log_lines_dropped","level":"warning","count":%d}\n' % missing) == 0:
             self._reported += missing  # a report that got lost itself is made again
+
+    def _batches(self, lines: list[bytes]) -> Iterator[bytes]:
+        if self._at_once is None:
+            yield b"".join(lines)
+            return
+        batch: list[bytes] = []
+        size = 0
+        for line in lines:
+            if batch and size + len(line) > self._at_once:
+                yield b"".join(batch)
+                batch, size = [], 0
+            batch.append(line)
+            size += len(line)
+        yield b"".join(batch)
 
     def _write(self, data: bytes) -> int:
         """Write whole lines; returns how many were lost."""

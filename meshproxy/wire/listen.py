@@ -16,12 +16,15 @@ import trio
 
 from meshproxy.errors import StartError
 from meshproxy.wire.address import Address, TcpAddress, UnixAddress
+from meshproxy.wire.occupancy import Occupancy
 
 # The kernel caps it at net.core.somaxconn; a short queue drops SYNs in a burst of reconnecting clients.
 _BACKLOG = 4096
 
-# Connections accepted in a row before other tasks get a turn.
-_FAIR_SHARE = 64
+# Another process whose turn it is has this long to accept (seconds); it takes microseconds unless it is busy. Then we
+# take on a few: enough that a process that hangs holds nobody up, too few to upset the balance.
+_AFTER_YOU = 0.002
+_INSTEAD = 4
 
 # accept(2): the process or the system has no room; waiting helps, raising would end the sidecar.
 _STARVED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
@@ -77,28 +80,41 @@ def close_listener(sock: socket.socket, *, keep_file: bool = False) -> None:
     if sock.fileno() < 0:
         return
     trio.lowlevel.notify_closing(sock)
-    path = Path(sock.getsockname()) if sock.family == socket.AF_UNIX and not keep_file else None
+    address = None if keep_file else bound_address(sock)
     sock.close()
-    if path is not None:
+    if address is not None:
+        remove_stale(address)
+
+
+def remove_stale(address: Address) -> None:
+    """Remove a unix socket's file where nobody listens."""
+    if isinstance(address, UnixAddress):
         with contextlib.suppress(OSError):
-            if _is_stale_socket(path):
-                path.unlink()
+            if _is_stale_socket(Path(address.path)):
+                Path(address.path).unlink()
 
 
 Take = Callable[[socket.socket, str], None]
 
 
-async def accept_forever(listener: socket.socket, take: Take, on_starved: StarvedHook) -> None:
+async def accept_forever(
+    listener: socket.socket, take: Take, on_starved: StarvedHook, occupancy: Occupancy | None = None
+) -> None:
     """Accept until cancelled; `take` gets each connection, non-blocking, with its peer as `host:port` or `unix`.
 
     `take` must not block and must not raise. A lack of descriptors or memory pauses accepting for 100 ms and is
-    reported through `on_starved`; a connection that died in the queue is nobody's news.
+    reported through `on_starved`; a connection that died in the queue is nobody's news. `occupancy` says whose turn it
+    is where others accept at the same socket.
     """
+    turn = (occupancy or Occupancy()).turn
     while True:
         await trio.lowlevel.wait_readable(listener)
+        if not (most := turn()):
+            await trio.sleep(_AFTER_YOU)
+            most = turn() or _INSTEAD
         # A drain may cancel us and close the listener in the very turn in which a caller has woken us.
         await trio.lowlevel.checkpoint_if_cancelled()
-        if not accept_waiting(listener, take, on_starved, most=_FAIR_SHARE):
+        if not accept_waiting(listener, take, on_starved, most=most):
             await trio.sleep(_STARVED_PAUSE)
 
 

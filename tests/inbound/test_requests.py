@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from meshproxy.wire.relay import Relay
 
 HEAD = RequestHead(
-    b"GET", Target(TargetForm.ORIGIN, b"/" + b"p" * 2000), Version.HTTP_1_1, (), NO_BODY, keep_alive=True
+    b"GET", Target(TargetForm.ORIGIN, b"/" + b"p" * 2000), Version.HTTP_1_1, b"api.test", b"", NO_BODY, keep_alive=True
 )
 
 

@@ -14,7 +14,8 @@ import trio
 import trio.testing
 
 from meshproxy.errors import FaultyInput, StartError
-from meshproxy.runtime.build import Telling, run_sidecar
+from meshproxy.runtime.build import run_sidecar
+from meshproxy.runtime.telling import Telling
 from meshproxy.settings.load import load_configuration
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.writer import LogWriter

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from meshproxy.errors import FaultyInput, Problem, StartError
-from meshproxy.runtime import process
+from meshproxy.runtime import build, process
 from meshproxy.runtime.process import LogLook
 from meshproxy.telemetry.events import LogStyle
 from tests.factory import make_mesh_ca
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from meshproxy.runtime.build import Telling
+    from meshproxy.runtime.telling import Telling
     from meshproxy.settings.load import Configuration
 
 SIDECAR = """
@@ -47,7 +47,7 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch, outcome: Callable[[], bool]) -
     async def run_sidecar(_file: str, _configuration: Configuration, _telling: Telling) -> bool:
         return outcome()
 
-    monkeypatch.setattr(process, "run_sidecar", run_sidecar)
+    monkeypatch.setattr(build, "run_sidecar", run_sidecar)
 
 
 def raising(error: BaseException) -> Callable[[], bool]:

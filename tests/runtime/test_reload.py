@@ -14,7 +14,6 @@ import trio.testing
 
 from ca.spiffe_id import SpiffeId, TrustDomain
 from meshproxy.inbound.live import Call
-from meshproxy.runtime import reload as room
 from meshproxy.runtime.reload import Reloader, Result
 from meshproxy.watching import signature_of
 from tests.runtime.conftest import WEB, House, inbound, outbound
@@ -122,7 +121,7 @@ async def followed(house: House, nursery: trio.Nursery, tables: tuple[str, ...])
         path, house.configuration, house.stations, wall=house.wall, log=house.log, metrics=house.metrics
     )
     nursery.start_soon(reloader.watch)
-    nursery.start_soon(reloader.follow_grants)
+    nursery.start_soon(reloader.grants.follow)
     yield Followed(house, reloader)
     nursery.cancel_scope.cancel()
 
@@ -497,7 +496,7 @@ async def test_a_bug_in_loading_keeps_the_last_good_and_the_sidecar(
     def broken(*_arguments: object, **_more: object) -> Configuration:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(room, "load_configuration", broken)
+    monkeypatch.setattr(followed.reloader, "_load", broken)
     assert await followed.reloader.reload(patient=False) is Result.FAILED
     assert "internal error (ZeroDivisionError)" in followed.error
     monkeypatch.undo()

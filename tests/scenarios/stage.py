@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import http.client
 import json
+import os
 import re
 import signal
 import socket
@@ -43,6 +44,8 @@ _T = TypeVar("_T")
 
 PATIENCE = 20.0  # seconds for what takes milliseconds, on a machine busy with something else
 ADMIN = "127.0.0.1:0"
+WORKERS = int(os.environ.get("MESHPROXY_TEST_WORKERS", "1"))  # of each sidecar whose settings do not say
+LONGER_START = 4.0 if WORKERS > 1 else 0.0  # seconds for the workers' own start, on a busy machine
 _WEIGHED_EVERY = 0.1  # seconds
 
 
@@ -217,15 +220,25 @@ class Sidecar:
                 yield match[1], dict(re.findall(r'(\w+)="([^"]*)"', match[2] or "")), float(match[3])
 
     @property
+    def serving(self) -> list[int]:
+        """The processes that carry bytes: its workers if it has several, else the one that was started."""
+        return [each.pid for each in self.status().workers if each.pid] or [self.process.pid]
+
+    @property
+    def pids(self) -> set[int]:
+        """All its processes."""
+        return {*self.serving, self.process.pid}
+
+    @property
     def descriptors(self) -> int:
-        """How many files and sockets it has open."""
-        return sum(1 for _ in Path(f"/proc/{self.process.pid}/fd").iterdir())
+        """How many files and sockets it has open, in all processes."""
+        return sum(1 for pid in self.pids for _ in Path(f"/proc/{pid}/fd").iterdir())
 
     @property
     def resident(self) -> int:
-        """Resident memory in bytes."""
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
-        return int(found[1]) * 1024 if found else 0
+        """Resident memory in bytes, of all processes."""
+        told = [re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text()) for pid in self.pids]
+        return sum(int(found[1]) * 1024 for found in told if found)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; from now on it may end."""
@@ -348,6 +361,9 @@ class Stage:
         head = f'[identity]\ndir = "{directory}"\n'
         if "[admin]" not in tables:
             head += f'[admin]\nlisten = "{ADMIN}"\n'
+        if WORKERS > 1 and "workers =" not in tables:
+            runtime = f"[runtime]\nworkers = {WORKERS}\n"
+            tables = tables.replace("[runtime]\n", runtime) if "[runtime]" in tables else f"{runtime}{tables}"
         return self.write(f"{name}.toml", f"{head}{tables}")
 
     def sidecar(self, name: str, tables: str, *, identity: Path | None = None) -> Sidecar:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tests.scenarios.actors import Ended, Service, client_context, dial, echo, read_to_end, tls_dial, underneath
-from tests.scenarios.stage import inbound, outbound
+from tests.scenarios.stage import LONGER_START, inbound, outbound
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.factory import Identity
     from tests.scenarios.stage import Stage
 
-LIFE = timedelta(seconds=4)
+LIFE = timedelta(seconds=4 + LONGER_START)
 
 
 def short_lived(stage: Stage, path: str, into: Path) -> Identity:

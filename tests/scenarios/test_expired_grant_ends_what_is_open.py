@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tests.scenarios.actors import Ended, Service, client_context, echo, tls_dial, underneath
 from tests.scenarios.changes import UPGRADE, allow_list, echo_upgraded
 from tests.scenarios.http_actors import Origin, mesh_pair, request
-from tests.scenarios.stage import inbound
+from tests.scenarios.stage import LONGER_START, inbound
 
 if TYPE_CHECKING:
     from tests.scenarios.stage import Stage
@@ -18,7 +18,7 @@ LOOK_EVERY = 1.0  # seconds
 
 def expiring(stage: Stage, *, within: float, more: str = "") -> datetime:
     """Grant /web something that ends soon, and /batch the same for good; returns when."""
-    ends = datetime.now(UTC) + timedelta(seconds=within)
+    ends = datetime.now(UTC) + timedelta(seconds=within + 2 * LONGER_START)
     text = allow_list("/web", more=f"expires = {ends.isoformat()}\n{more}") + allow_list("/batch", more=more)
     stage.write("web.allow.toml", text)
     return ends

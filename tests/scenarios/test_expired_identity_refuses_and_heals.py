@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import Ended, Service, client_context, echo, listen_to, tls_exchange
-from tests.scenarios.stage import inbound, poll
+from tests.scenarios.stage import LONGER_START, inbound, poll
 
 if TYPE_CHECKING:
     from tests.scenarios.stage import Stage
@@ -46,7 +46,7 @@ def test_expiry_while_running_stops_new_connections(stage: Stage) -> None:
     directory = stage.identity("/api").directory
     api = stage.sidecar("api", inbound(forward=service.address), identity=directory)
     context = client_context(stage.identity("/web"))
-    until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4)
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4 + LONGER_START)
     stage.mesh.forge(into=directory, uris=["spiffe://mesh.test/api"], not_after=until)
     api.signal(signal.SIGHUP)
     api.log.event("identity_loaded", generation=2)

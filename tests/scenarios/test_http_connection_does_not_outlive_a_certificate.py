@@ -11,14 +11,14 @@ import pytest
 from tests.scenarios.actors import client_context
 from tests.scenarios.changes import allow
 from tests.scenarios.http_actors import Origin, http_api, mtls_caller
-from tests.scenarios.stage import inbound, poll
+from tests.scenarios.stage import LONGER_START, inbound, poll
 
 if TYPE_CHECKING:
     from tests.factory import Identity
     from tests.scenarios.http_actors import Caller
     from tests.scenarios.stage import Stage
 
-LIFE = timedelta(seconds=4)
+LIFE = timedelta(seconds=4 + LONGER_START)
 
 
 def wait_for(expiry: datetime) -> None:

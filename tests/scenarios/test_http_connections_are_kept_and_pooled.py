@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.scenarios.actors import client_context
 from tests.scenarios.http_actors import CLOSES, Origin, http_api, mtls_caller, ok, response
-from tests.scenarios.stage import PATIENCE, poll
+from tests.scenarios.stage import PATIENCE, WORKERS, poll
 
 if TYPE_CHECKING:
     from tests.scenarios.http_actors import Message, Pair, Talk
@@ -19,13 +19,13 @@ def test_one_connection_carries_all_requests_in_turn(pair: Pair, origin: Origin)
     with pair.caller() as caller:
         for number in range(50):
             assert caller.ask("POST", f"/{number}", body=b"x").status == 200
-    for _ in range(20):  # and other callers of the same sidecar share it
+    for _ in range(20):  # and other callers of the same sidecar (of several workers: at the same one) share it
         with pair.caller() as caller:
             assert caller.ask("GET", "/").status == 200
 
-    assert len(origin.visits) == 1
+    assert 1 <= len(origin.visits) <= WORKERS
     poll(lambda: len({line["id"] for line in pair.web.log.seen("request")}) == 21, "21 callers")
-    assert len({line["id"] for line in pair.api.log.seen("request")}) == 1
+    assert 1 <= len({line["id"] for line in pair.api.log.seen("request")}) <= WORKERS
 
 
 def test_exchanges_at_the_same_time_have_connections_of_their_own(pair: Pair, origin: Origin) -> None:

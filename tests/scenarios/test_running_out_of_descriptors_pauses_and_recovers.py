@@ -15,7 +15,7 @@ from tests.scenarios.stage import inbound, outbound, poll
 if TYPE_CHECKING:
     from tests.scenarios.stage import Stage
 
-ROOM = 8  # descriptors left to it: four connections
+ROOM = 8  # descriptors left to each of its processes: four connections
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux changes the limits of a running process")
@@ -25,14 +25,16 @@ def test_running_out_of_descriptors_pauses_and_recovers(stage: Stage) -> None:
     web = stage.sidecar("web", outbound(endpoints=[api.address("api")]))
     assert exchange(web.address("to-api"), b"hello") == b"hello"
     poll(lambda: web.status().listeners[0].open == 0, "all descriptors returned")
-    taken = len(list(Path(f"/proc/{web.process.pid}/fd").iterdir()))
-    resource.prlimit(web.process.pid, resource.RLIMIT_NOFILE, (taken + ROOM, taken + ROOM))
+    serving = web.serving
+    for pid in serving:
+        taken = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken + ROOM, taken + ROOM))
 
     with contextlib.ExitStack() as held:
         served = held.enter_context(dial(web.address("to-api")))
         served.sendall(b"hello")
         assert served.recv(5) == b"hello"
-        waiting = [held.enter_context(dial(web.address("to-api"))) for _ in range(ROOM)]
+        waiting = [held.enter_context(dial(web.address("to-api"))) for _ in range(ROOM * len(serving))]
         paused = web.log.event("accepting_paused", listener="to-api")
         assert "ulimit -n" in paused.text("remedy")
         served.sendall(b"still")

@@ -62,6 +62,8 @@ file_path = grammar.file_path(BASE)
         (grammar.connection_cap, 1, 1),
         (grammar.uid, 0, 0),
         (grammar.worker_count, 1, 1),
+        (grammar.worker_count, 256, 256),
+        (grammar.worker_count, "auto", "auto"),
     ],
 )
 def test_a_good_value_is_what_it_means(read: Reader[object], value: object, meaning: object) -> None:
@@ -133,7 +135,9 @@ def test_a_good_value_is_what_it_means(read: Reader[object], value: object, mean
         (grammar.connection_cap, True, "a whole number"),
         (grammar.uid, -1, "a user ID"),
         (grammar.uid, 1 << 32, "a user ID"),
-        (grammar.worker_count, 4, "more than one worker is not in this version"),
+        (grammar.worker_count, 0, 'a whole number from 1 to 256, or "auto"'),
+        (grammar.worker_count, 257, 'a whole number from 1 to 256, or "auto"'),
+        (grammar.worker_count, "2", 'a whole number from 1 to 256, or "auto"'),
     ],
 )
 def test_a_bad_value_is_refused_with_what_was_expected(read: Reader[object], value: object, expected: str) -> None:

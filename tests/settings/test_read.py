@@ -99,7 +99,7 @@ unsafe_key_mode = true
 listen = "unix:admin.sock"
 public_listen = "0.0.0.0:9901"
 [runtime]
-workers = 1
+workers = 2
 drain_timeout = "10s"
 drain_delay = "2s"
 [limits]
@@ -150,7 +150,7 @@ protocol = "tcp"
     assert settings.identity == IdentitySettings(Path("/var/lib/id"), BASE / "secret/pass", unsafe_key_mode=True)
     assert reading.unsafe_key_mode
     assert settings.admin == AdminSettings(UnixAddress("/etc/meshproxy/admin.sock"), TcpAddress("0.0.0.0", 9901))
-    assert settings.runtime == RuntimeSettings(1, 10.0, 2.0)
+    assert settings.runtime == RuntimeSettings(2, 10.0, 2.0)
     limits = Limits(1.0, 2.0, 3.0, 4.0, 5, 6.0, 7, 8192, 90, 1024, 10.0)
     assert settings.limits == limits
     (inbound,) = settings.inbound
@@ -275,15 +275,8 @@ BROKEN = [
         "admin has 127.0.0.1:9900 unless",
         "Change one",
     ),
-    (
-        GOOD + "[runtime]\nworkers = 2",
-        16,
-        "runtime.workers",
-        "2",
-        "more than one worker is not in this version",
-        "workers = 1",
-    ),
-    (GOOD + "[runtime]\nworkers = 0", 16, "runtime.workers", "0", "1:", "workers = 1"),
+    (GOOD + "[runtime]\nworkers = 0", 16, "runtime.workers", "0", "a whole number from 1 to 256", "workers = 2"),
+    (GOOD + '[runtime]\nworkers = "all"', 16, "runtime.workers", '"all"', 'or "auto"', "workers = 2"),
     (
         GOOD + '[runtime]\ndrain_delay = "5"',
         16,

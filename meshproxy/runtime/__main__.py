@@ -1,0 +1,34 @@
+"""`python -m meshproxy.runtime` is one worker; only a supervisor starts it, with a descriptor to lead it by."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+
+from meshproxy.errors import FaultyInput, StartError
+from meshproxy.runtime.life import LED_SIGNALS
+from meshproxy.runtime.process import LogLook, run_worker
+from meshproxy.runtime.worker import Place
+
+
+def main() -> None:
+    """Read the command line (see `life`), and run; exits 0 when nothing was cut, else 1."""
+    descriptor, place, look, file = sys.argv[1:]
+    for each in LED_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LED_SIGNALS)
+    number, _, of = place.partition("/")
+    control = socket.socket(fileno=int(descriptor))
+    control.set_inheritable(False)
+    try:
+        nothing_cut = run_worker(file, Place(int(number) - 1, int(of)), control, LogLook.parse(look))
+    except (FaultyInput, StartError) as error:
+        sys.exit(f"meshproxy: worker {number}: {error}")
+    except Exception:  # noqa: BLE001 - it is in the log
+        sys.exit(1)
+    sys.exit(0 if nothing_cut else 1)
+
+
+if __name__ == "__main__":
+    main()

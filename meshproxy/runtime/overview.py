@@ -1,0 +1,130 @@
+"""What is shown of a sidecar with several workers: asked of each when somebody asks, and told as one."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from meshproxy import __version__
+from meshproxy.admin.merge import merged, worst
+from meshproxy.admin.server import Page
+from meshproxy.admin.status import IdentityStatus, ListenerStatus, Status, WorkerStatus
+from meshproxy.runtime import pages
+from meshproxy.runtime.crew import State
+from meshproxy.runtime.doors import key_of
+from meshproxy.runtime.samples import combined
+from meshproxy.runtime.scrape import exposition_of, samples_of
+from meshproxy.runtime.telling import wall_clock
+from meshproxy.settings.schema import Inbound
+from meshproxy.telemetry.access import timestamp
+from meshproxy.telemetry.metrics import CONTENT_TYPE
+from meshproxy.telemetry.record import ListenerCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from meshproxy.admin.server import View
+    from meshproxy.runtime.crew import Crew, Member
+    from meshproxy.runtime.doorkeeper import Doorkeeper
+    from meshproxy.runtime.reload import Reloader
+    from meshproxy.runtime.telling import Telling
+    from meshproxy.settings.schema import Outbound
+
+
+class Overview:
+    """The pages of the supervisor."""
+
+    def __init__(self, file: str, crew: Crew, doors: Doorkeeper, reloader: Reloader, telling: Telling) -> None:
+        self._file = file
+        self._crew = crew
+        self._doors = doors
+        self._reloader = reloader
+        self._telling = telling
+        self._started_at = timestamp(wall_clock())
+        self.draining = False
+        telling.metrics.before_scrape(lambda: telling.metrics.log_dropped.set(telling.writer.dropped))
+
+    def __repr__(self) -> str:
+        return f"<Overview of {self._file}>"
+
+    def public(self) -> Mapping[str, View]:
+        """Return the harmless pages: no names, no reasons."""
+        return {"/live": pages.live_page, "/ready": self.ready, "/metrics": self.metrics}
+
+    def all(self) -> Mapping[str, View]:
+        """Return every page."""
+        return {**self.public(), "/status": self.status_page}
+
+    async def ready(self) -> Page:
+        """Return 200 while calls are served, else 503 with the state in one word."""
+        return pages.ready_page(self._state(await self._states()))
+
+    async def metrics(self) -> Page:
+        """Return the Prometheus exposition of all together."""
+        await self._crew.reports()
+        # Who has not answered is counted as it was when it did: no total goes backwards.
+        told = [each.report.samples for each in self._crew.members if each.report is not None]
+        samples = combined(samples_of(self._telling.metrics), told, self._crew.gone_samples)
+        return Page(200, CONTENT_TYPE, exposition_of(samples, self._telling.metrics))
+
+    async def status_page(self) -> Page:
+        """Return `status` as JSON."""
+        return pages.status_page(await self.status())
+
+    async def status(self) -> Status:
+        """Return how the sidecar is, in full."""
+        states = await self._states()
+        told = [each.report.status for each in self._crew.members if each.report is not None]
+        return merged(self._base(states), told, self._crew.gone)
+
+    async def _states(self) -> dict[int, str]:
+        """Ask who serves how he is; by number."""
+        return {member.number: report.status.state for member, report in await self._crew.reports()}
+
+    def _state(self, states: Mapping[int, str]) -> str:
+        if self.draining:
+            return "draining"
+        return worst(set(states.values()), of_none="refusing" if self._crew.has_served else "starting")
+
+    def _base(self, states: Mapping[int, str]) -> Status:
+        settings = self._reloader.configuration.settings
+        nobody = IdentityStatus(
+            "", False, "no worker serves", "see worker_exited in the log", str(settings.identity.dir), 0, "", ""
+        )
+        return Status(
+            version=__version__,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            state=self._state(states),
+            file=self._file,
+            identity=nobody,
+            configuration=pages.configuration_status(self._reloader.state),
+            listeners=tuple(self._listener(each) for each in settings.listeners),
+            denials=(),
+            objections=(),
+            objections_beyond=0,
+            log_lines_dropped=self._telling.writer.dropped,
+            workers=tuple(_worker(member, states.get(member.number, "")) for member in self._crew.members),
+        )
+
+    def _listener(self, settings: Inbound | Outbound) -> ListenerStatus:
+        policy = self._reloader.configuration.policies[settings.name] if isinstance(settings, Inbound) else None
+        address = self._doors.addresses[key_of(settings)]
+        return pages.listener_status(
+            settings, address, policy, ListenerCounts(settings.name, self._telling.metrics), wall_clock()
+        )
+
+
+def _worker(member: Member, state: str) -> WorkerStatus:
+    """Return what is shown of one worker; `state` is what it says itself, empty when it says nothing."""
+    serves = member.state in {State.SERVING, State.DRAINING}
+    status = None if member.report is None else member.report.status
+    return WorkerStatus(
+        number=member.number + 1,
+        pid=0 if member.life is None else member.life.pid,
+        state=(state or "silent") if serves else member.state,
+        open=0 if status is None else sum(each.open for each in status.listeners),
+        restarts=member.restarts,
+        generation=member.generation,
+        identity_generation=0 if status is None else status.identity.generation,
+    )

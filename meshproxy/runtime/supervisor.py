@@ -1,0 +1,92 @@
+"""A sidecar of several workers: this process judges the files, binds, leads and tells; it carries no byte itself.
+
+No engine lives here, so starting processes is safe at any time (a forked copy of an epoll would suppress what it
+watches). What the workers share are the listening sockets; not by SO_REUSEPORT, where each has a queue of its own and
+closing one resets who waits in it.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshproxy.runtime.crew import Crew
+from meshproxy.runtime.doorkeeper import Doorkeeper
+from meshproxy.runtime.life import Life
+from meshproxy.runtime.overview import Overview
+from meshproxy.runtime.pages import reload_action
+from meshproxy.runtime.reception import Reception
+from meshproxy.runtime.reload import Reloader
+from meshproxy.runtime.signals import follow_signals
+from meshproxy.runtime.telling import announce, wall_clock
+from meshproxy.settings.load import load_and_keep
+
+if TYPE_CHECKING:
+    from meshproxy.runtime.telling import Telling
+    from meshproxy.settings.load import Configuration
+
+# Seconds a worker may take beyond the time it has to drain, and to end when it is told to do so at once.
+_TO_END = 5.0
+_TO_BE_CUT = 2.0
+
+
+async def run_supervisor(look: str, size: int, file: str, configuration: Configuration, telling: Telling) -> bool:
+    """Run `size` workers, whose log looks like `look`, until a signal ends it. Returns whether nothing had to be cut.
+
+    `configuration` was loaded with the contents of its files. Raises FaultyInput for an identity that cannot be used
+    and cannot heal, StartError when a listener cannot be bound or no worker started.
+    """
+    settings, log, metrics = configuration.settings, telling.log, telling.metrics
+    with ExitStack() as sockets:
+        reception = Reception.open(settings.admin, sockets)
+        doors = Doorkeeper(size)
+        sockets.callback(doors.remove_files)
+        sockets.callback(doors.close_all)
+        doors.open_all(settings)
+
+        def begin(number: int) -> Life:
+            return Life.begin([f"{number + 1}/{size}", look, file])
+
+        crew = Crew(configuration, doors, size, begin, log=log, metrics=metrics)
+        reloader = Reloader(
+            Path(file), configuration, crew, wall=wall_clock, log=log, metrics=metrics, load=load_and_keep
+        )
+        overview = Overview(file, crew, doors, reloader, telling)
+        stopping, cutting = trio.Event(), trio.Event()
+
+        def reload() -> None:
+            crew.look_at_identity()
+            reloader.look_now()
+
+        async def lead() -> None:
+            await crew.started()
+            house.start_soon(reloader.watch)
+            house.start_soon(reloader.grants.follow)
+            listeners = {name: address for (_, name), address in doors.addresses.items()}
+            announce(log, file, reception, listeners, configuration, workers=size)
+
+        async def end() -> None:
+            await stopping.wait()
+            overview.draining = True
+            reloader.stop()
+            crew.drain()
+            runtime = reloader.configuration.settings.runtime
+            with trio.move_on_after(runtime.drain_delay + runtime.drain_timeout + _TO_END):
+                await cutting.wait()
+            crew.cut()
+            await trio.sleep(_TO_BE_CUT)
+            crew.kill()
+
+        async with trio.open_nursery() as house:
+            await house.start(follow_signals, stopping, reload, cutting.set, log)
+            actions = {"/reload": reload_action(reloader, crew.look_at_identity)}
+            reception.serve(house, overview.all(), overview.public(), actions)
+            house.start_soon(lead)
+            house.start_soon(end)
+            await crew.run()
+            house.cancel_scope.cancel()
+        log.info("stopped", nothing_cut=crew.nothing_cut)
+        return crew.nothing_cut

@@ -1,0 +1,50 @@
+"""Where everything that happens is told, and what a sidecar tells at its start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from meshproxy.runtime.reception import Reception
+    from meshproxy.settings.load import Configuration
+    from meshproxy.telemetry.access import AccessLog
+    from meshproxy.telemetry.events import Logger
+    from meshproxy.telemetry.metrics import Metrics
+    from meshproxy.telemetry.writer import LogWriter
+    from meshproxy.wire.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """The log, the access log, who writes them, and the numbers."""
+
+    log: Logger
+    access: AccessLog
+    writer: LogWriter
+    metrics: Metrics
+
+
+def wall_clock() -> datetime:
+    """Return the time certificates go by."""
+    return datetime.now(UTC)
+
+
+def announce(
+    log: Logger,
+    file: str,
+    reception: Reception,
+    listeners: Mapping[str, Address],
+    configuration: Configuration,
+    **more: object,
+) -> None:
+    """Say that it runs, where it listens, and which rules grant nothing any more."""
+    places = {name: str(address) for name, address in listeners.items()}
+    log.info("started", file=file, admin=str(reception.address), listeners=places, **more)
+    policies = {policy.file: policy for policy in configuration.policies.values()}
+    for policy in policies.values():
+        for rule in policy.expired(wall_clock()):
+            log.warning("grant_expired", rule=rule.name, policy=f"{policy.file}:{rule.line}", expired=str(rule.expires))

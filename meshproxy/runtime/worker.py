@@ -1,0 +1,216 @@
+"""One of several processes that serve: it does what the supervisor says, and ends when that is gone.
+
+It has the data path, its own identity and engine; listening sockets and the contents of the files are handed to it. So
+a worker that is started again has what all others have, whatever the files say by now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshproxy import __version__
+from meshproxy.errors import FaultyInput, Problem, StartError
+from meshproxy.runtime.build import House
+from meshproxy.runtime.control import (
+    Abort,
+    Answer,
+    Broken,
+    Commit,
+    Cut,
+    Drain,
+    Ended,
+    File,
+    Hello,
+    LookAtIdentity,
+    Prepare,
+    Report,
+    Tell,
+)
+from meshproxy.runtime.doors import HandedDoors
+from meshproxy.runtime.drain import serve_until_drained
+from meshproxy.runtime.grants import Grants
+from meshproxy.runtime.reload import ReloadState, hash_of
+from meshproxy.runtime.scrape import samples_of
+from meshproxy.runtime.stations import idle_grace
+from meshproxy.runtime.telling import wall_clock
+from meshproxy.runtime.views import Views
+from meshproxy.settings.load import load_kept
+from meshproxy.settings.plan import plan_reload
+from meshproxy.telemetry.access import timestamp
+
+if TYPE_CHECKING:
+    from meshproxy.policy.document import Rule
+    from meshproxy.runtime.control import Channel, Order
+    from meshproxy.runtime.telling import Telling
+    from meshproxy.settings.load import Configuration
+    from meshproxy.settings.schema import RuntimeSettings
+
+_LAST_WORDS = 2.0  # seconds for the supervisor to hear them
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which of how many workers this is; counted from 0."""
+
+    number: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    configuration: Configuration
+    generation: int
+
+
+class Worker:
+    """One worker: closed until the first `Commit`, serving from then on."""
+
+    def __init__(self, file: str, place: Place, channel: Channel[Order], telling: Telling) -> None:
+        self._file = file
+        self._channel = channel
+        self._telling = telling
+        self._doors = HandedDoors(place.number, place.of)
+        self._contents: dict[Path, bytes] = {}
+        self._prepared: _Prepared | None = None
+        self._house: House | None = None
+        self._serving: _Serving | None = None
+        self._stopping = trio.Event()
+        self._orphaned = False
+        self._nothing_cut = False
+
+    def __repr__(self) -> str:
+        return f"<Worker serving={self._serving is not None} orphaned={self._orphaned}>"
+
+    async def run(self) -> bool:
+        """Serve until told to end, or alone; returns whether nothing had to be cut."""
+        self._channel.say(Hello(__version__))
+        async with trio.open_nursery() as speaking:
+            speaking.start_soon(self._channel.run)
+            async with trio.open_nursery() as life:
+                life.start_soon(self._obey, life)
+            if not self._orphaned:
+                report = None if self._serving is None else self._serving.report(0)
+                self._channel.say(Ended(self._nothing_cut, report))
+                with trio.move_on_after(_LAST_WORDS):
+                    await self._channel.flush()
+            speaking.cancel_scope.cancel()
+        return self._nothing_cut
+
+    async def _obey(self, life: trio.Nursery) -> None:
+        with contextlib.suppress(Broken):  # one that breaks off in the middle of a frame is as good as gone
+            while (order := await self._channel.hear()) is not None:
+                await self._do(order, life)
+        self._orphaned = True
+        if self._serving is None:
+            life.cancel_scope.cancel()
+            return
+        self._telling.log.warning("draining", reason="the supervisor is gone")
+        self._serving.let_go()
+        self._stopping.set()
+
+    async def _do(self, order: Order, life: trio.Nursery) -> None:
+        match order:
+            case File(path, content):
+                self._contents[Path(os.fsdecode(path))] = content
+            case Prepare():
+                self._channel.say(Answer(order.id, await self._prepare(order)))
+            case Commit():
+                await self._commit(life)
+                self._channel.say(Answer(order.id))
+            case Abort():
+                self._prepared = None
+                self._doors.forget()
+            case Tell() if self._serving is not None:
+                self._channel.say(self._serving.report(order.id))
+            case LookAtIdentity() if self._house is not None:
+                self._house.identity.look_now()
+            case Drain():
+                self._stopping.set()
+            case Cut():
+                life.cancel_scope.cancel()
+            case _:
+                pass  # asked before there is anything to tell
+
+    async def _prepare(self, order: Prepare) -> tuple[Problem, ...]:
+        contents, self._contents = self._contents, {}
+        load = partial(load_kept, Path(self._file), contents, generation=order.generation)
+        try:
+            self._doors.receive(order.doors, self._channel.take_descriptors())
+            configuration = await trio.to_thread.run_sync(load, abandon_on_cancel=True)
+            if self._house is None:
+                self._house = House.furnish(configuration.settings, self._telling, self._doors)
+        except FaultyInput as faulty:
+            return faulty.problems
+        except StartError as error:
+            return (Problem(self._file, str(error), "all that was sent", "raise the limit of open files (ulimit -n)"),)
+        self._prepared = _Prepared(configuration, order.generation)
+        return ()
+
+    async def _commit(self, life: trio.Nursery) -> None:
+        prepared, self._prepared = self._prepared, None
+        if prepared is None or self._house is None or self._stopping.is_set():
+            return
+        if self._serving is not None:
+            self._serving.take_up(prepared)
+            return
+        self._house.stations.bind_all(prepared.configuration)
+        self._serving = _Serving(self._file, self._house, prepared, self._telling)
+        await self._house.live_in(life)
+        await life.start(self._serve, life, self._serving)
+
+    async def _serve(
+        self, life: trio.Nursery, serving: _Serving, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        def begin() -> RuntimeSettings:
+            serving.views.phase.draining = True
+            runtime = serving.configuration.settings.runtime
+            return replace(runtime, drain_delay=0.0) if self._orphaned else runtime
+
+        life.start_soon(serving.grants.follow)
+        self._nothing_cut = await serve_until_drained(serving.house.stations, self._stopping, begin, task_status)
+        life.cancel_scope.cancel()
+
+
+class _Serving:
+    """What a worker holds once it serves."""
+
+    def __init__(self, file: str, house: House, first: _Prepared, telling: Telling) -> None:
+        self.house = house
+        self.configuration = first.configuration
+        self.state = _state(first)
+        self.grants = Grants(first.configuration, wall_clock, self._grants_ended)
+        self.views = Views(file, house.stations, house.services, self, telling.writer)
+        self._metrics = telling.metrics
+
+    def take_up(self, prepared: _Prepared) -> None:
+        """Go over to another configuration, in one turn of the loop."""
+        new = prepared.configuration
+        plan, runtime = plan_reload(self.configuration.settings, new.settings), new.settings.runtime
+        self.house.stations.apply(plan, new, grace=idle_grace(runtime), within=runtime.drain_timeout)
+        self.grants.replace(new)
+        self.configuration, self.state = new, _state(prepared)
+
+    def let_go(self) -> None:
+        """Listen no more, anywhere: whoever starts the sidecar again needs the addresses. Who is in is served."""
+        runtime = self.configuration.settings.runtime
+        for station in self.house.stations:
+            station.stop(grace=idle_grace(runtime), within=runtime.drain_timeout)
+
+    def report(self, number: int) -> Report:
+        """Say how we are."""
+        return Report(number, self.views.status(), samples_of(self._metrics))
+
+    def _grants_ended(self, _ended: list[tuple[str, Rule]]) -> None:
+        self.house.stations.recheck()  # the supervisor tells of it
+
+
+def _state(prepared: _Prepared) -> ReloadState:
+    now = timestamp(wall_clock())
+    return ReloadState(prepared.generation, hash_of(prepared.configuration), now, "", "")
