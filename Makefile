@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format scenarios clean
+.PHONY: demo test check format scenarios bench clean
 
 demo: $(VENV)/ready
 	@$(BIN)/python examples/shop/demo.py
@@ -25,6 +25,13 @@ format: $(VENV)/ready
 
 scenarios: $(VENV)/ready
 	@$(BIN)/pytest -v tests/scenarios
+
+# make bench [ONLY=tcp-keepalive,http-bulk] [PEERS=haproxy,caddy] [GHOSTUNNEL=path] [ROUNDS=7] [SECONDS=3] [JSON=path]
+# further options go into ARGS; ARGS=--help lists them all
+bench: $(VENV)/ready
+	@$(BIN)/python -m bench $(if $(ONLY),--only "$(ONLY)") $(if $(PEERS),--peers "$(PEERS)") \
+		$(if $(GHOSTUNNEL),--ghostunnel "$(GHOSTUNNEL)") $(if $(JSON),--json "$(JSON)") \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "meshproxy needs Python 3.11 or newer; none found. Name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
