@@ -26,12 +26,13 @@ format: $(VENV)/ready
 scenarios: $(VENV)/ready
 	@$(BIN)/pytest -v tests/scenarios
 
-# make bench [ONLY=tcp-keepalive,http-bulk] [PEERS=haproxy,caddy] [GHOSTUNNEL=path] [ROUNDS=7] [SECONDS=3] [JSON=path]
-# further options go into ARGS; ARGS=--help lists them all
+# make bench [ONLY=tcp-keepalive,http-bulk] [PEERS=haproxy,caddy] [GHOSTUNNEL=path] [ROUNDS=7] [SECONDS=3] [HELD=8000]
+#            [RATE=2000] [JSON=path] [ARGS=...]; ARGS=--help tells the rest
 bench: $(VENV)/ready
 	@$(BIN)/python -m bench $(if $(ONLY),--only "$(ONLY)") $(if $(PEERS),--peers "$(PEERS)") \
-		$(if $(GHOSTUNNEL),--ghostunnel "$(GHOSTUNNEL)") $(if $(JSON),--json "$(JSON)") \
-		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+		$(if $(GHOSTUNNEL),--ghostunnel "$(GHOSTUNNEL)") $(if $(ROUNDS),--rounds "$(ROUNDS)") \
+		$(if $(SECONDS),--seconds "$(SECONDS)") $(if $(HELD),--held "$(HELD)") $(if $(RATE),--rate "$(RATE)") \
+		$(if $(JSON),--json "$(JSON)") $(ARGS)
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "meshproxy needs Python 3.11 or newer; none found. Name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }

@@ -16,8 +16,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench.bulk import CHUNKED_FIELD, LENGTH_FIELD, PIECE, send_body, swallow
-from bench.processes import find_program, free_port
+from bench.bulk import BULK_BYTES, CHUNKED_FIELD, LENGTH_FIELD, PIECE, send_body, swallow
+from bench.processes import find_program, free_port, need_program
 
 if TYPE_CHECKING:
     from bench.processes import Process
@@ -28,7 +28,7 @@ LENGTH_PATH: Final = "/length"  # 100 MiB framed by Content-Length
 CHUNKED_PATH: Final = "/chunked"  # the same in chunks
 SMALL_BODY: Final = b"0123456789abcdef" * 64  # 1 KiB
 
-_ROOT: Final = Path(__file__).resolve().parent.parent
+PYTHONPATH: Final = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}  # where `-m bench.…` is found
 _SMALL_REPLY: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n%b" % (
     len(SMALL_BODY),
     SMALL_BODY,
@@ -36,19 +36,28 @@ _SMALL_REPLY: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-strea
 
 
 def start_small(stage: Stage) -> int:
-    """Start what serves `SMALL_PATH`; returns its port."""
-    port = free_port()
+    """Start what serves `SMALL_PATH`, nginx where it is installed; returns its port."""
     nginx = find_program("nginx")
-    if nginx is None:
-        return _start_own(stage, "small", port)
+    return _start_own(stage, "small", free_port()) if nginx is None else _start_nginx(stage, nginx)
+
+
+def start_mixed(stage: Stage) -> int:
+    """Start what serves `SMALL_PATH` and `LENGTH_PATH` side by side, which takes nginx; returns its port."""
+    return _start_nginx(stage, need_program("nginx", "nginx"))
+
+
+def _start_nginx(stage: Stage, nginx: str) -> int:
+    port = free_port()
     pages = stage.directory / "pages"
     pages.mkdir(exist_ok=True)
     (pages / SMALL_PATH.strip("/")).write_bytes(SMALL_BODY)
+    with (pages / LENGTH_PATH.strip("/")).open("wb") as page:
+        page.truncate(BULK_BYTES)
     name = stage.directory / f"backend-{port}"
     configuration = f"""worker_processes 1; daemon off; pid {name}.pid; error_log {name}-error.log;
 events {{ worker_connections 19000; }}
 http {{
-  access_log off; keepalive_requests 1000000000; keepalive_timeout 1h;
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; sendfile on;
   client_body_temp_path {name}-b; proxy_temp_path {name}-p; fastcgi_temp_path {name}-f; uwsgi_temp_path {name}-u;
   scgi_temp_path {name}-s;
   server {{ listen 127.0.0.1:{port} backlog=4096; root {pages}; }}
@@ -65,8 +74,7 @@ def start_bulk(stage: Stage) -> int:
 
 def _start_own(stage: Stage, kind: str, port: int) -> int:
     command: list[str | Path] = [sys.executable, "-m", "bench.backend", kind, str(port)]
-    environment = {"PYTHONPATH": str(_ROOT)}
-    return _listening(stage.processes.start(command, core=stage.cores.load, environment=environment), port)
+    return _listening(stage.processes.start(command, core=stage.cores.load, environment=PYTHONPATH), port)
 
 
 def _listening(process: Process, port: int) -> int:

@@ -26,11 +26,14 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
 
-def paired(subject: Sequence[float], other: Sequence[float]) -> Spread:
-    """Sum up the ratios of two contestants, each taken within one round.
+def paired(subject: Sequence[float], other: Sequence[float]) -> Spread | None:
+    """Sum up the ratios of two contestants, each taken within one round; None where one is not above zero.
 
-    What slows a whole round (a neighbour, a clock that changes) is in both and cancels out.
+    What slows a whole round (a neighbour, a clock that changes) is in both and cancels out. A difference of latencies
+    can be nothing or less than it, and then there is no ratio.
     """
+    if min(*subject, *other) <= 0:
+        return None
     return spread([mine / theirs for mine, theirs in zip(subject, other, strict=True)])
 
 
@@ -68,4 +71,5 @@ def judge(block: Block, must: Must) -> Verdict:
     if not present:
         return Verdict(must, None, absent=absent)
     best = min(present, key=lambda name: statistics.median(block.samples[name]))
-    return Verdict(must, paired(mine, block.samples[best]).median, best, absent)
+    ratio = paired(mine, block.samples[best])
+    return Verdict(must, None if ratio is None else ratio.median, best, absent)

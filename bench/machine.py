@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 
 def describe_machine() -> dict[str, str]:
-    """Tell the processor, how many cores this process may use, and the kernel."""
+    """Tell the processor, how many cores this process may use, the kernel, and what else was going on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return {
         "processor": next(models, platform.machine()),
         "cores": str(len(os.sched_getaffinity(0))),
         "kernel": platform.release(),
+        "load average before": f"{os.getloadavg()[0]:.2f}",
     }
 
 

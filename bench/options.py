@@ -26,3 +26,13 @@ class Options:
     rate: int = 2000
     peer_logs: bool = True
     ghostunnel: Path | None = None
+
+    def told(self) -> dict[str, str]:
+        """Return the choices as the report tells them."""
+        return {
+            "rounds": str(self.rounds),
+            "seconds per turn": str(self.seconds),
+            "held": str(self.held),
+            "rate": f"{self.rate}/s",
+            "peers' access logs": "on" if self.peer_logs else "off",
+        }

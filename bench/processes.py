@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
-PATIENCE: Final = 20.0  # seconds for a program to listen, or to end
+PATIENCE: Final = 20.0  # seconds for a program to listen, or to answer
+_GRACE: Final = 5.0  # seconds for a program to end by itself
 _LISTEN: Final = "0A"  # the state of a listening socket in /proc/net/tcp (proc_net_tcp.txt)
 _MORE_PLACES: Final = "/usr/sbin:/usr/local/sbin"  # where Debian keeps proxies, and a user's PATH may not look
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -115,7 +116,7 @@ class Processes:
             process.popen.terminate()
         for process in self._started:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.popen.wait(PATIENCE)
+                process.popen.wait(_GRACE)
             with contextlib.suppress(ProcessLookupError):  # of its own session: what it started and left behind
                 os.killpg(process.pid, signal.SIGKILL)
             process.popen.wait()
@@ -181,3 +182,25 @@ def cpu_time(pids: Iterable[int]) -> CpuTime:
             user += int(fields[11]) + int(fields[13])
             system += int(fields[12]) + int(fields[14])
     return CpuTime(user / _TICKS, system / _TICKS)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of memory: resident, the share of it when shared pages are split among those who map them, and the own."""
+
+    rss: int
+    pss: int
+    own: int
+
+
+def memory(pids: Iterable[int]) -> Memory:
+    """Add up the memory of processes and their descendants, as the kernel tells it in smaps_rollup."""
+    kibibytes = dict.fromkeys(("Rss:", "Pss:", "Private_Clean:", "Private_Dirty:"), 0)
+    for pid in (each for root in pids for each in family(root)):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                name, amount = line.split()[:2]
+                if name in kibibytes:
+                    kibibytes[name] += int(amount)
+    rss, pss, clean, dirty = (each << 10 for each in kibibytes.values())
+    return Memory(rss, pss, clean + dirty)

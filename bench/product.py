@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from bench.backend import PYTHONPATH
 from bench.pair import Mode, Pair
 from bench.processes import Process, free_port
 
@@ -63,7 +64,9 @@ class Product:
             f'[identity]\ndir = "{identity.directory}"\n[admin]\nlisten = "unix:{self._slug}-{identity.name}.admin"\n'
             f"[runtime]\n{self.runtime}\n{listener}",
         )
-        return stage.processes.start([sys.executable, *self.launcher, "run", file], core=stage.cores.proxies)
+        return stage.processes.start(
+            [sys.executable, *self.launcher, "run", file], core=stage.cores.proxies, environment=PYTHONPATH
+        )
 
 
 def allow_list(mode: Mode) -> str:

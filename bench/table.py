@@ -6,6 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, Final
 
 from bench.compare import judge, paired, spread
+from bench.floor import NAME as FLOOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 _WIDTH: Final = 110
 _NAME: Final = 18
-FLOOR: Final = "floor"
 
 
 def render_text(report: Report) -> str:
@@ -24,8 +24,10 @@ def render_text(report: Report) -> str:
     for block in report.blocks:
         lines += [*_text_block(block), ""]
     lines += [f"{row}: NOT MEASURED, {why}" for row, why in report.failures.items()]
-    lines += [f"{name} is missing: {install}" for name, install in report.missing.items()]
-    lines += ["", *_about(report)]
+    lines += [f"{name} was missing: {install}" for name, install in report.missing.items()]
+    lines += [""]
+    for title, text in about(report).items():
+        lines += textwrap.wrap(text, _WIDTH, initial_indent=f"{title:<10}", subsequent_indent=" " * 10)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -37,7 +39,7 @@ def _text_block(block: Block) -> Iterator[str]:
         line = f"  {name:<{_NAME - 2}}{number(figure.median):>10}  {_range(figure):<23}"
         if name != block.subject:
             ratio = paired(mine, values)
-            line += f"{ratio.median:7.2f} x  {_range(ratio):<19}"
+            line += f"{'-':>7}" if ratio is None else f"{ratio.median:7.2f} x  {_range(ratio)}"
         yield line
     for must in block.musts:
         yield f"  {sentence(judge(block, must))}"
@@ -53,13 +55,17 @@ def sentence(verdict: Verdict) -> str:
     goal = "" if must.goal is None else f", goal {number(must.goal)}"
     text = f"must <= {number(must.limit)}{times}{whom}{goal}: "
     if verdict.value is None:
-        return f"{text}not measured, {' and '.join(verdict.absent)} missing"
+        return f"{text}not measured{_without(verdict)}"
     text += f"{number(verdict.value)}{times}"
     if len(must.against) > 1:
         text += f" {verdict.other}"
     text += ", MET" if verdict.is_met else ", MISSED"
     text += ", goal reached" if verdict.reaches_goal else ""
-    return text + (f" (without {' and '.join(verdict.absent)})" if verdict.absent else "")
+    return text + _without(verdict)
+
+
+def _without(verdict: Verdict) -> str:
+    return f" (without {' and '.join(verdict.absent)})" if verdict.absent else ""
 
 
 def _range(figure: Spread) -> str:
@@ -73,15 +79,10 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _about(report: Report) -> list[str]:
-    facts = {
-        "machine": ", ".join(f"{what} {value}" for what, value in report.machine.items()),
-        "versions": ", ".join(f"{what} {value}" for what, value in report.versions.items()),
-        "run": f"{report.date}: {report.command}",
-        "options": ", ".join(f"{what} {value}" for what, value in report.options.items()),
+def about(report: Report) -> dict[str, str]:
+    """Say what the figures were measured on, with what, and how."""
+    facts = {"machine": report.machine, "versions": report.versions, "options": report.options}
+    return {
+        **{title: ", ".join(f"{what} {value}" for what, value in fact.items()) for title, fact in facts.items()},
+        "run": f"{report.date}, {report.command}",
     }
-    return [
-        line
-        for title, text in facts.items()
-        for line in textwrap.wrap(text, _WIDTH, initial_indent=f"{title:<10}", subsequent_indent=" " * 10)
-    ]

@@ -18,7 +18,7 @@ def start(stage: Stage, _mode: Mode, backend: int) -> Pair:
     client = _service("client = yes", entry, door, as_whom=stage.web, peer=stage.api)
     server = _service("requireCert = yes", door, backend, as_whom=stage.api, peer=stage.web)
     # level 5 (notice), the default, tells of each connection; 3 tells errors
-    head = f"foreground = yes\npid =\ndebug = {5 if stage.options.peer_logs else 3}\n"
+    head = f"foreground = yes\nsyslog = no\npid =\ndebug = {5 if stage.options.peer_logs else 3}\n"
     program = need_program("stunnel", "stunnel4")
     client_side, server_side = (
         stage.processes.start([program, stage.write(f"stunnel-{side}.conf", head + text)], core=stage.cores.proxies)

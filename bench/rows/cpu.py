@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+from bench import floor
 from bench.backend import start_bulk, start_small
 from bench.bulk import BULK_BYTES
 from bench.contest import line_up
+from bench.floor import measure_cryptography
 from bench.load import Direction, run_wrk, transfer
 from bench.processes import cpu_time
 from bench.product import NAME
@@ -19,11 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.contest import Contest, Sample
+    from bench.floor import Cryptography
     from bench.pair import Mode, Pair
     from bench.results import Must
     from bench.stage import Stage
 
-_CPU: Final = "cpu"
+CPU: Final = "cpu"
 _MEGABYTE: Final = 1e6
 _MICRO: Final = 1e-6
 
@@ -52,6 +55,10 @@ class Load(Protocol):
         """Put the load on a pair for about so long; raises BenchError on any wrong answer."""
         ...
 
+    def cryptography(self, costs: Cryptography) -> float:
+        """Tell the microseconds that a unit of this work takes in cryptography alone."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Small:
@@ -70,6 +77,10 @@ class Small:
         fields = () if self.keeps else ("Connection: close",)
         said = run_wrk(pair.entry, connections=self.connections, seconds=seconds, fields=fields)
         return Done(said.requests, {"requests/s": said.per_second, "p50 us": said.p50, "p99 us": said.p99})
+
+    def cryptography(self, costs: Cryptography) -> float:
+        """Two records, and a handshake where connections are not kept."""
+        return costs.exchange + (0 if self.keeps else costs.handshake)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +104,56 @@ class Bulk:
         amount = transfers * BULK_BYTES / _MEGABYTE
         return Done(amount, {"MB/s": amount / (time.perf_counter() - begun)})
 
+    def cryptography(self, costs: Cryptography) -> float:
+        """Full records."""
+        return costs.bulk(_MEGABYTE)
+
+
+KEPT: Final = Small()
+CLOSED: Final = Small(keeps=False)
+
+# What clients that close cost behind a pool: a kept exchange, and a quarter of what a pair of pumps pays to accept
+# twice, connect twice and close four sockets, as only the first accept and close are left of that.
+POOLED_FLOOR: Final = ((KEPT, 0.75), (CLOSED, 0.25))
+
 
 @dataclass(frozen=True, slots=True)
 class CpuRow:
-    """One kind of work in one mode."""
+    """One kind of work in one mode.
+
+    kernel_floor    the loads, each with its share, whose system time in a bare pump is the kernel's part of the floor
+    crypto_floor    the load whose cryptography is the other part; both are the row's own load if left out
+    """
 
     name: str
     title: str
     mode: Mode
     load: Load
     musts: Sequence[Must] = ()
+    kernel_floor: Sequence[tuple[Load, float]] = ()
+    crypto_floor: Load | None = None
 
     def run(self, contest: Contest) -> list[Block]:
-        """Measure everybody who can carry the mode."""
+        """Measure everybody who can carry the mode, and the floor."""
+        costs = measure_cryptography(contest.cores.proxies)
         with contest.stage() as stage:
-            pairs = line_up(stage, contest.contestants(self.mode), self.mode, self.load.backend(stage))
-            samples = contest.take_turns(
-                {name: partial(measure, stage, pair, self.load) for name, pair in pairs.items()}
-            )
-        cpu = samples.pop(_CPU)
-        return [Block(self.name, self.title, self.load.unit, NAME, cpu, musts=tuple(self.musts), also=samples)]
+            backend = self.load.backend(stage)
+            pairs = line_up(stage, contest.contestants(self.mode), self.mode, backend)
+            turns = {name: partial(measure, stage, pair, self.load) for name, pair in pairs.items()}
+            turns[floor.NAME] = partial(self._measure_floor, stage, floor.start_pumps(stage, backend), costs)
+            samples = contest.take_turns(turns)
+        cpu = samples.pop(CPU)
+        lowest = cpu.pop(floor.NAME)
+        return [Block(self.name, self.title, self.load.unit, NAME, cpu, lowest, musts=tuple(self.musts), also=samples)]
+
+    def _measure_floor(self, stage: Stage, pumps: Pair, costs: Cryptography) -> Sample:
+        kernel = 0.0
+        for load, share in self.kernel_floor or ((self.load, 1.0),):
+            before = cpu_time(pumps.pids)
+            done = load.put(pumps, stage.options.seconds)
+            kernel += share * (cpu_time(pumps.pids) - before).system / _MICRO / done.amount
+        cryptography = (self.crypto_floor or self.load).cryptography(costs)
+        return {CPU: kernel + cryptography, "floor's cryptography, us": cryptography}
 
 
 def measure(stage: Stage, pair: Pair, load: Load) -> Sample:
@@ -121,4 +162,4 @@ def measure(stage: Stage, pair: Pair, load: Load) -> Sample:
     done = load.put(pair, stage.options.seconds)
     used = cpu_time(pair.pids) - before
     stage.empty_logs()
-    return {_CPU: used.total / _MICRO / done.amount, **done.also}
+    return {CPU: used.total / _MICRO / done.amount, **done.also}
