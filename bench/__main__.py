@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bench.contest import Contest, tell
+from bench.contest import Contest, announce, tell
 from bench.machine import describe_machine, describe_versions
 from bench.markdown import render_markdown
 from bench.options import Options
@@ -89,7 +89,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         seconds=arguments.seconds,
         held=arguments.held,
         rate=arguments.rate,
-        ghostunnel=arguments.ghostunnel,
+        ghostunnel=arguments.ghostunnel and arguments.ghostunnel.absolute(),  # it is started elsewhere
         peer_logs=arguments.peer_logs == "on",
     )
 
@@ -121,10 +121,11 @@ def _measure(rows: Sequence[Row], wanted: Sequence[Peer], options: Options) -> t
         failures={},
     )
     contest = Contest(options, cores, present)
-    for number in _STOPPING:
-        signal.signal(number, _stop)
+    for stopping in _STOPPING:
+        signal.signal(stopping, _stop)
     try:
-        for row in rows:
+        for number, row in enumerate(rows, 1):
+            announce(f"{number} of {len(rows)}: {row.name}")
             try:
                 report.blocks.extend(row.run(contest))
             except BenchError as error:

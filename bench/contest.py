@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from bench.check import check
+from bench.processes import BenchError
 from bench.product import Product
 from bench.stage import open_stage
 
@@ -46,13 +48,17 @@ class Contest:
     def take_turns(self, measures: Mapping[str, Callable[[], Sample]]) -> dict[str, dict[str, list[float]]]:
         """Measure everybody in turn, round after round; returns samples by what they are of and by contestant.
 
-        Everybody has one turn before the rounds that is not counted: it warms caches, pools and interpreters.
+        Everybody has one turn before the rounds that is not counted: it warms caches, pools and interpreters. Raises
+        BenchError naming whose turn it was when anything goes wrong: a figure from half a turn would be a lie.
         """
         samples: dict[str, dict[str, list[float]]] = {}
         for number in range(self.options.rounds + 1):
             for name, measure in measures.items():
                 tell(f"round {number} of {self.options.rounds}: {name}" if number else f"warming up {name}")
-                taken = measure()
+                try:
+                    taken = measure()
+                except (BenchError, OSError, ValueError, subprocess.SubprocessError) as error:
+                    raise BenchError(f"{name}: {str(error) or type(error).__name__}") from error
                 if number:
                     for what, value in taken.items():
                         samples.setdefault(what, {}).setdefault(name, []).append(value)
@@ -87,7 +93,13 @@ def line_up(stage: Stage, contestants: Sequence[Contestant], mode: Mode, backend
     return pairs
 
 
+def announce(what: str) -> None:
+    """Say on a line that stays what begins now."""
+    tell("")
+    print(what, file=sys.stderr, flush=True)
+
+
 def tell(what: str) -> None:
-    """Say what is going on, on a terminal only, where the next such line takes its place."""
+    """Say what is going on, on a terminal only, where the next line takes its place."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)

@@ -48,19 +48,14 @@ def _microseconds(text: str) -> float:
     return float(number) * _UNITS[unit]
 
 
-def wrk_command(port: int, *, connections: int, seconds: int, fields: Sequence[str] = ()) -> list[str]:
-    """Return how wrk is started; it inherits the benchmark's own core, the one for load."""
-    return [
-        *(need_program("wrk", "wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"),
-        *(part for field in fields for part in ("-H", field)),
-        f"http://127.0.0.1:{port}{SMALL_PATH}",
-    ]
-
-
 def run_wrk(port: int, *, connections: int, seconds: int, fields: Sequence[str] = ()) -> WrkReport:
-    """Run wrk to its end; raises BenchError on any error it tells."""
-    command = wrk_command(port, connections=connections, seconds=seconds, fields=fields)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + PATIENCE, check=False)
+    """Run wrk to its end, on the benchmark's own core; raises BenchError on any error it tells."""
+    command = [
+        *(need_program("wrk", "wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={PATIENCE:g}s"),
+        *("--latency", f"http://127.0.0.1:{port}{SMALL_PATH}"),
+        *(part for field in fields for part in ("-H", field)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 2 * PATIENCE, check=False)
     return read_wrk(done.stdout + done.stderr)
 
 
@@ -74,38 +69,35 @@ class Direction(StrEnum):
 def transfer(port: int, direction: Direction, *, chunked: bool) -> None:
     """Move 100 MiB over a connection of its own; raises BenchError unless every byte came."""
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
-        path = CHUNKED_PATH if chunked else LENGTH_PATH
-        if direction is Direction.DOWN:
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
-        else:
-            framing = CHUNKED_FIELD if chunked else LENGTH_FIELD
-            connection.sendall(
-                f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n".encode() + framing + b"\r\n"
-            )
-            send_body(connection, chunked=chunked)
-        head, body = _read_head(connection)
-        if not head.startswith(b"HTTP/1.1 200 "):
-            raise BenchError(f"bulk {direction} was answered {head[:80]!r}")
-        moved = (
-            swallow(connection, body, chunked=chunked)
-            if direction is Direction.DOWN
-            else _read_number(connection, body)
+        fields = (
+            f"{CHUNKED_PATH if chunked else LENGTH_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n".encode()
         )
+        if direction is Direction.DOWN:
+            connection.sendall(b"GET " + fields + b"\r\n")
+            moved = swallow(connection, _read_head(connection), chunked=chunked)
+        else:
+            connection.sendall(b"PUT " + fields + (CHUNKED_FIELD if chunked else LENGTH_FIELD) + b"\r\n")
+            send_body(connection, chunked=chunked)
+            moved = _read_number(connection, _read_head(connection))
     if moved < BULK_BYTES or (moved > BULK_BYTES and not chunked):
         raise BenchError(f"bulk {direction} moved {moved} bytes instead of {BULK_BYTES}")
 
 
-def _read_head(connection: socket.socket) -> tuple[bytes, bytes]:
+def _read_head(connection: socket.socket) -> bytes:
+    """Read a head; returns what came behind it. Raises BenchError unless all is well."""
     received = b""
-    while (end := received.find(b"\r\n\r\n")) < 0:
+    while b"\r\n\r\n" not in received:
         more = connection.recv(PIECE)
         if not more:
-            raise BenchError(f"a head ended early: {received!r}")
+            raise BenchError(f"bulk was answered {received[:80]!r}, and no more")
         received += more
-    return received[: end + 2], received[end + 4 :]
+    if not received.startswith(b"HTTP/1.1 200 "):
+        raise BenchError(f"bulk was answered {received[:80]!r}")
+    return received.partition(b"\r\n\r\n")[2]
 
 
 def _read_number(connection: socket.socket, begun: bytes) -> int:
+    """Read the body of the answer to an upload: how many bytes of it came."""
     while more := connection.recv(PIECE):
         begun += more
     return int(begun)

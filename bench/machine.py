@@ -7,7 +7,7 @@ import platform
 import ssl
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bench.peers import find_peer, version_of
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from bench.options import Options
     from bench.peers import Peer
+
+_IDLE: Final = 0.5  # load average below which nothing else is going on
 
 
 def describe_machine() -> dict[str, str]:
@@ -26,8 +28,12 @@ def describe_machine() -> dict[str, str]:
         "processor": next(models, platform.machine()),
         "cores": str(len(os.sched_getaffinity(0))),
         "kernel": platform.release(),
-        "load average before": f"{os.getloadavg()[0]:.2f}",
+        "load average before": _judged(os.getloadavg()[0]),
     }
+
+
+def _judged(load: float) -> str:
+    return f"{load:.2f}" if load < _IDLE else f"{load:.2f} (NOT IDLE: these figures are not to be trusted)"
 
 
 def describe_versions(peers: Iterable[Peer], options: Options) -> dict[str, str]:

@@ -20,7 +20,7 @@ class Must(msgspec.Struct, frozen=True, omit_defaults=True):
 class Block(msgspec.Struct, frozen=True, omit_defaults=True):
     """One figure of everybody who was measured, smaller being better.
 
-    subject    who the ratios are about; the first of `samples` in any table
+    subject    who the ratios are about
     samples    by contestant, one per round; those of one round belong together
     floor      what the kernel and the cryptography alone take, one per round
     also       other things seen meanwhile, by name and contestant: throughput, latencies

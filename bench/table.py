@@ -34,7 +34,8 @@ def render_text(report: Report) -> str:
 def _text_block(block: Block) -> Iterator[str]:
     yield f"{block.row}: {block.title} ({block.unit})"
     mine = block.samples[block.subject]
-    for name, values in {**block.samples, **({FLOOR: block.floor} if block.floor else {})}.items():
+    lowest = {FLOOR: block.floor} if block.floor else {}
+    for name, values in {block.subject: mine, **block.samples, **lowest}.items():
         figure = spread(values)
         line = f"  {name:<{_NAME - 2}}{number(figure.median):>10}  {_range(figure):<23}"
         if name != block.subject:

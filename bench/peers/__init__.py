@@ -7,13 +7,14 @@ process for the work, as the product has. Client side and server side are two pr
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bench.pair import Mode, Pair
 from bench.peers import caddy, ghostunnel, haproxy, nginx, stunnel
-from bench.processes import find_program
+from bench.processes import BenchError, find_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,10 +68,12 @@ PEERS: Final = {
 
 
 def find_peer(peer: Peer, ghostunnel_at: Path | None) -> str | None:
-    """Return where the peer's program is."""
-    if peer.name == "ghostunnel" and ghostunnel_at is not None:
-        return str(ghostunnel_at)
-    return find_program(peer.program)
+    """Return where the peer's program is; raises BenchError if ghostunnel is not where it is said to be."""
+    if peer.name != "ghostunnel" or ghostunnel_at is None:
+        return find_program(peer.program)
+    if shutil.which(ghostunnel_at) is None:
+        raise BenchError(f"{ghostunnel_at} is no program")
+    return str(ghostunnel_at)
 
 
 def version_of(peer: Peer, program: str) -> str:

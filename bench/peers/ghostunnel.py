@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 from bench.pair import Pair
@@ -17,6 +18,9 @@ def start(stage: Stage, _mode: Mode, backend: int) -> Pair:
     entry, door = free_port(), free_port()
     web, api = stage.web, stage.api
     program = str(stage.options.ghostunnel or need_program("ghostunnel", "ghostunnel"))
+    # From 1.9 on it puts itself into a sandbox, which does not follow the links of an identity directory.
+    help_text = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
+    free = ("--disable-landlock",) if "--disable-landlock" in help_text.stdout + help_text.stderr else ()
     quiet = () if stage.options.peer_logs else ("--quiet", "conns")
     sides = (
         ("client", entry, door, web, ("--override-server-name", api.name, "--verify-uri", api.uri)),
@@ -27,7 +31,7 @@ def start(stage: Stage, _mode: Mode, backend: int) -> Pair:
             [
                 *(program, side, "--listen", f"127.0.0.1:{listen}", "--target", f"127.0.0.1:{target}"),
                 *("--cert", as_whom.chain, "--key", as_whom.key, "--cacert", as_whom.bundle),
-                *(*more, *quiet),
+                *(*more, *free, *quiet),
             ],
             core=stage.cores.proxies,
             environment={"GOMAXPROCS": "1"},

@@ -27,7 +27,7 @@ def start(stage: Stage, mode: Mode, backend: int) -> Pair:
     at_door = (
         f"ssl_certificate {api.chain}; ssl_certificate_key {api.key}; ssl_protocols TLSv1.3;"
         f" ssl_client_certificate {api.bundle}; ssl_verify_client on; ssl_verify_depth 3;"
-        " ssl_session_tickets off; ssl_session_cache off;"
+        " ssl_session_tickets off; ssl_session_cache off; ssl_conf_command NumTickets 0;"
     )
     if mode is Mode.HTTP:
         reuse = 'proxy_http_version 1.1; proxy_set_header Connection "";'
