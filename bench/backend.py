@@ -29,10 +29,9 @@ CHUNKED_PATH: Final = "/chunked"  # the same in chunks
 SMALL_BODY: Final = b"0123456789abcdef" * 64  # 1 KiB
 
 PYTHONPATH: Final = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}  # where `-m bench.…` is found
-_SMALL_REPLY: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n%b" % (
-    len(SMALL_BODY),
-    SMALL_BODY,
-)
+_SMALL_FIELDS: Final = b"Content-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n" % len(SMALL_BODY)
+_SMALL_REPLY: Final = b"HTTP/1.1 200 OK\r\n" + _SMALL_FIELDS + SMALL_BODY
+_LAST_SMALL_REPLY: Final = b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + _SMALL_FIELDS + SMALL_BODY
 
 
 def start_small(stage: Stage) -> int:
@@ -98,9 +97,10 @@ def serve_small(listener: socket.socket) -> None:
             asked = b""
             with contextlib.suppress(OSError):
                 asked = connection.recv(PIECE)
+            is_last = b"\r\nconnection: close" in asked.lower()
             if asked:
-                connection.sendall(_SMALL_REPLY)
-            if not asked or b"\r\nconnection: close" in asked.lower():
+                connection.sendall(_LAST_SMALL_REPLY if is_last else _SMALL_REPLY)
+            if is_last or not asked:
                 poll.unregister(connection)
                 connections.pop(descriptor).close()
 
@@ -122,7 +122,7 @@ def _exchange(connection: socket.socket) -> None:
             head += received
         asked, _, body = head.partition(b"\r\n\r\n")
         if asked.startswith(b"GET %b " % SMALL_PATH.encode()):
-            connection.sendall(_SMALL_REPLY)
+            connection.sendall(_LAST_SMALL_REPLY)
         elif asked.startswith(b"GET"):
             _send_bulk(connection, chunked=CHUNKED_PATH.encode() in asked.partition(b"\r\n")[0])
         else:
