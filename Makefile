@@ -3,9 +3,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-SECONDS_OF_SOAK ?= 600
 
-.PHONY: demo test check format scenarios soak clean
+.PHONY: demo test check format scenarios soak bench clean
 
 demo: $(VENV)/ready
 	@$(BIN)/python examples/shop/demo.py
@@ -27,8 +26,17 @@ format: $(VENV)/ready
 scenarios: $(VENV)/ready
 	@$(BIN)/pytest -v tests/scenarios
 
+# make soak [SECONDS=600]
 soak: $(VENV)/ready
-	@MESHPROXY_SOAK=$(SECONDS_OF_SOAK) $(BIN)/pytest -v -s tests/scenarios -k soak
+	@MESHPROXY_SOAK=$(or $(SECONDS),600) $(BIN)/pytest -v -s tests/scenarios -k soak
+
+# make bench [ONLY=tcp-keepalive,http-bulk] [PEERS=haproxy,caddy] [GHOSTUNNEL=path] [ROUNDS=7] [SECONDS=3] [HELD=8000]
+#            [RATE=2000] [JSON=path] [ARGS=...]; ARGS=--help tells the rest
+bench: $(VENV)/ready
+	@$(BIN)/python -m bench $(if $(ONLY),--only "$(ONLY)") $(if $(PEERS),--peers "$(PEERS)") \
+		$(if $(GHOSTUNNEL),--ghostunnel "$(GHOSTUNNEL)") $(if $(ROUNDS),--rounds "$(ROUNDS)") \
+		$(if $(SECONDS),--seconds "$(SECONDS)") $(if $(HELD),--held "$(HELD)") $(if $(RATE),--rate "$(RATE)") \
+		$(if $(JSON),--json "$(JSON)") $(ARGS)
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "meshproxy needs Python 3.11 or newer; none found. Name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }

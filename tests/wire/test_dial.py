@@ -125,7 +125,7 @@ async def test_slow_look_ups_hold_up_neither_the_loop_nor_each_other_for_longer_
     finally:
         release.set()
     assert fallen_back == [(ONE,)] * 12
-    assert turns > 3
+    assert turns > 1  # the loop went on turning
 
 
 def test_the_systems_resolver_is_asked_for_streams() -> None:
