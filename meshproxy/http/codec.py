@@ -1,9 +1,9 @@
 """Messages out of a stream of bytes.
 
-A reader is fed what came and asked for what it makes: a head, pieces of body, the end, and the next message's head. It
-holds what was fed and not yet asked for; whoever feeds it stops reading while `buffered` is not wanted, and that is the
-bound on its memory. After one `BadMessage` nothing on the connection can be trusted, and every further question raises
-it again.
+A reader is fed what came and asked for what it makes: a head, the pieces of its body if it has one, and the next
+message's head. It holds what was fed and not yet asked for; whoever feeds it stops reading while `buffered` is not
+wanted, and that is the bound on its memory. After one `BadMessage` nothing on the connection can be trusted, and every
+further question raises it again.
 
 What is fed is not copied where it need not be: bytes that nothing waits before are the buffer, and a portion that is
 all body is handed on as it is. Only what must be pieced together is.
@@ -27,21 +27,19 @@ if TYPE_CHECKING:
 _Head = TypeVar("_Head", RequestHead, ResponseHead)
 
 
-class Data(msgspec.Struct, frozen=True, gc=False):
-    """A piece of a body, its transfer coding taken off; never empty."""
+class Piece(msgspec.Struct, frozen=True, gc=False):
+    """A piece of a body, its transfer coding taken off.
+
+    `last` when the message is complete with it: only then may it be empty. `trailers` came behind a chunked body.
+    """
 
     payload: bytes
-
-
-class End(msgspec.Struct, frozen=True, gc=False):
-    """The message is complete; `trailers` came behind a chunked body."""
-
+    last: bool = False
     trailers: tuple[Field, ...] = ()
 
 
-_END: Final = End()
-
 # Bound once: to look a member up in its class takes ten times as long on Python 3.11.
+_NONE: Final = FramingKind.NONE
 _LENGTH: Final = FramingKind.LENGTH
 _CHUNKED: Final = FramingKind.CHUNKED
 _UNTIL_CLOSE: Final = FramingKind.UNTIL_CLOSE
@@ -76,7 +74,7 @@ class _Reader(ABC, Generic[_Head]):
         self._at = 0
         self._scanned = 0  # up to where an incomplete head was looked at
         self._start_judged = False  # whether its start line was
-        self._framing: Framing | None = None  # of the message whose head was given out and whose End was not
+        self._framing: Framing | None = None  # of the message whose body is being given out
         self._left = 0
         self._chunked: ChunkedDecoder | None = None
         self._deaf = False  # nothing that follows is of use
@@ -112,15 +110,16 @@ class _Reader(ABC, Generic[_Head]):
         """Hand over what waits, behind a switch to another protocol; the reader is of no use after it."""
         return self._take(len(self._buffer))
 
-    def next(self) -> _Head | Data | End | None:
-        """Return what comes next: a head, body, its End, or None while more bytes are needed.
+    def next(self) -> _Head | Piece | None:
+        """Return what comes next: a head, a piece of its body, or None while more bytes are needed.
 
-        Every message has an End, also without a body, but for interim responses. Raises BadMessage.
+        A body has a last piece; a message without one (`FramingKind.NONE`) is complete with its head. Raises
+        BadMessage.
         """
         if self._bad is not None:
             raise self._bad
         try:
-            return self._next_head() if self._framing is None else self._next_of_body(self._framing)
+            return self._next_head() if self._framing is None else self._next_piece(self._framing)
         except BadMessage as bad:
             self._bad = bad
             raise
@@ -133,16 +132,12 @@ class _Reader(ABC, Generic[_Head]):
         """Take the bytes that wait before `end`: without copying them, where they are all there are."""
         buffer, at = self._buffer, self._at
         taken = buffer[at:end] if isinstance(buffer, bytes) else bytes(memoryview(buffer)[at:end])
-        self._drop(end)
-        return taken
-
-    def _drop(self, end: int) -> None:
-        """Let go of what waits before `end`; an empty reader holds no memory."""
-        self.buffered -= end - self._at
+        self.buffered -= end - at
         if self.buffered:
             self._at = end
-        else:
+        else:  # an empty reader holds no memory
             self._buffer, self._at = b"", 0
+        return taken
 
     def _take_head(self) -> bytes | None:
         """Take a complete head off the buffer; None while it is incomplete."""
@@ -159,40 +154,44 @@ class _Reader(ABC, Generic[_Head]):
         return self._take(end)
 
     def _begin_body(self, framing: Framing) -> None:
+        kind = framing.kind
+        if kind is _NONE:
+            return
         self._framing = framing
-        self._left = framing.length if framing.kind is _LENGTH else 0
-        self._chunked = ChunkedDecoder(self._limits) if framing.kind is _CHUNKED else None
+        self._left = framing.length if kind is _LENGTH else 0
+        self._chunked = ChunkedDecoder(self._limits) if kind is _CHUNKED else None
 
-    def _next_of_body(self, framing: Framing) -> Data | End | None:
-        if self._left:
-            payload = self._take(self._at + min(self._left, self.buffered))
-            self._left -= len(payload)
-            return Data(payload) if payload else None
+    def _next_piece(self, framing: Framing) -> Piece | None:
         if self._chunked is not None:
             return self._next_of_chunks(self._chunked)
         if framing.kind is _UNTIL_CLOSE:
-            if self._buffer:
-                return Data(self.take_rest())
-            return self._end(_END) if self._ended else None
-        return self._end(_END)
+            if not self.buffered and not self._ended:
+                return None
+            return Piece(self.take_rest(), self._ended and self._ends())
+        if not self.buffered and self._left:
+            return None
+        payload = self._take(self._at + min(self._left, self.buffered))
+        self._left -= len(payload)
+        return Piece(payload, not self._left and self._ends())
 
-    def _next_of_chunks(self, chunked: ChunkedDecoder) -> Data | End | None:
+    def _next_of_chunks(self, chunked: ChunkedDecoder) -> Piece | None:
         """Give out all chunks that are there as one piece: tiny chunks must not become tiny pieces."""
         pieces: list[bytes | bytearray] = []
         try:
-            self._drop(chunked.take(self._buffer, self._at, pieces))
+            self._take(chunked.take(self._buffer, self._at, pieces))
         except BadMessage as bad:
             # What came before the fault was sound; how the bytes were portioned must make no difference.
             if not pieces:
                 raise
             self._bad = bad
-        if pieces:
-            return Data(b"".join(pieces))
-        return self._end(End(chunked.trailers)) if chunked.done else None
+        if chunked.done:
+            return Piece(b"".join(pieces), self._ends(), chunked.trailers)
+        return Piece(b"".join(pieces)) if pieces else None
 
-    def _end(self, end: End) -> End:
+    def _ends(self) -> bool:
+        """Take that the message is complete; returns True."""
         self._framing = self._chunked = None
-        return end
+        return True
 
 
 class RequestReader(_Reader[RequestHead]):
@@ -217,7 +216,7 @@ class RequestReader(_Reader[RequestHead]):
                 return None  # half a line end
             if self._skipped_line or not self._buffer.startswith(b"\r\n", self._at):
                 raise BadMessage(400, "more than an empty line before the request line")
-            self._drop(self._at + 2)
+            self._take(self._at + 2)
             self._skipped_line = True
             return self._next_head()
         raw = self._take_head()
@@ -227,14 +226,16 @@ class RequestReader(_Reader[RequestHead]):
         self._skipped_line = False
         self._last = not head.keep_alive
         self._begin_body(head.framing)
+        if self._last and self._framing is None:
+            self._ends()
         return head
 
-    def _end(self, end: End) -> End:
+    def _ends(self) -> bool:
         self._framing = self._chunked = None
         if self._last:
             self._deaf = True
-            self._drop(len(self._buffer))
-        return end
+            self.take_rest()
+        return True
 
 
 class ResponseReader(_Reader[ResponseHead]):
@@ -257,13 +258,13 @@ class ResponseReader(_Reader[ResponseHead]):
         self._method = request_method
 
     def eof(self) -> None:
-        """Take that nothing more will come; a close-delimited body ends with it, and `next` gives its End.
+        """Take that nothing more will come; a close-delimited body ends with it, and `next` gives its last piece.
 
         Raises BadMessage when it cuts a message off. No byte of an expected response is no message: `next` gives None.
         Ask `next` until it returns None before.
         """
         self._ended = True
-        if self.mid_message and not (self._framing is not None and self._framing.kind is FramingKind.UNTIL_CLOSE):
+        if self.mid_message and not (self._framing is not None and self._framing.kind is _UNTIL_CLOSE):
             self._bad = BadMessage(502, "the stream ended in the middle of a response")
             raise self._bad
 

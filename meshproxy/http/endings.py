@@ -15,7 +15,7 @@ from meshproxy.http.exchange import Exchange
 from meshproxy.http.phase import Need, Phase
 
 if TYPE_CHECKING:
-    from meshproxy.http.forwarded import ForwardedAnswer, ForwardedRequest
+    from meshproxy.http.forwarded import ForwardedAnswer
     from meshproxy.http.head import RequestHead
     from meshproxy.http.terms import Terms
 
@@ -33,7 +33,7 @@ class Endings:
         self._requests = RequestReader(terms.limits)
         self._responses: ResponseReader | None = None  # of the upstream connection, while there is one
         self._head: RequestHead | None = None  # of the current request; None: there is none, or it was unreadable
-        self._request: ForwardedRequest | None = None
+        self._forwarded: bytes | None = None  # the same towards the service, once it is granted
         self._answer: ForwardedAnswer | None = None
         self._request_done = True
         self._discarded = 0
@@ -115,7 +115,7 @@ class Endings:
             self._over(Need.CLOSE)
             return
         self.phase = _IDLE
-        self._head = self._request = self._answer = None
+        self._head = self._forwarded = self._answer = None
 
     def _end_exchange(self, now: float) -> None:
         self.exchange.ended = now

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from meshproxy.http.codec import Data, End
 from meshproxy.http.fields import CLIENT_ID, REQUEST_ID, TRACEPARENT, outgoing_trailers
 from meshproxy.http.head import BadMessage, FramingKind, Version
 from meshproxy.http.writing import chunk_start, last_chunk, request_bytes, response_bytes
 
 if TYPE_CHECKING:
+    from meshproxy.http.codec import Piece
     from meshproxy.http.head import Field, Framing, RequestHead, ResponseHead
 
 # RFC 9110 section 9.2.1: nothing happens twice if such a request is sent twice.
@@ -38,41 +38,36 @@ _IN_CHUNKS: Final = (b"Transfer-Encoding", b"chunked")
 _CLOSE: Final = (b"Connection", b"close")
 
 
-class ForwardedRequest:
-    """A granted request, towards the service; `head_bytes` is its head, `chunked` tells how its body is framed.
+def forwarded_head(
+    head: RequestHead, *, client_id: bytes | None, request_id: bytes, traceparent: bytes, host: bytes | None
+) -> bytes:
+    """Return the head of a granted request, towards the service.
 
     `client_id` is what the service is told about the caller (None: nothing, but nobody else tells it either), `host`
     replaces the Host.
     """
+    ours: list[Field] = []
+    if head.takes_trailers or head.upgrade is not None:
+        ours += _options(head)
+    if head.expects_continue:
+        ours.append((b"Expect", b"100-continue"))
+    if head.framing.kind is not _NONE:
+        ours.append(_framing_field(head.framing))
+    ours += (
+        _VIA if head.version is not _OLD else _VIA_OLD,
+        (REQUEST_ID, request_id),
+        (TRACEPARENT, traceparent),
+    )
+    if client_id is not None:
+        ours.append((CLIENT_ID, client_id))
+    # RFC 9112 section 3.2.2: the target's Host; where an HTTP/1.0 request has none, a default (section 3.3).
+    host = host or head.host or _DEFAULT_HOST
+    return request_bytes(head.method, head.target.as_origin_form(), host, head.carried, ours)
 
-    __slots__ = ("can_be_sent_again", "chunked", "head_bytes")
 
-    def __init__(
-        self, head: RequestHead, *, client_id: bytes | None, request_id: bytes, traceparent: bytes, host: bytes | None
-    ) -> None:
-        kind = head.framing.kind
-        self.chunked = kind is _CHUNKED
-        self.can_be_sent_again = kind is _NONE and head.method in _SAFE_METHODS
-        ours: list[Field] = []
-        if head.takes_trailers or head.upgrade is not None:
-            ours += _options(head)
-        if head.expects_continue:
-            ours.append((b"Expect", b"100-continue"))
-        if kind is not _NONE:
-            ours.append(_framing_field(head.framing))
-        ours += (
-            _VIA if head.version is not _OLD else _VIA_OLD,
-            (REQUEST_ID, request_id),
-            (TRACEPARENT, traceparent),
-        )
-        if client_id is not None:
-            ours.append((CLIENT_ID, client_id))
-        # RFC 9112 section 3.2.2: the target's Host; where an HTTP/1.0 request has none, a default (section 3.3).
-        host = host or head.host or _DEFAULT_HOST
-        self.head_bytes = request_bytes(head.method, head.target.as_origin_form(), host, head.carried, ours)
-
-    def __repr__(self) -> str:
-        return f"<ForwardedRequest chunked={self.chunked} can_be_sent_again={self.can_be_sent_again}>"
+def can_be_sent_again(head: RequestHead) -> bool:
+    """Whether nothing happens twice, and nothing is lost, when the request is sent twice."""
+    return head.framing.kind is _NONE and head.method in _SAFE_METHODS
 
 
 class ForwardedAnswer:
@@ -144,15 +139,16 @@ class ForwardedAnswer:
         return response_bytes(head.status, head.reason, head.carried, ours)
 
 
-def write_body(event: Data | End, to: list[bytes], *, chunked: bool) -> None:
-    """Append a piece of a body, or its end: a payload as it is, however large, and what frames it around it."""
-    if isinstance(event, End):
-        if chunked:
-            to.append(last_chunk(outgoing_trailers(event.trailers) if event.trailers else ()))
-    elif chunked:
-        to += (chunk_start(len(event.payload)), event.payload, b"\r\n")
-    else:
-        to.append(event.payload)
+def write_piece(piece: Piece, to: list[bytes], *, chunked: bool) -> None:
+    """Append a piece of a body, framed as its head says: the payload as it is, however large, framing around it."""
+    payload = piece.payload
+    if not chunked:
+        to.append(payload)
+        return
+    if payload:
+        to += (chunk_start(len(payload)), payload, b"\r\n")
+    if piece.last:
+        to.append(last_chunk(outgoing_trailers(piece.trailers) if piece.trailers else ()))
 
 
 def _options(head: RequestHead) -> list[Field]:

@@ -17,17 +17,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from meshproxy.errors import Failure
-from meshproxy.http.codec import Data, End
 from meshproxy.http.endings import MOST_DISCARDED, Endings
 from meshproxy.http.exchange import Exchange
 from meshproxy.http.fields import new_request_id, new_traceparent, trace_id
-from meshproxy.http.forwarded import ForwardedAnswer, ForwardedRequest, write_body
+from meshproxy.http.forwarded import ForwardedAnswer, can_be_sent_again, forwarded_head, write_piece
 from meshproxy.http.head import BadMessage, FramingKind, RequestHead, ResponseHead, Version
 from meshproxy.http.phase import Need, Phase
 from meshproxy.http.terms import Refusal
 
 if TYPE_CHECKING:
-    from meshproxy.http.codec import ResponseReader
+    from meshproxy.http.codec import Piece, ResponseReader
 
 # From here on no further request is begun until the caller takes what it was answered (bytes): answers of our own cost
 # the caller a few bytes each, so whoever asks and never reads would fill our memory, and one batch our time.
@@ -64,6 +63,7 @@ _DISCARDING: Final = Phase.DISCARDING
 _UPGRADED: Final = Phase.UPGRADED
 _OVER: Final = Phase.OVER
 _NO_BODY: Final = FramingKind.NONE
+_CHUNKED: Final = FramingKind.CHUNKED
 _OLD: Final = Version.HTTP_1_0
 _UPSTREAM: Final = Need.UPSTREAM
 _RELEASE_UPSTREAM: Final = Need.RELEASE_UPSTREAM
@@ -118,27 +118,29 @@ class HttpRelay(Endings):
         """Make of the bytes that have come whatever can be made of them now."""
         if self._requests.buffered or not self._request_done:
             try:
-                while self._step(now):
-                    pass
+                self._take_requests(now)
             except BadMessage as bad:
                 self._refuse_message(bad, now)
         if self._caller_ended:
             self._follow_caller(now)
 
-    def _step(self, now: float) -> bool:
-        """Take one thing the caller said; returns whether there may be more."""
-        phase = self.phase
-        if phase is _IDLE or phase is _HEAD:
-            return self._take_head(now)
-        if self._request_done or phase is _CONNECTING or phase is _UPGRADED or phase is _OVER:
-            return False
-        event = self._requests.next()
-        if event is None or isinstance(event, RequestHead):
-            return False
-        if phase is _DISCARDING:
-            return self._discard(event, now)
-        self._carry(event)
-        return True
+    def _take_requests(self, now: float) -> None:
+        """Take what the caller said, one thing after the other; raises BadMessage."""
+        while True:
+            phase = self.phase
+            if phase is _IDLE or phase is _HEAD:
+                if not self._take_head(now):
+                    return
+                continue
+            if self._request_done or phase is _CONNECTING or phase is _UPGRADED or phase is _OVER:
+                return
+            piece = self._requests.next()
+            if piece is None or isinstance(piece, RequestHead):
+                return
+            if phase is _DISCARDING:
+                self._discard(piece, now)
+            else:
+                self._carry(piece)
 
     def _take_head(self, now: float) -> bool:
         unsent = self.to_downstream
@@ -174,8 +176,6 @@ class HttpRelay(Endings):
         self.exchange, self._head = exchange, head
         exchange.head, exchange.request_id, exchange.trace_id = head, request_id, trace_id(traceparent)
         self._request_done = head.framing.kind is _NO_BODY
-        if self._request_done:
-            self._requests.next()  # its End
         self._answer = ForwardedAnswer(head, request_id)
         self._discarded = 0
         self._close = not head.keep_alive or head.version is _OLD
@@ -184,37 +184,33 @@ class HttpRelay(Endings):
         if isinstance(verdict, Refusal):
             self._reply(verdict.failure, "", now)
             return
-        self._request = ForwardedRequest(
+        self._forwarded = forwarded_head(
             head, client_id=verdict.client_id, request_id=request_id, traceparent=traceparent, host=terms.host
         )
         self.phase = _CONNECTING
         self.needs.append(_UPSTREAM)
 
-    def _carry(self, event: Data | End) -> None:
+    def _carry(self, piece: Piece) -> None:
         """Pass a piece of the request's body on."""
-        if self._request is None:
+        if self._head is None or self._forwarded is None:
             raise AssertionError("only what was granted is carried")
-        write_body(event, self.to_upstream, chunked=self._request.chunked)
-        if isinstance(event, Data):
-            self.exchange.bytes_in += len(event.payload)
-            if self.phase is _EXPECTING:
-                self.phase = _BODY  # it did not wait
-            return
-        self._request_done = True
-        if self.phase is not _ANSWERING:
-            self.phase = _AWAITING
+        write_piece(piece, self.to_upstream, chunked=self._head.framing.kind is _CHUNKED)
+        self.exchange.bytes_in += len(piece.payload)
+        if piece.last:
+            self._request_done = True
+            if self.phase is not _ANSWERING:
+                self.phase = _AWAITING
+        elif self.phase is _EXPECTING:
+            self.phase = _BODY  # it did not wait
 
-    def _discard(self, event: Data | End, now: float) -> bool:
-        if isinstance(event, End):
+    def _discard(self, piece: Piece, now: float) -> None:
+        self._discarded += len(piece.payload)
+        if self._discarded > MOST_DISCARDED:
+            self._end_exchange(now)
+            self._over(Need.CLOSE)
+        elif piece.last:
             self._request_done = True
             self._finish(now)
-            return True
-        self._discarded += len(event.payload)
-        if self._discarded <= MOST_DISCARDED:
-            return True
-        self._end_exchange(now)
-        self._over(Need.CLOSE)
-        return False
 
     def _refuse_message(self, bad: BadMessage, now: float) -> None:
         """Answer what is not acceptable HTTP and end the connection: where the next message begins is unknown."""
@@ -231,18 +227,18 @@ class HttpRelay(Endings):
         """Begin an exchange whose request has no readable head."""
         self.exchange = self.exchange if self.phase is _HEAD else Exchange(now)
         self.exchange.request_id = new_request_id(self._terms.rng)
-        self._head = self._request = self._answer = None
+        self._head = self._forwarded = self._answer = None
 
     # The upstream's side.
 
     def attach(self, responses: ResponseReader, now: float, *, reused: bool) -> None:
         """Take an upstream connection; `reused` when it has carried an exchange before."""
-        if self.phase is not _CONNECTING or self._head is None or self._request is None:
+        if self.phase is not _CONNECTING or self._head is None or self._forwarded is None:
             raise AssertionError("nobody asked for an upstream")
         self._responses, self._reused = responses, reused
         responses.expect(self._head.method)
         self.exchange.upstream_asked = now
-        self.to_upstream.append(self._request.head_bytes)
+        self.to_upstream.append(self._forwarded)
         if self._request_done:
             self.phase = _AWAITING
         else:
@@ -299,8 +295,8 @@ class HttpRelay(Endings):
 
     def _may_resend(self) -> bool:
         """Whether a pooled connection that broke may be the pool's fault: one resend, of what can be sent twice."""
-        request = self._request
-        return self._reused and not self.exchange.resent and request is not None and request.can_be_sent_again
+        head = self._head
+        return self._reused and not self.exchange.resent and head is not None and can_be_sent_again(head)
 
     def _read_response(self, responses: ResponseReader, now: float) -> None:
         try:
@@ -311,7 +307,7 @@ class HttpRelay(Endings):
                 if isinstance(event, ResponseHead):
                     self._on_response_head(event, now)
                 else:
-                    self._on_response_body(event, now)
+                    self._on_response_piece(event, now)
         except BadMessage as bad:
             self._drop_upstream()
             self._fail(Failure.UPSTREAM_PROTOCOL, bad.detail, now)
@@ -332,16 +328,21 @@ class HttpRelay(Endings):
             self.to_downstream.append(answer.begin(head, close=self._close))
             self.exchange.status, self.exchange.answered = head.status, now
             self.phase = _ANSWERING
+            if head.framing.kind is _NO_BODY:
+                self._complete(now)
 
-    def _on_response_body(self, event: Data | End, now: float) -> None:
+    def _on_response_piece(self, piece: Piece, now: float) -> None:
         if self._answer is None:
             raise AssertionError("an answer has a request")
-        write_body(event, self.to_downstream, chunked=self._answer.chunked)
-        if isinstance(event, Data):
-            self.exchange.bytes_out += len(event.payload)
-        else:
-            self._let_go_of_upstream()
-            self._finish(now)
+        write_piece(piece, self.to_downstream, chunked=self._answer.chunked)
+        self.exchange.bytes_out += len(piece.payload)
+        if piece.last:
+            self._complete(now)
+
+    def _complete(self, now: float) -> None:
+        """Take that the answer is complete: let go of the upstream connection, and finish."""
+        self._let_go_of_upstream()
+        self._finish(now)
 
     def _let_go_of_upstream(self) -> None:
         """The answer is complete: say what becomes of the connection it came on."""

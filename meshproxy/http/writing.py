@@ -27,18 +27,19 @@ def request_bytes(method: bytes, target: bytes, host: bytes, carried: bytes, fie
     """
     if b" " in method or b" " in target:
         raise Unwritable(f"a space in {method[:60]!r} or {target[:60]!r}")
-    return _head_bytes(b"%b %b HTTP/1.1\r\nHost: %b" % (method, target, host), 1, carried, fields)
+    start = b"%b %b HTTP/1.1\r\nHost: %b%b" % (method, target, host, carried)
+    return _joined([start, *map(_LINE, fields), b"", b""], 1 + carried.count(b"\r\n"))
 
 
 def response_bytes(status: int, reason: bytes, carried: bytes, fields: Iterable[Field]) -> bytes:
     """Return a response head (RFC 9112 section 4): what is `carried` as text, then `fields`; raises Unwritable."""
-    return _head_bytes(b"HTTP/1.1 %d %b" % (status, reason), 0, carried, fields)
+    start = b"HTTP/1.1 %d %b%b" % (status, reason, carried)
+    return _joined([start, *map(_LINE, fields), b"", b""], carried.count(b"\r\n"))
 
 
 def fields_text(fields: Iterable[Field]) -> bytes:
     """Return fields as text, each behind its line end; raises Unwritable."""
-    lines = [b"", *map(_LINE, fields)]
-    return _checked(b"\r\n".join(lines), len(lines) - 1)
+    return _joined([b"", *map(_LINE, fields)], 0)
 
 
 def chunk_start(size: int) -> bytes:
@@ -56,17 +57,15 @@ def last_chunk(trailers: Iterable[Field] = ()) -> bytes:
     return b"0%b\r\n\r\n" % fields_text(trailers)
 
 
-def _head_bytes(start: bytes, ends: int, carried: bytes, fields: Iterable[Field]) -> bytes:
-    """Return a head whose `start` has so many line ends inside."""
-    lines = [start + carried, *map(_LINE, fields), b"", b""]
+def _joined(lines: list[bytes], inside: int) -> bytes:
+    """Return lines as text, if the line ends that were meant are the only ones: between them, and so many `inside`."""
     text = b"\r\n".join(lines)
-    if text.find(b"\r\n\r\n") != len(text) - 4:
-        raise Unwritable(f"a blank line in a head that begins {start[:60]!r}")
-    return _checked(text, ends + carried.count(b"\r\n") + len(lines) - 1)
-
-
-def _checked(text: bytes, ends: int) -> bytes:
-    """Return a text if the line ends that were meant are the only ones, and no byte of one, nor NUL, is elsewhere."""
-    if text.count(b"\n") != ends or text.count(b"\r") != ends or b"\0" in text:
+    ends = len(lines) - 1 + inside
+    if (
+        text.count(b"\n") != ends
+        or text.count(b"\r") != ends
+        or text.find(b"\r\n\r\n", 0, len(text) - 1) >= 0  # a blank line before the end
+        or b"\0" in text
+    ):
         raise Unwritable(f"control bytes in a text that begins {text[:60]!r}")
     return text

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshproxy.http import writing
-from meshproxy.http.codec import Data, End, RequestReader, ResponseReader
+from meshproxy.http.codec import Piece, RequestReader, ResponseReader
 from meshproxy.http.head import (
     CHUNKED,
     NO_BODY,
@@ -27,14 +27,14 @@ _LIMITS = HeadLimits()
 
 
 def _events(reader: RequestReader | ResponseReader, raw: bytes, step: int) -> list[object]:
-    """What the reader makes of `raw`; neighbouring Data are one, a refusal is the status that ends the list."""
+    """What the reader makes of `raw`; the pieces of a body are one, a refusal is the status that ends the list."""
     events: list[object] = []
     try:
         for start in range(0, len(raw), step):
             reader.feed(raw[start : start + step])
             while (event := reader.next()) is not None:
-                if isinstance(event, Data) and events and isinstance(events[-1], Data):
-                    events[-1] = Data(events[-1].payload + event.payload)
+                if isinstance(event, Piece) and isinstance(before := events[-1], Piece):
+                    events[-1] = Piece(before.payload + event.payload, event.last, event.trailers)
                 else:
                     events.append(event)
     except BadMessage as bad:
@@ -73,12 +73,13 @@ def test_requests_that_are_written_are_read_back(
         if isinstance(event, RequestHead):
             assert (event.target.path, event.target.query, event.version) == (b"/a", b"b", Version.HTTP_1_1)
             found.append((event.method, fields_in(event.carried), event.framing, b""))
-        elif isinstance(event, Data):
-            found[-1] = (*found[-1][:3], event.payload)
         else:
-            assert event == End(((b"X-T", b"1"),) if found[-1][2] == CHUNKED else ())
+            assert isinstance(event, Piece)
+            assert event.last
+            assert event.trailers == (((b"X-T", b"1"),) if found[-1][2] == CHUNKED else ())
+            found[-1] = (*found[-1][:3], event.payload)
     assert found == expected
-    assert len([event for event in events if isinstance(event, End)]) == len(messages)
+    assert len([event for event in events if isinstance(event, Piece)]) == sum(m[2] is not None for m in messages)
 
 
 @given(st.integers(200, 599), _some_fields, _bodies, st.integers(1, 50))
@@ -95,7 +96,7 @@ def test_responses_that_are_written_are_read_back(
     head = events[0]
     assert isinstance(head, ResponseHead)
     assert (head.status, head.reason, fields_in(head.carried)) == (status, b"So be it", fields)
-    assert b"".join(event.payload for event in events if isinstance(event, Data)) == content
+    assert b"".join(event.payload for event in events if isinstance(event, Piece)) == content
 
 
 _PIECES = st.sampled_from(
@@ -127,7 +128,7 @@ def test_data_before_a_fault_is_given_out_first() -> None:
     reader = RequestReader(_LIMITS)
     reader.feed(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nX\r\n")
     assert isinstance(reader.next(), RequestHead)
-    assert reader.next() == Data(b"a")
+    assert reader.next() == Piece(b"a")
     with pytest.raises(BadMessage):
         reader.next()
 
@@ -139,10 +140,10 @@ def test_where_a_reader_stands() -> None:
     assert (reader.next(), reader.mid_message) == (None, True)
     reader.feed(b"Content-Length: 2\r\n\r\na")
     assert isinstance(reader.next(), RequestHead)
-    assert reader.next() == Data(b"a")
+    assert reader.next() == Piece(b"a")
     assert (reader.next(), reader.buffered, reader.mid_message) == (None, 0, True)
     reader.feed(b"bGET")
-    assert (reader.next(), reader.next()) == (Data(b"b"), End())
+    assert reader.next() == Piece(b"b", last=True)
     assert (reader.next(), reader.buffered, reader.mid_message) == (None, 3, True)
     assert "buffered=3" in repr(reader)
 
@@ -153,18 +154,17 @@ def test_what_follows_an_upgrade_is_handed_over() -> None:
     head = reader.next()
     assert isinstance(head, RequestHead)
     assert head.upgrade == b"websocket"
-    assert reader.next() == End()
     assert (reader.take_rest(), reader.buffered) == (b"\x81\x00", 0)
 
 
-def test_interim_responses_have_no_end() -> None:
+def test_interim_responses_complete_nothing() -> None:
     reader = ResponseReader(_LIMITS)
     reader.expect(b"POST")
     raw = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
     raw += b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"
     events = _events(reader, raw, 1)
     assert [event.status for event in events if isinstance(event, ResponseHead)] == [100, 103, 200]
-    assert events[-2:] == [Data(b"a"), End()]
+    assert events[-1] == Piece(b"a", last=True)
 
 
 def test_a_switch_leaves_its_bytes_alone() -> None:
@@ -188,7 +188,7 @@ def test_nothing_is_read_that_was_not_expected() -> None:
     assert isinstance(reader.next(), ResponseHead)
     with pytest.raises(RuntimeError):
         reader.expect(b"GET")
-    assert reader.next() == End()
+    assert reader.next() == Piece(b"", last=True)
     reader.expect(b"GET")
 
 
@@ -198,10 +198,10 @@ def test_the_method_asked_decides_about_the_body() -> None:
     reader.expect(b"HEAD")
     reader.feed(raw + raw + b"a")
     assert isinstance(reader.next(), ResponseHead)
-    assert reader.next() == End()
+    assert reader.next() is None
     reader.expect(b"GET")
     assert isinstance(reader.next(), ResponseHead)
-    assert (reader.next(), reader.next()) == (Data(b"a"), End())
+    assert reader.next() == Piece(b"a", last=True)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_where_a_stream_may_end(raw: bytes, cut: bool) -> None:  # noqa: FBT001 
     reader.eof()
     close_delimited = bool(events) and isinstance(events[0], ResponseHead) and b"Content-Length" not in raw
     final = close_delimited and b" 200 " in raw
-    assert reader.next() == (End() if final else None)
+    assert reader.next() == (Piece(b"", last=True) if final else None)
     assert not reader.mid_message
 
 
@@ -248,7 +248,7 @@ def test_a_body_of_a_gigabyte_stays_small() -> None:
         total = 0
         for _ in range(count):
             reader.feed(wire)
-            while isinstance(event := reader.next(), Data):
+            while isinstance(event := reader.next(), Piece):
                 total += len(event.payload)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from meshproxy.http.codec import Data, End, RequestReader, ResponseReader
+from meshproxy.http.codec import RequestReader, ResponseReader
 from meshproxy.http.fields import outgoing_trailers
-from meshproxy.http.forwarded import ForwardedRequest
-from meshproxy.http.head import BadMessage, HeadLimits, RequestHead, ResponseHead
+from meshproxy.http.forwarded import forwarded_head
+from meshproxy.http.head import BadMessage, Field, HeadLimits, RequestHead, ResponseHead
 from meshproxy.http.target import parse_target
 from meshproxy.policy.match import PathPattern
 from tests.http.corpus import REQUESTS, RESPONSES, Case
-from tests.http.texts import fields_in
+from tests.http.texts import fields_in, is_complete_with
 
 _SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "corpus"
 _needs_shared = pytest.mark.skipif(not _SHARED.is_dir(), reason="../shared/corpus is not here")
@@ -31,23 +31,27 @@ _REFUSED_BY_CONTRACT = {
     "nginx-uri-foo_bar_args-785": "..",
 }
 
+Read = tuple[RequestHead, bytes, tuple[Field, ...]]
 
-def _read_requests(raw: bytes, step: int) -> tuple[list[tuple[RequestHead, bytes, End]], BadMessage | None]:
+
+def _read_requests(raw: bytes, step: int) -> tuple[list[Read], BadMessage | None]:
     """The requests read to their end, and the refusal that followed; fed in portions of `step` bytes."""
     reader = RequestReader(HeadLimits())
-    whole: list[tuple[RequestHead, bytes, End]] = []
+    whole: list[Read] = []
     head, body = None, b""
     try:
         for start in range(0, len(raw), step):
             reader.feed(raw[start : start + step])
             while (event := reader.next()) is not None:
+                trailers: tuple[Field, ...] = ()
                 if isinstance(event, RequestHead):
                     head, body = event, b""
-                elif isinstance(event, Data):
-                    body += event.payload
                 else:
+                    body += event.payload
+                    trailers = event.trailers
+                if is_complete_with(event):
                     assert head is not None
-                    whole.append((head, body, event))
+                    whole.append((head, body, trailers))
     except BadMessage as bad:
         return whole, bad
     return whole, None
@@ -68,9 +72,9 @@ def _read_responses(case: Case, step: int) -> tuple[list[tuple[bytes, bytes, byt
             while (event := reader.next()) is not None:
                 if isinstance(event, ResponseHead):
                     status, body = b"%d" % event.status, b""
-                elif isinstance(event, Data):
-                    body += event.payload
                 else:
+                    body += event.payload
+                if is_complete_with(event):
                     whole.append((status, b"", body))
                     if asked:
                         reader.expect(asked.pop(0))
@@ -100,7 +104,7 @@ def test_responses_are_read_or_refused(case: Case, step: int) -> None:
     assert (bad.status if bad else None) == case.refused
 
 
-def _alike(row: dict[str, Any], whole: list[tuple[RequestHead, bytes, End]]) -> bool:
+def _alike(row: dict[str, Any], whole: list[Read]) -> bool:
     """Whether what was read is a beginning of one of the readings the RFC permits."""
 
     def same(wanted: dict[str, Any], head: RequestHead, body: bytes) -> bool:
@@ -126,10 +130,10 @@ def _origin_form(target: str) -> str:
     return target
 
 
-def _leaks(row: dict[str, Any], whole: list[tuple[RequestHead, bytes, End]]) -> bool:
-    for head, _, end in whole:
-        request = ForwardedRequest(head, client_id=b"ours", request_id=b"r", traceparent=b"t", host=None)
-        sent = fields_in(request.head_bytes) + outgoing_trailers(end.trailers)
+def _leaks(row: dict[str, Any], whole: list[Read]) -> bool:
+    for head, _, trailers in whole:
+        request = forwarded_head(head, client_id=b"ours", request_id=b"r", traceparent=b"t", host=None)
+        sent = fields_in(request) + outgoing_trailers(trailers)
         values = {name.lower().decode(): value.lower().decode("latin-1") for name, value in sent}
         text = b"".join(name + value for name, value in sent)
         if (

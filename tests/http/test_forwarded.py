@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from meshproxy.http import parse
-from meshproxy.http.codec import Data, End, RequestReader, ResponseReader
+from meshproxy.http.codec import Piece, RequestReader, ResponseReader
 from meshproxy.http.fields import is_identity_spelling, outgoing_trailers
-from meshproxy.http.forwarded import ForwardedAnswer, ForwardedRequest, write_body
+from meshproxy.http.forwarded import ForwardedAnswer, forwarded_head, write_piece
 from meshproxy.http.head import (
     CHUNKED,
     NO_BODY,
@@ -48,8 +48,8 @@ def _response(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK") -> ResponseHead:
 
 
 def _out(head: RequestHead, host: bytes | None = None, client_id: bytes | None = b"spiffe://td/web") -> list[Field]:
-    request = ForwardedRequest(head, client_id=client_id, request_id=b"r-1", traceparent=_TRACE, host=host)
-    return fields_in(request.head_bytes)
+    request = forwarded_head(head, client_id=client_id, request_id=b"r-1", traceparent=_TRACE, host=host)
+    return fields_in(request)
 
 
 def _answers(*asked: bytes, start: bytes = b"GET /x HTTP/1.1") -> ForwardedAnswer:
@@ -194,8 +194,9 @@ def test_a_body_is_passed_on_as_it_is() -> None:
         answer = _answers(start=start)
         answer.begin(_response(b"Transfer-Encoding: chunked"), close=False)
         told: list[bytes] = []
-        write_body(Data(payload), told, chunked=answer.chunked)
+        write_piece(Piece(payload), told, chunked=answer.chunked)
         assert any(piece is payload for piece in told)  # not a copy
-        write_body(End(((b"X-Sum", b"1"), (b"X-Mesh-Client-Id", b"me"))), told, chunked=answer.chunked)
-        end = b"\r\n0\r\nX-Sum: 1\r\n\r\n"
-        assert b"".join(told) == (b"186a0\r\n" + payload + end if chunked else payload)
+        trailers = ((b"X-Sum", b"1"), (b"X-Mesh-Client-Id", b"me"))
+        write_piece(Piece(b"end", last=True, trailers=trailers), told, chunked=answer.chunked)
+        end = b"\r\n3\r\nend\r\n0\r\nX-Sum: 1\r\n\r\n"
+        assert b"".join(told) == (b"186a0\r\n" + payload + end if chunked else payload + b"end")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from meshproxy.errors import Failure
-from meshproxy.http.codec import Data, End, RequestReader, ResponseReader
-from meshproxy.http.head import HeadLimits, RequestHead
+from meshproxy.http.codec import RequestReader, ResponseReader
+from meshproxy.http.head import HeadLimits, RequestHead, ResponseHead
 from meshproxy.http.phase import Need, Phase
 from meshproxy.http.terms import Grant
 from tests.http.screenplay import LIMITS, Play
+from tests.http.texts import is_complete_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,13 +51,13 @@ def answers(down: bytes, *asked: bytes, ended: bool = False) -> list[tuple[int, 
                 event = reader.next()
                 if event is None:
                     return read
-            if isinstance(event, Data):
+            if isinstance(event, ResponseHead):
+                status = event.status
+            else:
                 body += event.payload
-            elif isinstance(event, End):
+            if is_complete_with(event):
                 read.append((status, body))
                 break
-            elif event is not None:
-                status = event.status
     assert not reader.buffered
     return read
 
@@ -70,9 +71,9 @@ def requests(up: bytes) -> list[tuple[bytes, bytes]]:
     while (event := reader.next()) is not None:
         if isinstance(event, RequestHead):
             method, body = event.method, b""
-        elif isinstance(event, Data):
-            body += event.payload
         else:
+            body += event.payload
+        if is_complete_with(event):
             read.append((method, body))
     return read
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from meshproxy.errors import Failure
-from meshproxy.http.codec import Data, End, RequestReader, ResponseReader
+from meshproxy.http.codec import RequestReader, ResponseReader
 from meshproxy.http.head import HeadLimits, RequestHead, ResponseHead
 from meshproxy.http.phase import Need, Phase
 from tests.http.screenplay import LIMITS, Play
+from tests.http.texts import is_complete_with
 
 _RUNS = 3000
 _PORTIONS = 4
@@ -186,9 +187,9 @@ class Scene:
                 line.clean = self.rng.random() < 0.7 and not (line.cut and ask.until_close)
                 if line.cut:
                     line.to_say = line.to_say[: self.rng.randrange(len(line.to_say))]
-            elif isinstance(event, Data):
+            else:
                 line.body += event.payload
-            elif isinstance(event, End):
+            if is_complete_with(event):
                 assert line.now is not None
                 line.got.append((line.now.target.path, line.body))
                 line.now = None
@@ -314,18 +315,19 @@ class Scene:
         ended = self.ending is not Need.CLOSE  # only an orderly end completes what runs until the end
         while True:
             event = reader.next()
-            if isinstance(event, ResponseHead):
-                head = event
-            elif isinstance(event, Data):
-                body += event.payload
-            elif isinstance(event, End):
-                assert head is not None
-                return head, body
-            elif ended:
-                return None
-            else:
+            if event is None:
+                if ended:
+                    return None
                 reader.eof()  # raises for an orderly end in the middle of an answer
                 ended = True
+                continue
+            if isinstance(event, ResponseHead):
+                head = event
+            else:
+                body += event.payload
+            if is_complete_with(event):
+                assert head is not None
+                return head, body
 
 
 @pytest.mark.parametrize("portion", range(_PORTIONS))

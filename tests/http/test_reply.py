@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from meshproxy.http.codec import Data, End, ResponseReader
+from meshproxy.http.codec import Piece, ResponseReader
 from meshproxy.http.head import HeadLimits, ResponseHead
 from meshproxy.http.reply import problem
 from meshproxy.http.writing import Unwritable
@@ -18,9 +18,9 @@ def _read(raw: bytes, method: bytes = b"GET") -> tuple[ResponseHead, dict[bytes,
     head = reader.next()
     assert isinstance(head, ResponseHead)
     body = b""
-    while isinstance(event := reader.next(), Data):
+    while isinstance(event := reader.next(), Piece):
         body += event.payload
-    assert event == End()
+    assert not reader.mid_message
     assert not reader.buffered
     return head, dict(fields_in(raw.partition(b"\r\n\r\n")[0])), body
 

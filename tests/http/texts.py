@@ -1,13 +1,15 @@
-"""Heads and chunks as text, for tests that look at what is written, or write it."""
+"""Heads and chunks as text, and what a reader makes of them, for tests that look at what is written, or write it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from meshproxy.http.codec import Piece
+from meshproxy.http.head import FramingKind, ResponseHead
 from meshproxy.http.writing import chunk_start
 
 if TYPE_CHECKING:
-    from meshproxy.http.head import Field
+    from meshproxy.http.head import Field, RequestHead
 
 
 def fields_in(text: bytes) -> list[Field]:
@@ -24,3 +26,11 @@ def fields_in(text: bytes) -> list[Field]:
 def chunk(data: bytes) -> bytes:
     """One chunk."""
     return chunk_start(len(data)) + data + b"\r\n"
+
+
+def is_complete_with(event: RequestHead | ResponseHead | Piece) -> bool:
+    """Whether a message is complete with what its reader has just given out."""
+    if isinstance(event, Piece):
+        return event.last
+    is_interim = isinstance(event, ResponseHead) and event.status < 200
+    return event.framing.kind is FramingKind.NONE and not is_interim
