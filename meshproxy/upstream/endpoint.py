@@ -141,8 +141,7 @@ class _Attempt:
 
     async def connect(self, target: Target, within: float) -> socket.socket | None:
         try:
-            with trio.fail_after(within):
-                return await connect(target)
+            return await connect(target, within=within)
         except trio.TooSlowError:
             self.failed(target, Phase.CONNECT, f"no answer within {within:g} s", timed_out=True)
         except OSError as error:

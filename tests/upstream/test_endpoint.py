@@ -215,11 +215,11 @@ async def test_a_silent_endpoint_costs_the_handshake_timeout_and_no_more(
 async def test_an_address_that_swallows_packets_costs_the_connect_timeout(
     caller: Caller, settling_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def never(_target: Target) -> socket.socket:
+    async def never(_sock: socket.socket, _name: object) -> None:
         await trio.sleep_forever()
-        raise AssertionError
 
-    monkeypatch.setattr("meshproxy.upstream.endpoint.connect", never)
+    monkeypatch.setattr("meshproxy.wire.dial._connects_at_once", lambda *_: False)
+    monkeypatch.setattr("meshproxy.wire.dial._connect_tcp", never)
     with pytest.raises(NoUpstream, match=r"^192\.0\.2\.1:1: connect: no answer within 5 s$"):
         await caller.open(caller.dialer(TcpAddress("192.0.2.1", 1)))
 
