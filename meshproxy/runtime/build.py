@@ -65,7 +65,7 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
     identity.load_first()
     engine, sweeper = make_readiness(), Sweeper()
     services = Services(
-        relay=Relay(engine, Buffers(), wall_clock),
+        relay=Relay(engine, Buffers(), sweeper, wall_clock),
         resolver=Resolver(),
         identity=identity,
         recorder=Recorder(telling.metrics, log, telling.access, trio.current_time),
