@@ -38,6 +38,7 @@ from meshproxy.wire.dial import Resolver
 from meshproxy.wire.listen import accept_forever, bind, bound_address, close_listener
 from meshproxy.wire.readiness import make_readiness
 from meshproxy.wire.relay import Relay
+from meshproxy.wire.sweep import Sweeper
 from meshproxy.wire.tls import receive
 from tests.hearing import Heard, listening_log
 
@@ -109,7 +110,9 @@ class Sidecar:
         engine = make_readiness()
         await nursery.start(engine.run)
         recorder = Recorder(metrics, log, lines.append, trio.current_time)
-        relay = Relay(engine, Buffers(), lambda: datetime.now(UTC))
+        sweeper = Sweeper()
+        await nursery.start(sweeper.run)
+        relay = Relay(engine, Buffers(), sweeper, lambda: datetime.now(UTC))
         return cls(nursery, store, Services(relay, Resolver(), store, recorder), metrics, heard, lines)
 
     def inbound(self, allow: str, forward: Address, *, mode: Mode = Mode.ENFORCE, limits: Limits | None = None) -> Door:
@@ -126,7 +129,8 @@ class Sidecar:
     ) -> Door:
         """An outbound listener for the one identity `to`."""
         settings = Outbound("out", listen, to, endpoints, Protocol.TCP, allow_uids=uids)
-        dialer = Dialer(Destination(endpoints), Patience(5, 5), self.services.resolver, self.services.relay.wall)
+        relay = self.services.relay
+        dialer = Dialer(Destination(endpoints), Patience(5, 5), self.services.resolver, relay.sweeper, relay.wall)
         return self._door("out", "outbound", OutboundHandler(settings, dialer, self.services), listen)
 
     def service(self) -> Echo:

@@ -7,7 +7,7 @@ here, because they change while an identity is in use: an expired certificate is
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives import serialization
@@ -52,18 +52,22 @@ class Material:
     roots_pem: bytes
     terms: tuple[Term, ...]
     directory: str
+    not_before: datetime = field(init=False)  # when the last certificate of the chain begins to be valid
+    not_after: datetime = field(init=False)  # when the first one expires
+
+    def __post_init__(self) -> None:
+        # Asked at every handshake.
+        object.__setattr__(self, "not_before", max(term.not_before for term in self.terms))
+        object.__setattr__(self, "not_after", min(term.not_after for term in self.terms))
 
     def __repr__(self) -> str:
         return f"<Material {self.leaf.id} serial={self.leaf.serial:x} until {self.leaf.not_after:%Y-%m-%dT%H:%M:%SZ}>"
 
     def validity(self, now: datetime) -> Validity:
         """Whether leaf, intermediates and the root that signed them are all valid at `now`."""
+        if self.not_before <= now <= self.not_after:
+            return Validity.VALID
         return validity(self.terms, now)
-
-    @property
-    def not_after(self) -> datetime:
-        """When the first certificate of the chain expires."""
-        return min(term.not_after for term in self.terms)
 
 
 def read_material(settings: IdentitySettings) -> Material:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import trio
-
 from ca.svid import Leaf, LeafError
 from meshproxy.identity.peer import judge_peer
 from meshproxy.identity.store import Identity, NotReady
@@ -55,16 +53,14 @@ async def admit(
         return None
     tls = TlsConnection(sock, identity.contexts.server(alpn), server_side=True)
     try:
-        with trio.fail_after(within):
-            await tls.handshake()
+        await tls.handshake(services.relay.sweeper, within=within)
         return Guest(tls, judge_peer(tls, home=identity.leaf.id.trust_domain, now=services.relay.wall()), identity)
-    except trio.TooSlowError:
-        detail = f"no handshake within {within:g} s"
-        recorder.handshake_failed(visit.listener, HandshakeFault.TIMEOUT, peer=visit.peer, detail=detail)
-        reset(sock)
     except HandshakeError as error:
         recorder.handshake_failed(visit.listener, error.fault, peer=visit.peer, detail=error.detail)
-        await linger(sock)  # the alert tells the caller why; RST would overtake it
+        if error.fault is HandshakeFault.TIMEOUT:
+            reset(sock)
+        else:
+            await linger(sock)  # the alert tells the caller why; RST would overtake it
     except LeafError as error:
         recorder.handshake_failed(
             visit.listener, error.fault, peer=visit.peer, detail=error.detail, claimed=error.claimed

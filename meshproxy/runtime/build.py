@@ -55,7 +55,7 @@ class House:
         identity.load_first()
         engine, sweeper = make_readiness(), Sweeper()
         services = Services(
-            relay=Relay(engine, Buffers(), wall_clock),
+            relay=Relay(engine, Buffers(), sweeper, wall_clock),
             resolver=Resolver(),
             identity=identity,
             recorder=Recorder(metrics, log, telling.access, trio.current_time),

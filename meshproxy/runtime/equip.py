@@ -66,6 +66,7 @@ class Workshop:
             Destination(settings.endpoints, settings.server_name, settings.offered_alpn),
             Patience(limits.connect_timeout, limits.handshake_timeout),
             services.resolver,
+            self.sweeper,
             services.relay.wall,
         )
         if not http:

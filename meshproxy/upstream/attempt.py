@@ -51,4 +51,6 @@ def attempt_order(endpoints: Sequence[Address], failed_at: Mapping[Address, floa
 
     Nothing is ever left out: when all failed lately, all are tried again.
     """
+    if not failed_at:
+        return tuple(endpoints)
     return tuple(sorted(endpoints, key=lambda endpoint: now - failed_at.get(endpoint, -REST_SECONDS) < REST_SECONDS))

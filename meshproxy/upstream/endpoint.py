@@ -14,7 +14,7 @@ from meshproxy.upstream.attempt import FailedAttempt, NoUpstream, Phase, attempt
 from meshproxy.wire.closing import linger, reset
 from meshproxy.wire.dial import ResolveError, connect
 from meshproxy.wire.tls import TlsConnection
-from meshproxy.wire.tls_faults import HandshakeError
+from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
 
 if TYPE_CHECKING:
     import socket
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from meshproxy.wire.address import Address
     from meshproxy.wire.dial import Resolver, Target
     from meshproxy.wire.relay import Wall
+    from meshproxy.wire.sweep import Sweeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +71,13 @@ async def connect_plain(
 class Dialer:
     """Opens identified connections to one destination and remembers which endpoints failed lately."""
 
-    def __init__(self, destination: Destination, patience: Patience, resolver: Resolver, wall: Wall) -> None:
+    def __init__(
+        self, destination: Destination, patience: Patience, resolver: Resolver, sweeper: Sweeper, wall: Wall
+    ) -> None:
         self._destination = destination
         self._patience = patience
         self._resolver = resolver
+        self._sweeper = sweeper
         self._wall = wall
         self._failed_at: dict[Address, float] = {}
 
@@ -104,17 +108,17 @@ class Dialer:
         context = identity.contexts.client(self._destination.alpn)
         try:
             tls = TlsConnection(sock, context, server_side=False, server_name=self._destination.server_name)
-            with trio.fail_after(self._patience.handshake):
-                await tls.handshake()
+            await tls.handshake(self._sweeper, within=self._patience.handshake)
             leaf = judge_peer(tls, home=identity.leaf.id.trust_domain, now=self._wall())
             if leaf.id == to:
                 return Identified(tls, leaf, str(target))
             attempt.failed(target, Phase.IDENTITY, f"the far end is {leaf.id}, only {to} is accepted")
-        except trio.TooSlowError:
-            attempt.failed(target, Phase.HANDSHAKE, f"no answer within {self._patience.handshake:g} s")
         except HandshakeError as error:
-            attempt.failed(target, Phase.HANDSHAKE, f"{error.fault}: {error.detail}")
-            await linger(sock)  # our alert should arrive
+            if error.fault is HandshakeFault.TIMEOUT:
+                attempt.failed(target, Phase.HANDSHAKE, f"no answer within {self._patience.handshake:g} s")
+            else:
+                attempt.failed(target, Phase.HANDSHAKE, f"{error.fault}: {error.detail}")
+                await linger(sock)  # our alert should arrive
         except LeafError as error:
             attempt.failed(target, Phase.IDENTITY, f"{error.fault}: {error.detail}")
         except BaseException:
@@ -141,8 +145,7 @@ class _Attempt:
 
     async def connect(self, target: Target, within: float) -> socket.socket | None:
         try:
-            with trio.fail_after(within):
-                return await connect(target)
+            return await connect(target, within=within)
         except trio.TooSlowError:
             self.failed(target, Phase.CONNECT, f"no answer within {within:g} s", timed_out=True)
         except OSError as error:

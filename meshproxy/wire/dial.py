@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import trio
@@ -45,6 +47,17 @@ def look_up(host: str, port: int) -> list[Target]:
     return [Target(family, name) for family, _, _, _, name in answers if isinstance(name[0], str)]
 
 
+@lru_cache(maxsize=1024)  # as the settings write them, read once and not for each connection
+def _literal(address: Address) -> tuple[Target, ...] | None:
+    """The one target of an address that needs no look-up, None for a name."""
+    if isinstance(address, UnixAddress):
+        return (Target(socket.AF_UNIX, address.path),)
+    ip = address.ip
+    if ip is None:
+        return None
+    return (Target(socket.AF_INET if ip.version == 4 else socket.AF_INET6, (address.host, address.port)),)
+
+
 class Resolver:
     """Turns endpoint addresses into targets; `look_up` is the blocking question, asked in a thread.
 
@@ -64,12 +77,10 @@ class Resolver:
 
         A failed or slow look-up falls back to the last good answer. Raises ResolveError when there is none.
         """
-        if isinstance(address, UnixAddress):
-            return (Target(socket.AF_UNIX, address.path),)
-        ip = address.ip
-        if ip is not None:
-            family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
-            return (Target(family, (address.host, address.port)),)
+        literal = _literal(address)
+        if literal is not None:
+            return literal
+        assert isinstance(address, TcpAddress)
         complaint = f"no answer within {within:g} s"
         with trio.move_on_after(within):
             try:
@@ -88,29 +99,44 @@ class Resolver:
         raise ResolveError(f"cannot resolve {address.host}: {complaint}")
 
 
-async def connect(target: Target) -> socket.socket:
-    """Return a connected, non-blocking socket with TCP_NODELAY; the deadline is the caller's cancel scope.
+async def connect(target: Target, *, within: float) -> socket.socket:
+    """Return a connected, non-blocking socket with TCP_NODELAY, waiting at most `within` seconds.
 
-    Raises OSError when the connection cannot be made.
+    Raises OSError when the connection cannot be made, trio.TooSlowError when nobody answers.
     """
     sock = socket.socket(target.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        if target.family == socket.AF_UNIX:
-            await _connect_unix(sock, target.name)
-        else:
+        if target.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await _connect_tcp(sock, target.name)
+        if not _connects_at_once(sock, target.name):
+            with trio.fail_after(within):
+                await (_connect_unix if target.family == socket.AF_UNIX else _connect_tcp)(sock, target.name)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-async def _connect_tcp(sock: socket.socket, name: SocketName) -> None:
-    with contextlib.suppress(BlockingIOError):
-        sock.connect(name)
-        return
+def _connects_at_once(sock: socket.socket, name: SocketName) -> bool:
+    """Whether the first calls connected already; raises OSError as connect(2) does.
+
+    On this machine, where the own service is, the three-way handshake is over before connect(2) says that it has begun:
+    asking again costs one system call, waiting costs a task switch and a look of the whole loop.
+    """
+    for _ in range(2):
+        try:
+            sock.connect(name)
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            if error.errno != errno.EISCONN:  # how BSD answers the second call; Linux returns
+                raise
+        return True
+    return False
+
+
+async def _connect_tcp(sock: socket.socket, _name: SocketName) -> None:
     await trio.lowlevel.wait_writable(sock)
     failure = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if failure:
@@ -120,9 +146,7 @@ async def _connect_tcp(sock: socket.socket, name: SocketName) -> None:
 async def _connect_unix(sock: socket.socket, name: SocketName) -> None:
     # connect(2): on a unix socket EAGAIN means that the listener's queue is full, and nothing will wake us later.
     while True:
-        try:
+        await trio.sleep(_QUEUE_FULL_PAUSE)
+        with contextlib.suppress(BlockingIOError):
             sock.connect(name)
-        except BlockingIOError:
-            await trio.sleep(_QUEUE_FULL_PAUSE)
-        else:
             return

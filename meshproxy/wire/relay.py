@@ -1,4 +1,4 @@
-"""One established connection, attended from its first byte to its end by the task that owns both sockets."""
+"""One established connection, from its first byte to its end, and closed by the task that owns both sockets."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
-
-import trio
 
 from meshproxy.wire.closing import delivered, reset
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
@@ -19,11 +17,13 @@ if TYPE_CHECKING:
     from meshproxy.wire.buffers import Buffers
     from meshproxy.wire.readiness import Readiness
     from meshproxy.wire.splice import Held
+    from meshproxy.wire.sweep import Sweeper
     from meshproxy.wire.tls import TlsConnection
 
 Wall = Callable[[], datetime]  # the wall clock (aware, UTC): certificates end by it, and it jumps
 
-# How seldom a connection is looked at: often enough for a clock that jumped, a suspended machine, a short idle limit.
+# How seldom (seconds) a connection is looked at: often enough for a clock that jumped, a suspended machine, a short
+# idle limit.
 _LONGEST_BEAT = 30.0
 _BEATS_PER_IDLE = 4
 
@@ -47,10 +47,11 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """The engine and the buffers that all connections of one sidecar share."""
+    """The engine, the buffers and the clocks that all connections of one sidecar share."""
 
     engine: Readiness
     buffers: Buffers
+    sweeper: Sweeper
     wall: Wall
 
     async def run(
@@ -69,15 +70,21 @@ class Relay:
         exchange left unsent. Raises what a callback raised.
         """
         splice = Splice(self.engine, self.buffers, plain, tls, peer_eof)
+        attendant = _Attendant(splice, term, self.wall, self.sweeper.within(0))
         clean = False
         try:
-            splice.start(held)
-            ended = await self._attend(splice, term)
+            attendant.expire(self.sweeper.now)  # what has run out already moves no byte
+            if not splice.done.is_set():
+                splice.start(held)
+                self.sweeper.add(attendant)
+                await splice.done.wait()
+            ended = splice.result()
             clean = ended.end is End.CLEAN
             if ended.end is End.TRUNCATED:
                 await delivered(plain)
             return ended
         finally:
+            self.sweeper.discard(attendant)
             splice.release()
             traffic.to_tls, traffic.to_plain = splice.sent_to_tls, splice.sent_to_plain
             traffic.bare_fin = splice.bare_fin
@@ -87,18 +94,31 @@ class Relay:
                 else:
                     reset(sock)
 
-    async def _attend(self, splice: Splice, term: Term) -> ConnectionEnd:
-        moved, quiet_since = -1, trio.current_time()
-        while True:
-            left = (term.valid_until - self.wall()).total_seconds()
-            if left <= 0:
-                return ConnectionEnd(End.AGED, None, "a certificate of this connection has expired")
-            with trio.move_on_after(min(left, term.idle_timeout / _BEATS_PER_IDLE, _LONGEST_BEAT)):
-                await splice.done.wait()
-            if splice.done.is_set():
-                return splice.result()
-            now, total = trio.current_time(), splice.moved
-            if total != moved:
-                moved, quiet_since = total, now
-            elif now - quiet_since >= term.idle_timeout:
-                return ConnectionEnd(End.IDLE, None, f"nothing moved for {term.idle_timeout:g} s")
+
+class _Attendant:
+    """Looks at one connection now and then, on the sweeper's clock: is it idle, has a certificate run out?
+
+    No task wakes for that, and no cancel scope waits: thousands of idle connections cost a comparison each per tick.
+    """
+
+    __slots__ = ("_moved", "_quiet_since", "_splice", "_term", "_wall", "deadline")
+
+    def __init__(self, splice: Splice, term: Term, wall: Wall, now: float) -> None:
+        self._splice = splice
+        self._term = term
+        self._wall = wall
+        self._moved = 0
+        self._quiet_since = now
+        self.deadline = now
+
+    def expire(self, now: float) -> None:
+        """Look, and set the time of the next look."""
+        idle_timeout = self._term.idle_timeout
+        left = (self._term.valid_until - self._wall()).total_seconds()
+        if left <= 0:
+            self._splice.cut(ConnectionEnd(End.AGED, None, "a certificate of this connection has expired"))
+        elif self._splice.moved != self._moved:
+            self._moved, self._quiet_since = self._splice.moved, now
+        elif now - self._quiet_since >= idle_timeout:
+            self._splice.cut(ConnectionEnd(End.IDLE, None, f"nothing moved for {idle_timeout:g} s"))
+        self.deadline = now + min(left, idle_timeout / _BEATS_PER_IDLE, _LONGEST_BEAT)

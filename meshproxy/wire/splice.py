@@ -137,6 +137,10 @@ class Splice:
             if not held.to_plain:
                 self._guarded(self._close_plain)
 
+    def cut(self, end: ConnectionEnd) -> None:
+        """End it from outside, and for the given reason unless it has ended already."""
+        self._finish(end)
+
     def result(self) -> ConnectionEnd:
         """Return how it ended; raises what a callback raised. Only after `done`."""
         if self._end is None:

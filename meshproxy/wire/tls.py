@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from meshproxy.wire.sweep import Sweeper
+
 _FLIGHT = 16 * 1024
 
 # Answers to KeyUpdate pile up in the BIO while the peer does not read; beyond this it does so on purpose.
@@ -55,26 +57,38 @@ class TlsConnection:
         """The peer's leaf as DER, once the handshake is over; None if it sent none."""
         return self.session.getpeercert(binary_form=True)
 
-    async def handshake(self) -> None:
-        """Carry out the handshake; the deadline is the caller's cancel scope.
+    async def handshake(self, sweeper: Sweeper, *, within: float) -> None:
+        """Carry out the handshake, for at most `within` seconds (half a second late at most: the sweeper's clock).
 
         Raises HandshakeError naming the fault; the TLS alert has left by then, if the peer still listens.
         """
+        limit = _Limit(self.sock, sweeper.within(within))
+        sweeper.add(limit)
         try:
-            while True:
-                try:
-                    self.session.do_handshake()
-                except ssl.SSLWantReadError:
-                    await self._flush()
-                    await self._feed()
-                else:
-                    await self._flush()
-                    return
+            await self._shake_hands()
         except ssl.SSLError as error:
             self.flush_alert()
             raise classify(error) from error
         except OSError as error:
             raise HandshakeError(HandshakeFault.RESET, error.strerror or "connection lost") from error
+        except trio.ClosedResourceError:  # the limit's word for "too late"
+            raise HandshakeError(HandshakeFault.TIMEOUT, f"no handshake within {within:g} s") from None
+        finally:
+            sweeper.discard(limit)
+
+    async def _shake_hands(self) -> None:
+        if self.session.server_side:
+            await self._feed()  # the client speaks first, and mostly has
+        while True:
+            try:
+                self.session.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await trio.lowlevel.wait_readable(self.sock)  # the answer to a flight is not there at once
+                await self._feed()
+            else:
+                await self._flush()
+                return
 
     def read_into(self, clear: memoryview) -> int:
         """Decrypt everything that was fed into `clear`, which must have room for it; returns the count.
@@ -106,6 +120,8 @@ class TlsConnection:
             self.sock.send(self.outgoing.read())
 
     async def _flush(self) -> None:
+        if not self.outgoing.pending:
+            return
         waiting = memoryview(self.outgoing.read())
         while waiting:
             try:
@@ -118,6 +134,23 @@ class TlsConnection:
         if not received:
             raise HandshakeError(HandshakeFault.CLOSED, "the peer closed the connection during the handshake")
         self.incoming.write(received)
+
+
+class _Limit:
+    """How long a handshake may take, on the sweeper's clock: a cancel scope costs 10 us, this half of one.
+
+    It wakes whoever waits for the socket as if that were being closed, at every tick until it is discarded: a task that
+    was not waiting when the time ran out is woken at its next wait.
+    """
+
+    __slots__ = ("_sock", "deadline")
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock = sock
+        self.deadline = deadline
+
+    def expire(self, _now: float) -> None:
+        trio.lowlevel.notify_closing(self._sock)
 
 
 async def receive(sock: socket.socket, most: int) -> bytes:

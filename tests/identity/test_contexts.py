@@ -21,6 +21,7 @@ from meshproxy.settings.schema import IdentitySettings
 from meshproxy.wire.tls import TlsConnection, receive
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
 from tests.factory import Identity, MeshCa, make_mesh_ca
+from tests.shaking import shake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,11 +56,11 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield near, far
 
 
-async def shake(client: TlsConnection, server: TlsConnection) -> None:
+async def shake_in_time(client: TlsConnection, server: TlsConnection) -> None:
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(client.handshake)
-            nursery.start_soon(server.handshake)
+            nursery.start_soon(shake, client)
+            nursery.start_soon(shake, server)
 
 
 async def test_two_services_of_a_mesh_know_each_other(
@@ -67,7 +68,7 @@ async def test_two_services_of_a_mesh_know_each_other(
 ) -> None:
     client = TlsConnection(pair[0], web.client(), server_side=False)
     server = TlsConnection(pair[1], api.server(), server_side=True)
-    await shake(client, server)
+    await shake_in_time(client, server)
     now = datetime.now(UTC)
     assert judge_peer(client, home=mesh.trust_domain, now=now).id == mesh.id("/api")
     assert judge_peer(server, home=mesh.trust_domain, now=now).id == mesh.id("/web")
@@ -85,7 +86,7 @@ async def test_a_leaf_that_openssl_accepts_may_still_be_no_identity(
     context.verify_mode = ssl.CERT_NONE
     context.load_cert_chain(forged.chain, forged.key)
     server = TlsConnection(pair[1], api.server(), server_side=True)
-    await shake(TlsConnection(pair[0], context, server_side=False), server)
+    await shake_in_time(TlsConnection(pair[0], context, server_side=False), server)
     with pytest.raises(LeafError) as caught:
         judge_peer(server, home=mesh.trust_domain, now=datetime.now(UTC))
     assert caught.value.fault is LeafFault.SEVERAL_URIS
@@ -100,7 +101,7 @@ async def test_without_a_certificate_there_is_nobody_to_judge(
     naked.check_hostname = False
     naked.verify_mode = ssl.CERT_NONE
     server = TlsConnection(pair[1], lax, server_side=True)
-    await shake(TlsConnection(pair[0], naked, server_side=False), server)
+    await shake_in_time(TlsConnection(pair[0], naked, server_side=False), server)
     with pytest.raises(LeafError, match="presented no certificate"):
         judge_peer(server, home=mesh.trust_domain, now=datetime.now(UTC))
 
@@ -126,7 +127,7 @@ async def test_an_older_tls_is_refused(web: Contexts, api: Contexts, pair: tuple
         client.session.do_handshake()
     pair[0].send(client.outgoing.read())
     with pytest.raises(HandshakeError) as caught:
-        await TlsConnection(pair[1], api.server(), server_side=True).handshake()
+        await shake(TlsConnection(pair[1], api.server(), server_side=True))
     assert caught.value.fault is HandshakeFault.PROTOCOL_VERSION
 
 
@@ -142,7 +143,7 @@ async def test_a_session_is_never_resumed(web: Contexts, api: Contexts) -> None:
             if session is not None:
                 client.session.session = session
             server = TlsConnection(far, api.server(), server_side=True)
-            await shake(client, server)
+            await shake_in_time(client, server)
             assert not client.session.session_reused
             assert not server.session.session_reused
             server.session.write(b"x")  # a ticket would come before it
@@ -171,7 +172,7 @@ async def test_alpn_is_offered_as_told(
     other = contexts_of(mesh.issue("/api")).server()
     other.set_alpn_protocols(["h2"])
     server = TlsConnection(pair[1], other, server_side=True)
-    await shake(TlsConnection(pair[0], web.client(offered), server_side=False), server)
+    await shake_in_time(TlsConnection(pair[0], web.client(offered), server_side=False), server)
     assert server.session.selected_alpn_protocol() == chosen
 
 

@@ -33,6 +33,7 @@ from meshproxy.wire.dial import Resolver
 from meshproxy.wire.ends import ConnectionEnd, End
 from meshproxy.wire.readiness import make_readiness
 from meshproxy.wire.relay import Relay
+from meshproxy.wire.sweep import Sweeper
 from meshproxy.wire.tls import TlsConnection, receive
 from tests.factory import MeshCa, make_mesh_ca
 from tests.hearing import listening_log
@@ -229,7 +230,7 @@ async def inside(mesh: MeshCa, nursery: trio.Nursery, monkeypatch: pytest.Monkey
         settings = IdentitySettings(mesh.issue(f"/{name}").directory)
         stores[name] = IdentityStore(settings, wall=wall, log=log, metrics=Metrics())
         stores[name].load_first()
-    services = Services(Relay(engine, Buffers(), wall), Resolver(), stores["api"], recorder())
+    services = Services(Relay(engine, Buffers(), Sweeper(), wall), Resolver(), stores["api"], recorder())
     plain, service = socket.socketpair()
     for sock in (plain, service):
         sock.setblocking(False)

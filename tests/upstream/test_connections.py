@@ -53,8 +53,9 @@ async def address() -> TcpAddress:
 
 
 def connections(engine: Readiness, buffers: Buffers, address: TcpAddress) -> ServiceConnections:  # noqa: F811
-    relay = Relay(engine, buffers, lambda: datetime.now(UTC))
-    pool = Pool(engine, Sweeper(), idle=3.0, most=2)
+    sweeper = Sweeper()
+    relay = Relay(engine, buffers, sweeper, lambda: datetime.now(UTC))
+    pool = Pool(engine, sweeper, idle=3.0, most=2)
     return ServiceConnections(address, pool, Wiring(relay, HeadLimits()), Resolver(), within=1.0)
 
 

@@ -21,9 +21,11 @@ from meshproxy.upstream.endpoint import Destination, Dialer, Patience, connect_p
 from meshproxy.wire.address import TcpAddress, UnixAddress
 from meshproxy.wire.dial import Resolver, Target
 from meshproxy.wire.listen import accept_forever, bind, bound_address, close_listener
+from meshproxy.wire.sweep import Sweeper
 from meshproxy.wire.tls import TlsConnection, receive
 from meshproxy.wire.tls_faults import HandshakeError
 from tests.factory import MeshCa, make_mesh_ca
+from tests.shaking import shake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -77,7 +79,7 @@ class Far:
         """An endpoint that shakes hands as `identity` and waits for the end."""
 
         async def serve(sock: socket.socket) -> None:
-            await TlsConnection(sock, identity.contexts.server(), server_side=True).handshake()
+            await shake(TlsConnection(sock, identity.contexts.server(), server_side=True))
             await receive(sock, 1)
 
         return self.endpoint(name, serve)
@@ -104,12 +106,14 @@ class Caller:
     """A dialer's user: who dials whom, and the failures it was told."""
 
     mesh: MeshCa
+    sweeper: Sweeper
     told: list[FailedAttempt] = field(default_factory=list)
 
     def dialer(self, *endpoints: Address, server_name: str | None = None, alpn: tuple[str, ...] = ()) -> Dialer:
-        return Dialer(
-            Destination(endpoints, server_name, alpn), Patience(5.0, 3.0), Resolver(), lambda: datetime.now(UTC)
-        )
+        return self.dialer_with(Destination(endpoints, server_name, alpn), Resolver())
+
+    def dialer_with(self, destination: Destination, resolver: Resolver) -> Dialer:
+        return Dialer(destination, Patience(5.0, 3.0), resolver, self.sweeper, lambda: datetime.now(UTC))
 
     async def open(self, dialer: Dialer, to: str = "/ledger") -> str:
         """Dial and hang up; returns where it got through."""
@@ -125,8 +129,10 @@ class Caller:
 
 
 @pytest.fixture
-def caller(mesh: MeshCa) -> Caller:
-    return Caller(mesh)
+async def caller(mesh: MeshCa, nursery: trio.Nursery) -> Caller:
+    sweeper = Sweeper()
+    await nursery.start(sweeper.run)
+    return Caller(mesh, sweeper)
 
 
 async def test_the_first_endpoint_that_proves_to_be_it_is_taken(far: Far, caller: Caller, mesh: MeshCa) -> None:
@@ -176,7 +182,7 @@ async def test_a_certificate_openssl_accepts_is_still_judged(
     context.load_cert_chain(forged.chain, forged.key)
 
     async def serve(sock: socket.socket) -> None:
-        await TlsConnection(sock, context, server_side=True).handshake()
+        await shake(TlsConnection(sock, context, server_side=True))
 
     with pytest.raises(NoUpstream, match="identity: several_uris: it has 2 URI SANs"):
         await caller.open(caller.dialer(far.endpoint("forged", serve)))
@@ -192,7 +198,7 @@ async def test_every_failure_is_told_in_the_order_tried(far: Far, caller: Caller
     dead, rude = far.dead(), far.endpoint("rude", hang_up)
     impostor = far.sidecar("impostor", identity_of(mesh, "/other"))
     destination = Destination((dead, TcpAddress("nowhere.internal", 1), rude, impostor))
-    dialer = Dialer(destination, Patience(5, 5), Resolver(no_such_name), lambda: datetime.now(UTC))
+    dialer = caller.dialer_with(destination, Resolver(no_such_name))
     with pytest.raises(NoUpstream) as caught:
         await caller.open(dialer)
     assert caller.phases == [Phase.CONNECT, Phase.RESOLVE, Phase.HANDSHAKE, Phase.IDENTITY]
@@ -215,11 +221,11 @@ async def test_a_silent_endpoint_costs_the_handshake_timeout_and_no_more(
 async def test_an_address_that_swallows_packets_costs_the_connect_timeout(
     caller: Caller, settling_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def never(_target: Target) -> socket.socket:
+    async def never(_sock: socket.socket, _name: object) -> None:
         await trio.sleep_forever()
-        raise AssertionError
 
-    monkeypatch.setattr("meshproxy.upstream.endpoint.connect", never)
+    monkeypatch.setattr("meshproxy.wire.dial._connects_at_once", lambda *_: False)
+    monkeypatch.setattr("meshproxy.wire.dial._connect_tcp", never)
     with pytest.raises(NoUpstream, match=r"^192\.0\.2\.1:1: connect: no answer within 5 s$"):
         await caller.open(caller.dialer(TcpAddress("192.0.2.1", 1)))
 
@@ -230,9 +236,7 @@ async def test_a_name_with_several_addresses_tries_them_in_turn_and_tells_which_
     dead, living = far.dead(), far.sidecar("living", identity_of(mesh, "/ledger"))
     named = TcpAddress("ledger.internal", 8443)
     answers = [Target(socket.AF_INET, (each.host, each.port)) for each in (dead, living)]
-    dialer = Dialer(
-        Destination((named,)), Patience(5, 5), Resolver(lambda _host, _port: answers), lambda: datetime.now(UTC)
-    )
+    dialer = caller.dialer_with(Destination((named,)), Resolver(lambda _host, _port: answers))
     assert await caller.open(dialer) == str(living)
     assert [failure.endpoint for failure in caller.told] == [f"ledger.internal:8443 ({dead})"]
 

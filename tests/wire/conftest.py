@@ -17,6 +17,7 @@ from meshproxy.wire.ends import PeerEof
 from meshproxy.wire.readiness import EpollReadiness, Readiness, TrioReadiness
 from meshproxy.wire.splice import Splice
 from meshproxy.wire.tls import TlsConnection
+from tests.shaking import shake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -102,8 +103,8 @@ def wires() -> Iterator[Wires]:
 async def handshake_both(client: TlsConnection, server: TlsConnection) -> None:
     """Carry out both sides of a handshake."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.handshake)
-        nursery.start_soon(server.handshake)
+        nursery.start_soon(shake, client)
+        nursery.start_soon(shake, server)
 
 
 @dataclass

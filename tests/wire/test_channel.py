@@ -15,6 +15,7 @@ import trio
 from meshproxy.wire.channel import ChannelBroken, PlainChannel, TlsChannel
 from meshproxy.wire.readiness import HANGUP, READ
 from meshproxy.wire.tls import MOST_UNSENT_CONTROL, TlsConnection
+from tests.shaking import shake
 from tests.wire.conftest import handshake_both
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ async def test_bytes_that_came_with_the_last_flight_are_not_forgotten(
     server = TlsConnection(near, contexts.server, server_side=True)
     client = TlsConnection(far, contexts.client, server_side=False)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.handshake)
+        nursery.start_soon(shake, server)
         while True:
             try:
                 client.session.do_handshake()

@@ -136,11 +136,73 @@ def test_the_systems_resolver_is_asked_for_streams() -> None:
 
 async def test_connecting_gives_a_prepared_socket() -> None:
     listener = bind(TcpAddress("127.0.0.1", 0))
-    with await connect(Target(socket.AF_INET, listener.getsockname())) as sock:
+    with await connect(Target(socket.AF_INET, listener.getsockname()), within=5) as sock:
         assert sock.getpeername() == listener.getsockname()
         assert not sock.getblocking()
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     close_listener(listener)
+
+
+async def test_on_this_machine_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(_sock: object) -> None:
+        raise AssertionError("the handshake on loopback is over before connect(2) returns")
+
+    monkeypatch.setattr(trio.lowlevel, "wait_writable", never)
+    listener = bind(TcpAddress("127.0.0.1", 0))
+    (await connect(Target(socket.AF_INET, listener.getsockname()), within=5)).close()
+    close_listener(listener)
+
+
+@pytest.mark.parametrize("answer", [None, ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")])
+async def test_who_does_not_answer_at_once_is_waited_for(
+    answer: OSError | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A far machine: connect(2) says twice that it goes on, and the socket tells later what became of it."""
+
+    class Far(socket.socket):
+        def connect(self, _name: object) -> None:
+            raise BlockingIOError(errno.EINPROGRESS, "in progress")
+
+        def getsockopt(self, *_option: int) -> int:  # type: ignore[override]  # SO_ERROR only
+            return 0 if answer is None else answer.errno or 0
+
+    async def answered(_sock: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(socket, "socket", Far)
+    monkeypatch.setattr(trio.lowlevel, "wait_writable", answered)
+    target = Target(socket.AF_INET, ("192.0.2.1", 80))
+    if answer is None:
+        (await connect(target, within=5)).close()
+        return
+    with pytest.raises(ConnectionRefusedError, match="Connection refused"):
+        await connect(target, within=5)
+
+
+async def test_a_system_that_calls_the_second_call_an_error_is_connected_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BSD answers EISCONN where Linux returns."""
+    answers = iter([BlockingIOError(errno.EINPROGRESS, "in progress"), OSError(errno.EISCONN, "is connected")])
+
+    class Bsd(socket.socket):
+        def connect(self, _name: object) -> None:
+            raise next(answers)
+
+    monkeypatch.setattr(socket, "socket", Bsd)
+    (await connect(Target(socket.AF_INET, ("127.0.0.1", 80)), within=5)).close()
+
+
+async def test_nobody_is_waited_for_longer_than_told(
+    monkeypatch: pytest.MonkeyPatch, settling_clock: trio.testing.MockClock
+) -> None:
+    async def never(_sock: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr("meshproxy.wire.dial._connects_at_once", lambda *_: False)
+    monkeypatch.setattr(trio.lowlevel, "wait_writable", never)
+    started = trio.current_time()
+    with pytest.raises(trio.TooSlowError):
+        await connect(Target(socket.AF_INET, ("192.0.2.1", 80)), within=5)
+    assert 5 <= trio.current_time() - started < 5.5
 
 
 async def test_a_refused_connection_is_an_error_with_words() -> None:
@@ -149,12 +211,12 @@ async def test_a_refused_connection_is_an_error_with_words() -> None:
     close_listener(listener)
     assert isinstance(gone, TcpAddress)
     with pytest.raises(ConnectionRefusedError, match="Connection refused"):
-        await connect(Target(socket.AF_INET, (gone.host, gone.port)))
+        await connect(Target(socket.AF_INET, (gone.host, gone.port)), within=5)
 
 
 async def test_a_missing_unix_socket_is_an_error_with_words(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="No such file"):
-        await connect(Target(socket.AF_UNIX, str(tmp_path / "s")))
+        await connect(Target(socket.AF_UNIX, str(tmp_path / "s")), within=5)
 
 
 async def test_a_unix_listener_whose_queue_is_full_is_asked_again(
@@ -165,11 +227,11 @@ async def test_a_unix_listener_whose_queue_is_full_is_asked_again(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen(0)
-        first = await connect(target)
+        first = await connect(target, within=5)
         arrived: list[socket.socket] = []
 
         async def second() -> None:
-            arrived.append(await connect(target))
+            arrived.append(await connect(target, within=5))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(second)
@@ -194,6 +256,6 @@ async def test_a_connect_that_is_cancelled_closes_its_socket(monkeypatch: pytest
     monkeypatch.setattr(socket, "socket", Silent)
     monkeypatch.setattr(trio.lowlevel, "wait_writable", never)
     with trio.move_on_after(0.01) as scope:
-        await connect(Target(socket.AF_INET, ("192.0.2.1", 80)))
+        await connect(Target(socket.AF_INET, ("192.0.2.1", 80)), within=5)
     assert scope.cancelled_caught
     assert made[0].fileno() == -1

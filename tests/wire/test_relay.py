@@ -17,7 +17,9 @@ from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof, Side
 from meshproxy.wire.relay import Relay, Term, Traffic
 from meshproxy.wire.splice import Splice
+from meshproxy.wire.sweep import Sweeper
 from meshproxy.wire.tls import TlsConnection, receive
+from tests.wire.conftest import handshake_both
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -100,35 +102,39 @@ class Attend:
     contexts: Contexts
     wires: Wires
     nursery: trio.Nursery
+    sweeper: Sweeper
 
     async def __call__(
         self, *, idle: float = 60.0, lives: timedelta = timedelta(days=1), small: bool = False
     ) -> Attended:
         made = await self.prepare(small=small)
-        self.nursery.start_soon(lambda: made.run(Relay(self.engine, self.buffers, made.wall), idle=idle, lives=lives))
+        self.nursery.start_soon(lambda: made.run(self.relay(made), idle=idle, lives=lives))
         await trio.lowlevel.checkpoint()
         return made
+
+    def relay(self, made: Attended) -> Relay:
+        return Relay(self.engine, self.buffers, self.sweeper, made.wall)
 
     async def prepare(self, *, small: bool = False) -> Attended:
         app, plain = self.wires.tcp()
         near, far = self.wires.tcp(small=small)
         tls = TlsConnection(near, self.contexts.server, server_side=True)
         peer = TlsConnection(far, self.contexts.client, server_side=False)
-        async with trio.open_nursery() as both:
-            both.start_soon(tls.handshake)
-            both.start_soon(peer.handshake)
+        await handshake_both(peer, tls)
         return Attended(app, peer, plain, tls, WallClock())
 
 
 @pytest.fixture
-def attend(
+async def attend(
     engine: Readiness,
     buffers: Buffers,
     contexts: Contexts,
     wires: Wires,
     nursery: trio.Nursery,
 ) -> Attend:
-    return Attend(engine, buffers, contexts, wires, nursery)
+    sweeper = Sweeper()
+    await nursery.start(sweeper.run)
+    return Attend(engine, buffers, contexts, wires, nursery, sweeper)
 
 
 async def test_a_clean_end_is_passed_on_as_one(attend: Attend, settling_clock: MockClock) -> None:
@@ -170,37 +176,37 @@ async def test_what_came_before_a_truncation_is_delivered_before_the_reset(
 
 
 async def test_a_connection_on_which_nothing_moves_is_ended(attend: Attend, settling_clock: MockClock) -> None:
-    made = await attend(idle=60)
-    await trio.sleep(59)
+    made = await attend(idle=6)
+    await trio.sleep(5.9)
     assert made.how() is None
-    await trio.sleep(20)
-    assert made.ended == ConnectionEnd(End.IDLE, None, "nothing moved for 60 s")
+    await trio.sleep(2)
+    assert made.ended == ConnectionEnd(End.IDLE, None, "nothing moved for 6 s")
     assert made.let_go
     with pytest.raises(ConnectionResetError):
         made.app.recv(1)
 
 
 async def test_a_byte_either_way_starts_the_idle_time_anew(attend: Attend, settling_clock: MockClock) -> None:
-    made = await attend(idle=60)
+    made = await attend(idle=3)
     for turn in range(6):
-        await trio.sleep(40)
+        await trio.sleep(2)
         if turn % 2:
             made.app.send(b"x")
         else:
             await made.say(b"x")
     assert made.how() is None
-    await trio.sleep(80)
+    await trio.sleep(5)
     assert made.how() == (End.IDLE, None)
 
 
 async def test_a_slow_reader_is_not_idle_while_what_waits_for_it_moves(
     attend: Attend, settling_clock: MockClock
 ) -> None:
-    made = await attend(idle=8, small=True)
+    made = await attend(idle=2, small=True)
     made.app.send(bytes(200_000))  # taken at once, and held for a reader that takes its time
     heard = 0
     for _ in range(12):
-        await trio.sleep(4)
+        await trio.sleep(1)
         heard += len(await made.hear())
     assert made.how() is None
     assert heard < 200_000
@@ -209,10 +215,10 @@ async def test_a_slow_reader_is_not_idle_while_what_waits_for_it_moves(
 async def test_a_certificate_that_runs_out_ends_its_connection_in_time(
     attend: Attend, settling_clock: MockClock
 ) -> None:
-    made = await attend(idle=1000, lives=timedelta(seconds=100))
-    await trio.sleep(99.5)
+    made = await attend(idle=1000, lives=timedelta(seconds=5))
+    await trio.sleep(4.9)
     assert made.how() is None
-    await trio.sleep(1)
+    await trio.sleep(0.6)
     assert made.ended == ConnectionEnd(End.AGED, None, "a certificate of this connection has expired")
     assert made.let_go
 
@@ -231,10 +237,10 @@ async def test_a_wall_clock_that_jumps_is_noticed_within_half_a_minute(
 ) -> None:
     made = await attend(idle=1000, lives=timedelta(days=1))
     made.wall.jumped = timedelta(days=-30)
-    await trio.sleep(60)
+    await trio.sleep(5)
     assert made.how() is None
     made.wall.jumped = timedelta(days=2)
-    await trio.sleep(31)
+    await trio.sleep(30.5)
     assert made.how() == (End.AGED, None)
 
 
@@ -249,7 +255,7 @@ async def test_a_cancelled_relay_leaves_nothing_and_keeps_the_count(attend: Atte
     with trio.move_on_after(5) as scope:
         made.app.send(bytes(100_000))
         await made.say(b"some")
-        await made.run(Relay(attend.engine, attend.buffers, made.wall), idle=60, lives=timedelta(days=1))
+        await made.run(attend.relay(made), idle=60, lives=timedelta(days=1))
     assert scope.cancelled_caught
     assert made.how() is None
     assert made.let_go
@@ -268,6 +274,6 @@ async def test_a_bug_in_a_callback_surfaces_in_the_owner_and_nothing_stays_open(
     monkeypatch.setattr(Splice, "_pull_plain", fail)
     made.app.send(b"x")
     with pytest.raises(ZeroDivisionError):
-        await made.run(Relay(attend.engine, attend.buffers, made.wall), idle=60, lives=timedelta(days=1))
+        await made.run(attend.relay(made), idle=60, lives=timedelta(days=1))
     assert made.let_go
     assert "watching=0" in repr(attend.engine)

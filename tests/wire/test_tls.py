@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from meshproxy.wire.ends import PeerEof
 from meshproxy.wire.splice import Splice
+from meshproxy.wire.sweep import Sweeper
 from meshproxy.wire.tls import TlsConnection, receive
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
+from tests.shaking import shake
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -46,8 +48,8 @@ class Dribbling(socket.socket):
 
 async def both(client: TlsConnection, server: TlsConnection) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.handshake)
-        nursery.start_soon(server.handshake)
+        nursery.start_soon(shake, client)
+        nursery.start_soon(shake, server)
 
 
 async def test_both_sides_know_each_others_certificate_after_the_handshake(contexts: Contexts, wires: Wires) -> None:
@@ -98,7 +100,7 @@ async def test_bytes_that_came_with_the_last_flight_are_relayed(
     client = TlsConnection(near, contexts.client, server_side=False)
     server = TlsConnection(far, contexts.server, server_side=True)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.handshake)
+        nursery.start_soon(shake, server)
 
         async def last_flight_with_a_request() -> None:
 
@@ -132,13 +134,13 @@ async def test_the_alert_of_a_failed_handshake_reaches_the_peer(contexts: Contex
 
     async def be_refused() -> None:
         with pytest.raises(HandshakeError) as caught:
-            await server.handshake()
+            await shake(server)
         assert caught.value.fault is HandshakeFault.NO_CERTIFICATE
         far.close()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(be_refused)
-        await client.handshake()  # in TLS 1.3 it succeeds: the server has not judged yet
+        await shake(client)  # in TLS 1.3 it succeeds: the server has not judged yet
         client.incoming.write(await receive(near, 16384))
         with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
             client.session.read(1)
@@ -156,9 +158,48 @@ async def test_an_alert_to_a_peer_that_is_gone_does_not_raise(contexts: Contexts
 async def test_a_cancelled_handshake_leaves_the_socket_to_its_owner(contexts: Contexts, wires: Wires) -> None:
     near, _far = wires.tcp()
     with trio.move_on_after(0.01) as scope:
-        await TlsConnection(near, contexts.server, server_side=True).handshake()
+        await shake(TlsConnection(near, contexts.server, server_side=True))
     assert scope.cancelled_caught
     assert near.fileno() >= 0
+
+
+@pytest.mark.parametrize("says", [b"", b"\x16\x03\x01\x02"], ids=["nothing", "half a header"])
+async def test_a_handshake_takes_no_longer_than_told(
+    says: bytes, contexts: Contexts, wires: Wires, nursery: trio.Nursery, settling_clock: trio.testing.MockClock
+) -> None:
+    sweeper = Sweeper()
+    await nursery.start(sweeper.run)
+    near, far = wires.tcp()
+    far.send(says)
+    started = trio.current_time()
+    with pytest.raises(HandshakeError, match="no handshake within 3 s") as caught:
+        await TlsConnection(near, contexts.server, server_side=True).handshake(sweeper, within=3)
+    assert caught.value.fault is HandshakeFault.TIMEOUT
+    assert 3 <= trio.current_time() - started <= 3.5
+    assert repr(sweeper) == "<Sweeper items=0>"
+    assert near.fileno() >= 0  # the owner's to close
+
+
+async def test_a_limit_that_passes_while_nobody_waits_is_met_at_the_next_wait(
+    contexts: Contexts,
+    wires: Wires,
+    nursery: trio.Nursery,
+    settling_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sweeper can only wake who waits: it does so at every tick, or a peer could slip through by good timing."""
+    sweeper = Sweeper()
+    await nursery.start(sweeper.run)
+    near, _far = wires.tcp()
+    started = trio.current_time()
+
+    async def busy(_self: TlsConnection) -> None:
+        await trio.sleep(10)
+
+    monkeypatch.setattr(TlsConnection, "_flush", busy)
+    with pytest.raises(HandshakeError, match="no handshake within 3 s"):
+        await TlsConnection(near, contexts.client, server_side=False).handshake(sweeper, within=3)
+    assert 10 <= trio.current_time() - started <= 10.5
 
 
 async def test_receive_waits_for_the_first_byte_and_tells_the_end(wires: Wires) -> None:

@@ -15,6 +15,7 @@ import trustme
 
 from meshproxy.wire.tls import TlsConnection, receive
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault, alert_in_words, classify
+from tests.shaking import shake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ def world() -> World:
 
 async def fault_of(connection: TlsConnection) -> tuple[HandshakeFault, str]:
     with trio.fail_after(5), pytest.raises(HandshakeError) as caught:
-        await connection.handshake()
+        await shake(connection)
     assert str(caught.value) == f"{caught.value.fault}: {caught.value.detail}"
     return caught.value.fault, caught.value.detail
 
@@ -83,7 +84,7 @@ async def test_a_client_that_cannot_authenticate_is_named_and_told(wires: Wires,
     near, far = wires.tcp()
     client = TlsConnection(near, world.client(make(world)), server_side=False)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.handshake)
+        nursery.start_soon(shake, client)
         found, detail = await fault_of(TlsConnection(far, world.server(), server_side=True))
     assert found is fault
     assert words in detail
