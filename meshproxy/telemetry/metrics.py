@@ -163,6 +163,7 @@ class Metrics:
         self.configuration_generation = only(
             "meshproxy_configuration_generation", "How often settings and allow-lists were swapped, from 1."
         )
+        self.tasks = only("meshproxy_tasks", "Tasks of the event loop that are alive now.")
         self.log_dropped = only("meshproxy_log_lines_dropped", "Log lines lost to a slow reader since start.")
         self._before_scrape: list[Callable[[], None]] = []
 
