@@ -5,7 +5,9 @@ admit       from an accepted socket to an authenticated caller: own identity, ha
 authorize   one caller, or each of its requests, asked about at the allow-list: a Permit, or a denial explained
 forward     what an inbound TCP connection lives through, from its handshake to its end
 requests    the same for HTTP, and what both directions of HTTP share: the story of each request
-driver      drives one HTTP connection: feeds the exchange, sends what it says, does what it needs
+machinery   what drives the HTTP connections of a listener, whom it tells, and how each ends
+pump        moves one HTTP connection on: feeds the exchange, sends what it says, does what it needs
+driver      the task that owns it, and waits for what takes time
 deadlines   when the patience with it runs out, by the phase of its exchange
 live        the HTTP connections that are open, to be asked to end
 """

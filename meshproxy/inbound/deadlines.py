@@ -21,6 +21,10 @@ _WINDOW: Final = 10.0
 
 _NEVER: Final = float("inf")
 
+# Looking a member up in its class takes 0.1 us on Python 3.11, and a request enters two phases at least.
+_IDLE, _HEAD, _CONNECTING = Phase.IDLE, Phase.HEAD, Phase.CONNECTING
+_EXPECTING, _AWAITING = Phase.EXPECTING, Phase.AWAITING
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -53,11 +57,20 @@ class Waiting:
 class Deadlines:
     """The deadlines of one connection; `moved` counts the bytes it moves (its driver adds to it)."""
 
-    __slots__ = ("_drain_at", "_patience", "_phase", "_phase_ends", "_still_since", "_wind_down_at", "cut_at", "moved")
+    __slots__ = (
+        "_drain_at",
+        "_patience",
+        "_phase",
+        "_phase_ends",
+        "_still_since",
+        "_wind_down_at",
+        "cut_at",
+        "moved",
+    )
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
-        self._phase = Phase.IDLE
+        self._phase = _IDLE
         self._phase_ends = self._wind_down_at = self._drain_at = self.cut_at = _NEVER
         self._still_since = 0.0
         self.moved = 0
@@ -77,28 +90,25 @@ class Deadlines:
     def drain(self, until: float, now: float) -> None:
         """Rest no longer than `until`; an earlier such call holds."""
         self._drain_at = min(self._drain_at, until)
-        if self._phase is Phase.IDLE:
+        if self._phase is _IDLE:
             self._phase_ends = min(self._phase_ends, max(self._drain_at, now) + TICK)
 
     def enter(self, phase: Phase, now: float, *, first: bool) -> None:
         """Begin a phase; `first` while nothing was ever asked on the connection."""
-        self._phase, self.moved, self._still_since = phase, 0, now
-        self._phase_ends = now + self._seconds(first=first) + TICK
-        if phase is Phase.IDLE:
-            self._phase_ends = min(self._phase_ends, max(self._drain_at, now) + TICK)
-
-    def _seconds(self, *, first: bool) -> float:
         patience = self._patience
-        if self._phase is Phase.IDLE:
+        self._phase, self.moved, self._still_since = phase, 0, now
+        if phase is _AWAITING or phase is _EXPECTING:
+            self._phase_ends = now + patience.response + TICK
+        elif phase is _IDLE:
             # Who has just connected is expected to ask; who has asked before may rest.
-            return patience.head if first else patience.idle
-        if self._phase is Phase.HEAD:
-            return patience.head
-        if self._phase in {Phase.EXPECTING, Phase.AWAITING}:
-            return patience.response
-        if self._phase is Phase.CONNECTING:
-            return _NEVER  # the dialler has its own
-        return self._window
+            ends = now + (patience.head if first else patience.idle) + TICK
+            self._phase_ends = ends if self._drain_at == _NEVER else min(ends, max(self._drain_at, now) + TICK)
+        elif phase is _HEAD:
+            self._phase_ends = now + patience.head + TICK
+        elif phase is _CONNECTING:
+            self._phase_ends = _NEVER  # the dialler has its own
+        else:
+            self._phase_ends = now + self._window + TICK
 
     @property
     def _window(self) -> float:

@@ -16,8 +16,9 @@ from meshproxy.http.head import HeadLimits
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Terms
 from meshproxy.inbound.admit import admit
-from meshproxy.inbound.driver import HttpDriver, Outcome
+from meshproxy.inbound.driver import HttpDriver
 from meshproxy.inbound.live import Call, Live
+from meshproxy.inbound.machinery import Outcome
 from meshproxy.telemetry.access import RequestLine, timestamp
 from meshproxy.wire.channel import TlsChannel
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from meshproxy.inbound.accept import Services, Visit
     from meshproxy.inbound.admit import Guest
     from meshproxy.inbound.authorize import Authorizer
-    from meshproxy.inbound.driver import Machinery
+    from meshproxy.inbound.machinery import Machinery
     from meshproxy.settings.schema import Inbound, Limits
     from meshproxy.upstream.attempt import FailedAttempt
     from meshproxy.upstream.pool import UpstreamConnection, Upstreams

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from meshproxy.inbound.authorize import Authorizer
 from meshproxy.inbound.deadlines import Patience as HttpPatience
-from meshproxy.inbound.driver import Machinery
 from meshproxy.inbound.forward import InboundHandler
 from meshproxy.inbound.live import Live
+from meshproxy.inbound.machinery import Machinery
 from meshproxy.inbound.requests import RequestsHandler, Way, head_limits
 from meshproxy.outbound.forward import OutboundHandler
 from meshproxy.outbound.requests import OutboundRequestsHandler

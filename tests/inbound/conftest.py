@@ -18,7 +18,8 @@ from meshproxy.http.codec import ResponseReader
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Terms
 from meshproxy.inbound.deadlines import Patience
-from meshproxy.inbound.driver import HttpDriver, Machinery, Outcome
+from meshproxy.inbound.driver import HttpDriver
+from meshproxy.inbound.machinery import Machinery, Outcome
 from meshproxy.upstream.pool import Pool, UpstreamConnection
 from meshproxy.wire.channel import PlainChannel, TlsChannel
 from meshproxy.wire.sweep import Sweeper

@@ -12,7 +12,7 @@ import trio.testing
 
 from meshproxy.errors import Failure
 from meshproxy.inbound.deadlines import Patience
-from meshproxy.inbound.driver import Outcome
+from meshproxy.inbound.machinery import Outcome
 from meshproxy.upstream.pool import NoUpstreamConnection
 from meshproxy.wire.channel import PlainChannel, TlsChannel
 from meshproxy.wire.ends import End, PeerEof
@@ -460,7 +460,7 @@ async def test_an_upgrade_hands_over_all_that_waits(house: House) -> None:
     assert visit.told == []  # its story goes on
     upstream = visit.driver.upstream
     assert upstream is not None
-    down, up = visit.driver._down, upstream.channel
+    down, up = visit.driver._pump.down, upstream.channel
     assert isinstance(down, TlsChannel)
     assert isinstance(up, PlainChannel)
     for channel in (down, up):
@@ -495,7 +495,7 @@ async def test_bulk_right_behind_the_switch_is_left_to_the_splice(house: House) 
         assert await visit.ended() is Outcome.UPGRADED
         upstream = visit.driver.upstream
         assert upstream is not None
-        down, up = visit.driver._down, upstream.channel
+        down, up = visit.driver._pump.down, upstream.channel
         assert isinstance(down, TlsChannel)
         for channel in (down, up):
             house.engine.forget(channel.sock)
@@ -515,13 +515,13 @@ async def test_an_upgraded_connection_that_is_cancelled_at_that_moment_is_still_
     await caller.says(UPGRADE)
     line = await house.line()
     await line.hears(END)
-    end = house.visits[0].driver._end
+    end = visit.driver._pump._end
 
     def end_and_cancel(how: Outcome) -> None:
         visit.scope.cancel()
         end(how)
 
-    visit.driver._end = end_and_cancel  # type: ignore[method-assign]
+    visit.driver._pump._end = end_and_cancel  # type: ignore[method-assign]
     await line.says(SWITCH)
     await visit.ended()
     assert [told.upgraded for told, _ in visit.told] == [True]
@@ -656,7 +656,7 @@ async def test_a_service_that_stops_taking_the_body_is_what_took_too_long(
         nursery.start_soon(upload)
         assert (await caller.hears(b"}")).startswith(b"HTTP/1.1 504 ")
         nursery.cancel_scope.cancel()
-    assert visit.driver._relay.exchange.failure is Failure.RESPONSE_TIMEOUT
+    assert visit.driver._pump.relay.exchange.failure is Failure.RESPONSE_TIMEOUT
     assert await line.hears_end() == "reset"
 
 

@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from meshproxy.errors import Failure
-from meshproxy.http.codec import ResponseReader
+from meshproxy.http.codec import RequestReader, ResponseReader
 from meshproxy.http.exchange import Decided, Exchange
-from meshproxy.http.head import NO_BODY, RequestHead, Target, TargetForm, Version
+from meshproxy.http.head import RequestHead
 from meshproxy.inbound.accept import Services, Visit
 from meshproxy.inbound.requests import Story
 from meshproxy.telemetry.access import RequestLine
@@ -28,9 +28,13 @@ if TYPE_CHECKING:
     from meshproxy.wire.dial import Resolver
     from meshproxy.wire.relay import Relay
 
-HEAD = RequestHead(
-    b"GET", Target(TargetForm.ORIGIN, b"/" + b"p" * 2000), Version.HTTP_1_1, b"api.test", b"", NO_BODY, keep_alive=True
-)
+
+def a_head() -> RequestHead:
+    reader = RequestReader(LIMITS)
+    reader.feed(b"GET /" + b"p" * 2000 + b"?secret HTTP/1.1\r\nHost: h\r\n\r\n")
+    head = reader.next()
+    assert isinstance(head, RequestHead)
+    return head
 
 
 class Told:
@@ -63,7 +67,7 @@ async def test_every_field_of_a_line_tells_what_its_name_says(told: Told) -> Non
         started=10.0,
         request_id=b"request-1",
         trace_id=b"trace-1",
-        head=HEAD,
+        head=a_head(),
         decided=Decided("spiffe://td/c", "allow", "rule-1", "granted", "enforce", "api.allow.toml@3"),
         status=503,
         failure=Failure.LIMIT,

@@ -1,0 +1,372 @@
+"""Moves one HTTP connection on: callbacks of the engine feed the machine and send what it says.
+
+A request on a keep-alive connection with a resting upstream costs two callbacks and nothing else: no task is woken, no
+exception raised, nothing armed. What takes time is left to the task that owns the connection (`driver`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshproxy.http.phase import Need, Phase
+from meshproxy.inbound.deadlines import Deadlines, Due, Waiting
+from meshproxy.inbound.machinery import Outcome
+from meshproxy.wire.channel import ChannelBroken
+from meshproxy.wire.readiness import READ, SEVERED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshproxy.http.exchange import Exchange
+    from meshproxy.http.relay import HttpRelay
+    from meshproxy.inbound.machinery import Machinery, Teller
+    from meshproxy.upstream.pool import UpstreamConnection, Upstreams
+    from meshproxy.wire.channel import Channel
+
+# Reads one callback may do before it lets the others go first.
+_FAIR_SHARE = 4
+
+_NEVER = float("inf")
+
+# The two that every request has; looking a member up in its class takes 0.1 us on Python 3.11.
+_UPSTREAM, _RELEASE_UPSTREAM = Need.UPSTREAM, Need.RELEASE_UPSTREAM
+
+
+class Pump:
+    """One downstream connection and the upstream its current exchange has, if any.
+
+    Whatever a callback raises ends this connection and no other: it is kept in `error`, the owner is woken, and nothing
+    is done any more.
+    """
+
+    def __init__(
+        self, machinery: Machinery, downstream: Channel, relay: HttpRelay, upstreams: Upstreams, teller: Teller
+    ) -> None:
+        self._engine = machinery.engine
+        self._sweeper = machinery.sweeper
+        self._deadlines = Deadlines(machinery.patience)
+        self._upstreams = upstreams
+        self._teller = teller
+        self._now = trio.lowlevel.current_clock().current_time
+        self._phase: Phase | None = None  # the one the deadline was last set for
+        self._exchange: Exchange | None = None
+        self._is_over = False  # no callback does anything any more
+        self.down = downstream
+        self.relay = relay
+        self.up: UpstreamConnection | None = None
+        self.ending: Outcome | None = None
+        self.error: BaseException | None = None
+        self.dialling: trio.CancelScope | None = None  # the owner's, while it dials
+        self.woken = trio.Event()
+        self.deadline = _NEVER
+
+    def __repr__(self) -> str:
+        return f"<Pump {self.relay!r} down={self.down!r} up={self.up!r} ending={self.ending}>"
+
+    def live_for(self, seconds: float) -> None:
+        """Cut the connection after so many seconds at the latest."""
+        self._deadlines.live_for(seconds, self._now())
+
+    def drain(self, grace: float) -> None:
+        """End with the current answer; when idle, with the next, or after `grace` seconds without a request."""
+        self.relay.drain()
+        now = self._now()
+        self._deadlines.drain(now + grace, now)
+        self._set_deadline()
+
+    # Callbacks of the engine and the sweeper, and steps of the owner.
+
+    def on_downstream(self, events: int) -> bool:
+        """Take the engine's events for the caller's socket; 0: look what is there."""
+        if self._is_over:
+            return False
+        try:
+            self.down.hint(events)
+            if self.down.waiting and events & ~READ:
+                self._flush_downstream()
+            return self._pull_downstream(events)
+        except BaseException as error:  # noqa: BLE001 - see the class
+            return self._fail(error)
+
+    def on_upstream(self, connection: UpstreamConnection, events: int) -> bool:
+        """Take the engine's events for the upstream connection of the current exchange."""
+        if self._is_over:
+            return False
+        try:
+            connection.channel.hint(events)
+            if connection.channel.waiting and events & ~READ:
+                self._flush_upstream()
+            drained = self._pull_upstream(connection)
+            self._resume_downstream()
+        except BaseException as error:  # noqa: BLE001 - see the class
+            return self._fail(error)
+        return drained
+
+    def expire(self, now: float) -> None:
+        """Act on a deadline that has passed (called by the sweeper)."""
+        if self._is_over:
+            return
+        try:
+            self._expire(now)
+        except BaseException as error:  # noqa: BLE001 - see the class
+            self._fail(error)
+
+    def act(self) -> None:
+        """Carry out what the machine makes of what the owner has told it."""
+        if self._is_over:
+            return
+        try:
+            self._act(self._now())
+            self._resume_downstream()
+        except BaseException as error:  # noqa: BLE001 - see the class
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> bool:
+        self.error, self._is_over = error, True
+        self.woken.set()
+        return False
+
+    # Moving bytes.
+
+    def _wants_downstream(self) -> bool:
+        """Whether the machine can take more of the caller, and those it would pass it to take what they have."""
+        relay = self.relay
+        if self.up is not None and self.up.channel.waiting:
+            return False
+        # A caller that does not read its answers is asked no further: each question would cost memory here.
+        if self.down.waiting and relay.phase is Phase.IDLE:
+            return False
+        return relay.wants_downstream or relay.held_back
+
+    def _pull_downstream(self, events: int) -> bool:
+        """Read of the caller what can be used now; whether its socket was drained."""
+        relay, down = self.relay, self.down
+        share = _FAIR_SHARE
+        while self._wants_downstream():
+            if not share:
+                self._engine.resume(down.sock)
+                return False
+            share -= 1
+            if relay.held_back:
+                now = self._now()
+                relay.proceed(now)
+                self._act(now)
+                continue
+            try:
+                data = down.receive()
+            except ChannelBroken as broken:
+                self._lose_downstream(str(broken))
+                return False
+            now = self._now()
+            if data:
+                self._deadlines.moved += len(data)
+                relay.feed(data, now)
+            if down.ended:
+                relay.downstream_ended(now)
+            self._act(now)
+            if (down.drained and not relay.held_back) or self.ending is not None:
+                return down.drained and not down.ended
+        if events & SEVERED:
+            # It is not read now, so only the kernel can tell that the caller is gone.
+            self._lose_downstream("the caller went away")
+        return False
+
+    def _flush_downstream(self) -> None:
+        down = self.down
+        before = down.waiting
+        try:
+            down.flush()
+        except ChannelBroken as broken:
+            if self.ending is Outcome.CLOSED:  # our last words were not heard
+                self._end(Outcome.ABORTED)
+            else:
+                self._lose_downstream(str(broken))
+            return
+        self._deadlines.moved += before - down.waiting
+        if down.waiting:
+            return
+        if self.ending is Outcome.CLOSED:
+            self.woken.set()
+            return
+        if self.up is not None:
+            self._engine.resume(self.up.channel.sock)
+        self._resume_downstream()
+
+    def _pull_upstream(self, connection: UpstreamConnection) -> bool:
+        """Read of the upstream what the caller takes now; whether its socket was drained."""
+        relay, channel = self.relay, connection.channel
+        share = _FAIR_SHARE
+        while self.up is connection and self.ending is None and not self.down.waiting:
+            if not share:
+                self._engine.resume(channel.sock)
+                return False
+            share -= 1
+            try:
+                data = channel.receive()
+            except ChannelBroken as broken:
+                self._lose_upstream(str(broken))
+                return False
+            now = self._now()
+            if data:
+                self._deadlines.moved += len(data)
+                relay.feed_response(data, now)
+            if channel.ended:
+                relay.upstream_ended(now, clean=channel.ended_cleanly)
+            self._act(now)
+            if channel.drained:
+                return not channel.ended
+        return False
+
+    def _flush_upstream(self) -> None:
+        if self.up is None:
+            return
+        channel = self.up.channel
+        before = channel.waiting
+        try:
+            channel.flush()
+        except ChannelBroken as broken:
+            self._lose_upstream(str(broken))
+            return
+        self._deadlines.moved += before - channel.waiting
+
+    def _resume_downstream(self) -> None:
+        """Come back to the caller where it was left; an edge fires once."""
+        if (self.relay.held_back or not self.down.drained) and self._wants_downstream():
+            self._engine.resume(self.down.sock)
+
+    def _lose_downstream(self, detail: str) -> None:
+        now = self._now()
+        self.relay.downstream_lost(detail, now)
+        self._act(now)
+
+    def _lose_upstream(self, detail: str) -> None:
+        now = self._now()
+        self.relay.upstream_lost(detail, now)
+        self._act(now)
+
+    # Carrying out what the machine says.
+
+    def _act(self, now: float) -> None:
+        relay = self.relay
+        while True:
+            if relay.to_upstream:
+                self._send_upstream(now)
+            if relay.to_downstream:
+                self._send_downstream(now)
+            if relay.finished:
+                for exchange in relay.finished:
+                    self._teller.finished(exchange, self.up)
+                relay.finished.clear()
+            if not relay.needs:
+                break
+            self._carry_out(relay.needs.popleft(), now)
+        # A phase of another exchange begins anew, also where no other lay between the two.
+        if relay.phase is not self._phase or relay.exchange is not self._exchange:
+            self._follow_phase()
+
+    def _carry_out(self, need: Need, now: float) -> None:
+        if need is _UPSTREAM:
+            connection = self._upstreams.resting()
+            if connection is not None:
+                self.attach(connection, now)
+            else:
+                self.woken.set()
+        elif need is _RELEASE_UPSTREAM:
+            self._part_with_upstream(self._upstreams.pool.give_back)
+        elif need is Need.FRESH_UPSTREAM:
+            self.woken.set()
+        elif need is Need.CLOSE_UPSTREAM:
+            self._part_with_upstream(self._upstreams.pool.close)
+        elif need is Need.DROP_UPSTREAM:
+            self.drop_upstream()
+        elif need is Need.CLOSE:
+            self._end(Outcome.CLOSED)
+        elif need is Need.ABORT:
+            self._end(Outcome.ABORTED)
+        elif need is Need.UPGRADE:
+            self._end(Outcome.UPGRADED)
+
+    def attach(self, connection: UpstreamConnection, now: float) -> None:
+        """Give the current exchange its upstream connection."""
+        self.up = connection
+        connection.user = self
+        self.relay.attach(connection.responses, now, reused=connection.used)
+        if not connection.channel.drained:
+            self._engine.resume(connection.channel.sock)
+
+    def drop_upstream(self) -> None:
+        """End the upstream connection, if there is one, by RST."""
+        self._part_with_upstream(self._upstreams.pool.drop)
+
+    def _part_with_upstream(self, how: Callable[[UpstreamConnection], None]) -> None:
+        connection, self.up = self.up, None
+        if connection is not None:
+            how(connection)
+
+    def _send_upstream(self, now: float) -> None:
+        data = b"".join(self.relay.to_upstream)
+        self.relay.to_upstream.clear()
+        if self.up is None or not data:
+            return
+        try:
+            self.up.channel.send(data)
+        except ChannelBroken as broken:
+            self.relay.upstream_lost(str(broken), now)
+
+    def _send_downstream(self, now: float) -> None:
+        data = b"".join(self.relay.to_downstream)
+        self.relay.to_downstream.clear()
+        if not data:
+            return
+        try:
+            self.down.send(data)
+        except ChannelBroken as broken:
+            self.relay.downstream_lost(str(broken), now)
+
+    def _end(self, how: Outcome) -> None:
+        if self.dialling is not None:
+            self.dialling.cancel()
+        if how is Outcome.CLOSED:
+            try:
+                self.down.finish()
+            except ChannelBroken:
+                how = Outcome.ABORTED
+        self.ending, self._is_over = how, how is not Outcome.CLOSED
+        self.woken.set()
+
+    # Deadlines.
+
+    def _follow_phase(self) -> None:
+        relay = self.relay
+        if self._phase is Phase.CONNECTING and self.dialling is not None:
+            self.dialling.cancel()
+        self._phase, self._exchange = phase, exchange = relay.phase, relay.exchange
+        nothing_asked = exchange.head is None and not exchange.status
+        self._deadlines.enter(phase, self._sweeper.now, first=nothing_asked)
+        self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        ends_at = _NEVER if self.up is None else self.up.ends_at
+        self.deadline = min(self._deadlines.earliest, ends_at)
+
+    def _expire(self, now: float) -> None:
+        up = self.up
+        waiting = Waiting(bool(self.down.waiting), up is not None and bool(up.channel.waiting))
+        due = self._deadlines.due(now, waiting)
+        if due is Due.CUT or (up is not None and now >= up.ends_at):
+            self._lose_downstream("a certificate of this connection has expired")
+            self._end(Outcome.AGED)
+            return
+        if due is Due.WIND_DOWN:
+            self.drain((self._deadlines.cut_at - now) / 2)
+        elif due is Due.UPSTREAM_STALLED:
+            self.relay.upstream_stalled(now)
+        elif due is Due.TIMED_OUT and self._phase is Phase.OVER:
+            self._end(Outcome.ABORTED)  # our last words are not being read
+        elif due is Due.TIMED_OUT:
+            self.relay.timed_out(now)
+        self._act(now)
+        self._set_deadline()
+        self._resume_downstream()
