@@ -29,6 +29,17 @@ _SIZE_LINE: Final = re.compile(
 # The common size line, of a chunk whose size needs no second look.
 _PLAIN_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
 
+# Chunks of less than 16 bytes, which a hostile peer sends by the ten thousand: the one judges a run of them, the other
+# takes the data out of it, a chunk in 0.2 us. The loop below takes 0.8 us for each, and as few bytes fill a core.
+_TINY: Final = range(1, 16)
+_TINY_CHUNKS: Final = re.compile(
+    b"(?:" + b"|".join(b"%x\r\n.{%d}\r\n" % (size, size) for size in _TINY) + b")++", re.DOTALL | re.IGNORECASE
+)
+_TINY_CHUNK: Final = re.compile(
+    b"[0-9a-f]\r\n(" + b"|".join(b"(?<=%x\r\n).{%d}" % (size, size) for size in _TINY) + b")\r\n",
+    re.DOTALL | re.IGNORECASE,
+)
+
 
 class _Part(Enum):
     SIZE = auto()
@@ -67,7 +78,9 @@ class ChunkedDecoder:
         """
         while not self.done:
             if self._part is _Part.SIZE:
-                at = _take_whole_chunks(buffer, at, pieces)
+                start, at = at, _take_whole_chunks(buffer, at, pieces)
+                if at > start:
+                    self._scanned = 0  # that was another size line
             behind = self._step(buffer, at, pieces)
             if behind is None:
                 break
@@ -151,9 +164,14 @@ def _take_whole_chunks(buffer: bytes | bytearray, at: int, pieces: list[bytes | 
     What is not that simple is left where it stands, to be taken or refused part by part.
     """
     while (line := _PLAIN_SIZE_LINE.match(buffer, at)) is not None:
+        size = int(line[1], 16)
+        if size in _TINY and (tiny := _TINY_CHUNKS.match(buffer, at)) is not None:
+            pieces += _TINY_CHUNK.findall(buffer, at, tiny.end())
+            at = tiny.end()
+            continue
         start = line.end()
-        end = start + int(line[1], 16)
-        if end == start or buffer[end : end + 2] != b"\r\n":
+        end = start + size
+        if not size or buffer[end : end + 2] != b"\r\n":
             break
         pieces.append(buffer[start:end])
         at = end + 2
