@@ -6,12 +6,14 @@
     fast_lane the common heads in one strict pass, read as guard, h11 and the rooms below would; the rest it declines
     target    the request target and the Host: which path is meant, and that there is only one reading of it
     framing   where a message ends (RFC 9112 section 6.3, read strictly)
-    fields    what is passed on: hop-by-hop fields out, the caller's identity in; trace and request ids
+    fields    which fields a proxy reads, which it only carries, and which are its own to say
     chunked   the chunked coding, decoded strictly
-    codec     messages out of a stream of bytes, and messages into bytes
+    codec     messages out of a stream of bytes
+    writing   heads and chunks into bytes, and the last check that they will be read back as they were meant
     reply     the answers that are our own
     forwarded one request and its answer as they are passed on
     relay     the exchange as a machine: bytes in; bytes and needs out (phase: its words; terms: what it asks)
+    endings   the same machine's state, and how an exchange ends
     exchange  what became of one request, for its access line
 
 Each question is answered in one room. Nothing here reads a clock, a socket or a random source.

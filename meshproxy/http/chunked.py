@@ -26,8 +26,18 @@ _SIZE_LINE: Final = re.compile(
 )
 
 
-# The common size line, of a chunk whose size needs no second look.
-_PLAIN_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
+_WHOLE_SIZE_LINE: Final = re.compile(_SIZE_LINE.pattern + rb"\r\n")
+
+# Chunks of less than 16 bytes, which a hostile peer sends by the ten thousand: the one judges a run of them, the other
+# takes the data out of it, a chunk in 0.2 us. The loop below takes 0.8 us for each, and as few bytes fill a core.
+_TINY: Final = range(1, 16)
+_TINY_CHUNKS: Final = re.compile(
+    b"(?:" + b"|".join(b"%x\r\n.{%d}\r\n" % (size, size) for size in _TINY) + b")++", re.DOTALL | re.IGNORECASE
+)
+_TINY_CHUNK: Final = re.compile(
+    b"[0-9a-f]\r\n(" + b"|".join(b"(?<=%x\r\n).{%d}" % (size, size) for size in _TINY) + b")\r\n",
+    re.DOTALL | re.IGNORECASE,
+)
 
 
 class _Part(Enum):
@@ -36,6 +46,12 @@ class _Part(Enum):
     DATA_END = auto()
     TRAILERS = auto()
     DONE = auto()
+
+
+# Bound once: to look a member up in its class takes ten times as long on Python 3.11.
+_SIZE: Final = _Part.SIZE
+_DATA: Final = _Part.DATA
+_DATA_END: Final = _Part.DATA_END
 
 
 class ChunkedDecoder:
@@ -66,8 +82,10 @@ class ChunkedDecoder:
         the data before the fault is in `pieces`.
         """
         while not self.done:
-            if self._part is _Part.SIZE:
-                at = _take_whole_chunks(buffer, at, pieces)
+            if self._part is _SIZE:
+                start, at = at, _take_whole_chunks(buffer, at, pieces)
+                if at > start:
+                    self._scanned = 0  # that was another size line
             behind = self._step(buffer, at, pieces)
             if behind is None:
                 break
@@ -76,17 +94,14 @@ class ChunkedDecoder:
 
     def _step(self, buffer: bytes | bytearray, at: int, pieces: list[bytes | bytearray]) -> int | None:
         """Take one part; returns the offset behind it, or None when more bytes are needed."""
-        match self._part:
-            case _Part.DATA:
-                return self._take_data(buffer, at, pieces)
-            case _Part.SIZE:
-                return self._take_size(buffer, at)
-            case _Part.DATA_END:
-                return self._take_data_end(buffer, at)
-            case _Part.TRAILERS:
-                return self._take_trailers(buffer, at)
-            case _Part.DONE:
-                return None
+        part = self._part
+        if part is _DATA:
+            return self._take_data(buffer, at, pieces)
+        if part is _SIZE:
+            return self._take_size(buffer, at)
+        if part is _DATA_END:
+            return self._take_data_end(buffer, at)
+        return self._take_trailers(buffer, at)
 
     def _take_size(self, buffer: bytes | bytearray, at: int) -> int | None:
         # CR, not CRLF: a lone CR is refused by the line's own grammar, as soon as its next byte is there.
@@ -107,7 +122,7 @@ class ChunkedDecoder:
             raise BadMessage(400, f"a chunk of {size} bytes")
         self._scanned = 0
         self._left = size
-        self._part = _Part.DATA if size else _Part.TRAILERS
+        self._part = _DATA if size else _Part.TRAILERS
         return end + 2
 
     def _take_data(self, buffer: bytes | bytearray, at: int, pieces: list[bytes | bytearray]) -> int | None:
@@ -117,7 +132,7 @@ class ChunkedDecoder:
         pieces.append(data)
         self._left -= len(data)
         if not self._left:
-            self._part = _Part.DATA_END
+            self._part = _DATA_END
         return at + len(data)
 
     def _take_data_end(self, buffer: bytes | bytearray, at: int) -> int | None:
@@ -125,7 +140,7 @@ class ChunkedDecoder:
             raise BadMessage(400, "chunk data that is not followed by CRLF (RFC 9112 section 7.1)")
         if len(buffer) - at < 2:
             return None
-        self._part = _Part.SIZE
+        self._part = _SIZE
         return at + 2
 
     def _take_trailers(self, buffer: bytes | bytearray, at: int) -> int | None:
@@ -150,10 +165,15 @@ def _take_whole_chunks(buffer: bytes | bytearray, at: int, pieces: list[bytes | 
 
     What is not that simple is left where it stands, to be taken or refused part by part.
     """
-    while (line := _PLAIN_SIZE_LINE.match(buffer, at)) is not None:
+    while (line := _WHOLE_SIZE_LINE.match(buffer, at)) is not None:
+        size = int(line[1], 16)
+        if size in _TINY and (tiny := _TINY_CHUNKS.match(buffer, at)) is not None:
+            pieces += _TINY_CHUNK.findall(buffer, at, tiny.end())
+            at = tiny.end()
+            continue
         start = line.end()
-        end = start + int(line[1], 16)
-        if end == start or buffer[end : end + 2] != b"\r\n":
+        end = start + size
+        if not size or start - at > _LONGEST_SIZE_LINE or buffer[end : end + 2] != b"\r\n":
             break
         pieces.append(buffer[start:end])
         at = end + 2

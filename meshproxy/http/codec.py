@@ -19,7 +19,12 @@ import msgspec
 from meshproxy.http.chunked import ChunkedDecoder
 from meshproxy.http.guard import find_head_end, judge_start_line
 from meshproxy.http.head import BadMessage, Field, FramingKind, HeadLimits, RequestHead, ResponseHead
-from meshproxy.http.parse import read_request_head, read_response_head
+from meshproxy.http.parse import (
+    read_request_head,
+    read_response_head,
+    recognised_request_head,
+    recognised_response_head,
+)
 
 if TYPE_CHECKING:
     from meshproxy.http.head import Framing
@@ -106,6 +111,25 @@ class _Reader(ABC, Generic[_Head]):
         self._scanned -= self._at
         self._at = 0
 
+    def head_of(self, data: bytes) -> _Head | None:
+        """Take what came, and return the head it begins with, if it is a common one and nothing waits before it.
+
+        None for anything else: then nothing was taken, and it is to be fed. This is `feed` and `next` in one step.
+        """
+        if self.buffered or self._framing is not None or self._deaf or self._bad is not None:
+            return None
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            return None
+        rest = len(data) - end
+        head = self._recognised(data[:end] if rest else data)
+        if head is None:
+            return None
+        if rest:
+            self._buffer, self._at, self.buffered = data, end, rest
+        self._begin_message(head)
+        return head
+
     def take_rest(self) -> bytes:
         """Hand over what waits, behind a switch to another protocol; the reader is of no use after it."""
         return self._take(len(self._buffer))
@@ -127,6 +151,14 @@ class _Reader(ABC, Generic[_Head]):
     @abstractmethod
     def _next_head(self) -> _Head | None:
         """Take the next head off the buffer, if it is complete."""
+
+    @abstractmethod
+    def _recognised(self, raw: bytes) -> _Head | None:
+        """Return the value of a whole head, if it is a common one that may come now."""
+
+    @abstractmethod
+    def _begin_message(self, head: _Head) -> None:
+        """Take that the message of this head has begun."""
 
     def _take(self, end: int) -> bytes:
         """Take the bytes that wait before `end`: without copying them, where they are all there are."""
@@ -223,12 +255,18 @@ class RequestReader(_Reader[RequestHead]):
         if raw is None:
             return None
         head = read_request_head(raw, self._limits)
+        self._begin_message(head)
+        return head
+
+    def _recognised(self, raw: bytes) -> RequestHead | None:
+        return recognised_request_head(raw, self._limits)
+
+    def _begin_message(self, head: RequestHead) -> None:
         self._skipped_line = False
         self._last = not head.keep_alive
         self._begin_body(head.framing)
         if self._last and self._framing is None:
             self._ends()
-        return head
 
     def _ends(self) -> bool:
         self._framing = self._chunked = None
@@ -275,7 +313,13 @@ class ResponseReader(_Reader[ResponseHead]):
         if raw is None:
             return None
         head = read_response_head(self._method, raw, self._limits)
+        self._begin_message(head)
+        return head
+
+    def _recognised(self, raw: bytes) -> ResponseHead | None:
+        return None if self._method is None else recognised_response_head(self._method, raw, self._limits)
+
+    def _begin_message(self, head: ResponseHead) -> None:
         if head.status >= 200:
             self._method = None
             self._begin_body(head.framing)
-        return head

@@ -12,12 +12,22 @@ from meshproxy.errors import Failure
 from meshproxy.http import reply
 from meshproxy.http.codec import RequestReader, ResponseReader
 from meshproxy.http.exchange import Exchange
+from meshproxy.http.fields import new_request_id
 from meshproxy.http.phase import Need, Phase
 
 if TYPE_CHECKING:
     from meshproxy.http.forwarded import ForwardedAnswer
-    from meshproxy.http.head import RequestHead
+    from meshproxy.http.head import BadMessage, RequestHead
     from meshproxy.http.terms import Terms
+
+_BY_STATUS: Final = {
+    405: Failure.METHOD_REFUSED,
+    414: Failure.TARGET_TOO_LONG,
+    417: Failure.EXPECTATION,
+    431: Failure.HEAD_TOO_LARGE,
+    501: Failure.NOT_IMPLEMENTED,
+    505: Failure.VERSION_REFUSED,
+}
 
 # A refused request's body is read and thrown away up to here, so that the connection can go on (bytes).
 MOST_DISCARDED: Final = 64 * 1024
@@ -57,6 +67,43 @@ class Endings:
     @property
     def _is_answered(self) -> bool:
         return self._answer is not None and self._answer.head is not None
+
+    def downstream_lost(self, detail: str, now: float) -> None:
+        """Take that the caller is gone: a half-sent request must not be completed upstream."""
+        if self.phase is Phase.OVER or self.phase is Phase.UPGRADED:
+            return
+        if self.phase is Phase.IDLE:
+            self._over(Need.ABORT)
+        else:
+            self._cut(Failure.CLIENT_GONE, detail, now)
+
+    def _follow_caller(self, now: float) -> None:
+        """End what cannot come to an end any more, for its caller has said its last byte."""
+        if self.phase is Phase.IDLE:
+            if not self._requests.buffered:
+                self._over(Need.CLOSE)
+        elif self.phase is Phase.DISCARDING:
+            self._end_exchange(now)
+            self._over(Need.CLOSE)
+        elif self.phase is Phase.HEAD or (self.phase is not Phase.CONNECTING and not self._request_done):
+            self.downstream_lost("the caller ended in the middle of its request", now)
+
+    def _refuse_message(self, bad: BadMessage, now: float) -> None:
+        """Answer what is not acceptable HTTP and end the connection: where the next message begins is unknown."""
+        if self.phase is Phase.DISCARDING:  # its answer is out, and a second one would be taken for another's
+            self._end_exchange(now)
+            self._over(Need.CLOSE)
+            return
+        if self.phase is Phase.IDLE or self.phase is Phase.HEAD:
+            self._begin_unreadable(now)
+        self._request_done = self._close = True
+        self._reply(_BY_STATUS.get(bad.status, Failure.BAD_REQUEST), bad.detail, now)
+
+    def _begin_unreadable(self, now: float) -> None:
+        """Begin an exchange whose request has no readable head."""
+        self.exchange = self.exchange if self.phase is Phase.HEAD else Exchange(now)
+        self.exchange.request_id = new_request_id(self._terms.rng)
+        self._head = self._forwarded = self._answer = None
 
     def _fail(self, failure: Failure, detail: str, now: float) -> None:
         """Tell the caller of a failure of the upstream, or cut the answer that has begun."""

@@ -1,7 +1,7 @@
-"""One request and its answer as they are passed on: written anew from what was judged, never copied.
+"""One request and its answer as they are passed on: written from what was judged.
 
-`Via` is added to requests: RFC 9110 section 7.6.3 asks it of every gateway, and it tells loops. The framing is written
-from what was judged, and who called stands last.
+A field that only passes keeps the line it was judged in; whatever decides how a message is taken is written anew. `Via`
+is added to requests: RFC 9110 section 7.6.3 asks it of every gateway, and it tells loops. Who called stands last.
 """
 
 from __future__ import annotations

@@ -32,15 +32,6 @@ if TYPE_CHECKING:
 # the caller a few bytes each, so whoever asks and never reads would fill our memory, and one batch our time.
 _MOST_UNSENT: Final = 16 * 1024
 
-_BY_STATUS: Final = {
-    405: Failure.METHOD_REFUSED,
-    414: Failure.TARGET_TOO_LONG,
-    417: Failure.EXPECTATION,
-    431: Failure.HEAD_TOO_LARGE,
-    501: Failure.NOT_IMPLEMENTED,
-    505: Failure.VERSION_REFUSED,
-}
-
 # Whose time has run out, and what the caller is told. After the first two nobody knows where its next request begins.
 _OVERDUE: Final = {
     Phase.HEAD: (Failure.REQUEST_TIMEOUT, "the request head did not come in time"),
@@ -93,7 +84,13 @@ class HttpRelay(Endings):
 
     def feed(self, data: bytes, now: float) -> None:
         """Take bytes from the caller."""
-        self._requests.feed(data)
+        head = self._requests.head_of(data) if self.phase is _IDLE and not self.to_downstream else None
+        if head is None:
+            self._requests.feed(data)
+        else:
+            self._begin(head, now)
+            if not self._requests.buffered:
+                return
         self._advance(now)
 
     def proceed(self, now: float) -> None:
@@ -104,15 +101,6 @@ class HttpRelay(Endings):
         """Take the caller's end of stream: it may still wait for the answers to what it has asked (half-close)."""
         self._caller_ended = True
         self._advance(now)
-
-    def downstream_lost(self, detail: str, now: float) -> None:
-        """Take that the caller is gone: a half-sent request must not be completed upstream."""
-        if self.phase is _OVER or self.phase is _UPGRADED:
-            return
-        if self.phase is _IDLE:
-            self._over(Need.ABORT)
-        else:
-            self._cut(Failure.CLIENT_GONE, detail, now)
 
     def _advance(self, now: float) -> None:
         """Make of the bytes that have come whatever can be made of them now."""
@@ -156,17 +144,6 @@ class HttpRelay(Endings):
             self.phase = _HEAD
             self.exchange = Exchange(now)
         return False
-
-    def _follow_caller(self, now: float) -> None:
-        """End what cannot come to an end any more, for its caller has said its last byte."""
-        if self.phase is _IDLE:
-            if not self._requests.buffered:
-                self._over(Need.CLOSE)
-        elif self.phase is _DISCARDING:
-            self._end_exchange(now)
-            self._over(Need.CLOSE)
-        elif self.phase is _HEAD or (self.phase is not _CONNECTING and not self._request_done):
-            self.downstream_lost("the caller ended in the middle of its request", now)
 
     def _begin(self, head: RequestHead, now: float) -> None:
         terms = self._terms
@@ -212,23 +189,6 @@ class HttpRelay(Endings):
             self._request_done = True
             self._finish(now)
 
-    def _refuse_message(self, bad: BadMessage, now: float) -> None:
-        """Answer what is not acceptable HTTP and end the connection: where the next message begins is unknown."""
-        if self.phase is _DISCARDING:  # its answer is out, and a second one would be taken for another's
-            self._end_exchange(now)
-            self._over(Need.CLOSE)
-            return
-        if self.phase is _IDLE or self.phase is _HEAD:
-            self._begin_unreadable(now)
-        self._request_done = self._close = True
-        self._reply(_BY_STATUS.get(bad.status, Failure.BAD_REQUEST), bad.detail, now)
-
-    def _begin_unreadable(self, now: float) -> None:
-        """Begin an exchange whose request has no readable head."""
-        self.exchange = self.exchange if self.phase is _HEAD else Exchange(now)
-        self.exchange.request_id = new_request_id(self._terms.rng)
-        self._head = self._forwarded = self._answer = None
-
     # The upstream's side.
 
     def attach(self, responses: ResponseReader, now: float, *, reused: bool) -> None:
@@ -256,8 +216,16 @@ class HttpRelay(Endings):
         responses = self._responses
         if responses is None:
             return
-        responses.feed(data)
-        self._read_response(responses, now)
+        try:
+            head = responses.head_of(data)
+            if head is None:
+                responses.feed(data)
+            else:
+                self._on_response_head(head, now)
+        except BadMessage as bad:
+            self._refuse_response(bad, now)
+        else:
+            self._read_response(responses, now)
         self._advance(now)
 
     def upstream_ended(self, now: float, *, clean: bool) -> None:
@@ -309,8 +277,11 @@ class HttpRelay(Endings):
                 else:
                     self._on_response_piece(event, now)
         except BadMessage as bad:
-            self._drop_upstream()
-            self._fail(Failure.UPSTREAM_PROTOCOL, bad.detail, now)
+            self._refuse_response(bad, now)
+
+    def _refuse_response(self, bad: BadMessage, now: float) -> None:
+        self._drop_upstream()
+        self._fail(Failure.UPSTREAM_PROTOCOL, bad.detail, now)
 
     def _on_response_head(self, head: ResponseHead, now: float) -> None:
         answer = self._answer

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 # Reads one callback may do before it lets the others go first.
 _FAIR_SHARE = 4
 
-_NEVER = float("inf")
+_NEVER, _NOW = float("inf"), 0.0  # deadlines: none, and the next tick
 
-# The two that every request has; looking a member up in its class takes 0.1 us on Python 3.11.
-_UPSTREAM, _RELEASE_UPSTREAM = Need.UPSTREAM, Need.RELEASE_UPSTREAM
+# What every request has; looking a member up in its class takes 0.1 us on Python 3.11.
+_UPSTREAM, _RELEASE_UPSTREAM, _CONNECTING = Need.UPSTREAM, Need.RELEASE_UPSTREAM, Phase.CONNECTING
 
 
 class Pump:
@@ -50,8 +50,9 @@ class Pump:
         self._upstreams = upstreams
         self._teller = teller
         self._now = trio.lowlevel.current_clock().current_time
-        self._phase: Phase | None = None  # the one the deadline was last set for
+        self._phase: Phase | None = None  # where the machine stood when it was last looked at
         self._exchange: Exchange | None = None
+        self._in_new_phase = True  # the deadline of the phase is set at the next tick
         self._is_over = False  # no callback does anything any more
         self.down = downstream
         self.relay = relay
@@ -264,7 +265,11 @@ class Pump:
             self._carry_out(relay.needs.popleft(), now)
         # A phase of another exchange begins anew, also where no other lay between the two.
         if relay.phase is not self._phase or relay.exchange is not self._exchange:
-            self._follow_phase()
+            if self.dialling is not None and self._phase is _CONNECTING:
+                self.dialling.cancel()
+            self._phase, self._exchange = relay.phase, relay.exchange
+            # Most phases are over before the sweeper looks again: it sets their deadline, if they last that long.
+            self._in_new_phase, self.deadline = True, _NOW
 
     def _carry_out(self, need: Need, now: float) -> None:
         if need is _UPSTREAM:
@@ -338,20 +343,20 @@ class Pump:
 
     # Deadlines.
 
-    def _follow_phase(self) -> None:
-        relay = self.relay
-        if self._phase is Phase.CONNECTING and self.dialling is not None:
-            self.dialling.cancel()
-        self._phase, self._exchange = phase, exchange = relay.phase, relay.exchange
+    def _begin_phase(self, now: float) -> None:
+        exchange = self.relay.exchange
         nothing_asked = exchange.head is None and not exchange.status
-        self._deadlines.enter(phase, self._sweeper.now, first=nothing_asked)
+        self._deadlines.enter(self.relay.phase, now, first=nothing_asked)
+        self._in_new_phase = False
         self._set_deadline()
 
     def _set_deadline(self) -> None:
         ends_at = _NEVER if self.up is None else self.up.ends_at
-        self.deadline = min(self._deadlines.earliest, ends_at)
+        self.deadline = _NOW if self._in_new_phase else min(self._deadlines.earliest, ends_at)
 
     def _expire(self, now: float) -> None:
+        if self._in_new_phase:
+            self._begin_phase(now)
         up = self.up
         waiting = Waiting(bool(self.down.waiting), up is not None and bool(up.channel.waiting))
         due = self._deadlines.due(now, waiting)

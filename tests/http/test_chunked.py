@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 
@@ -47,6 +48,39 @@ def test_what_is_written_is_read_at_any_portion(pieces: list[bytes], step: int, 
     trailers = ((b"X-Sum", b"a b"), (b"Y", b""))
     raw = b"".join(map(chunk, pieces)) + last_chunk(trailers) + behind
     assert _decode(raw, step) == (b"".join(pieces), trailers, behind)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([b"%x", b"%X", b"0%x"]), st.binary(min_size=1, max_size=17)), max_size=20),
+    st.sampled_from(
+        [b"", b"0\r\n\r\n", b"1\r\n", b"3\r\nab", b"2\r\n\r\n", b"1;a\r\na\r\n", b"1\r\na\n", b"g\r\na\r\n"]
+    ),
+    st.sampled_from([1, 2, 7, 50, 1 << 20]),
+)
+def test_runs_of_tiny_chunks_are_read_as_one_by_one(chunks: list[tuple[bytes, bytes]], then: bytes, step: int) -> None:
+    raw = b"".join(size % len(data) + b"\r\n" + data + b"\r\n" for size, data in chunks)
+    decoder, pieces = ChunkedDecoder(_LIMITS), list[bytes | bytearray]()
+    with contextlib.suppress(BadMessage):
+        rest = bytearray()
+        for start in range(0, len(raw + then), step):
+            rest += (raw + then)[start : start + step]
+            del rest[: decoder.take(rest, 0, pieces)]
+    said = b"".join(data for _, data in chunks) + {b"3\r\nab": b"ab", b"2\r\n\r\n": b"\r\n"}.get(then, b"")
+    assert b"".join(pieces) == said + (b"a" if then in {b"1;a\r\na\r\n", b"1\r\na\n"} else b"")
+
+
+@pytest.mark.parametrize(
+    ("chunk", "allowed"),  # seconds for 40,000 of them: several times what they take, and a third of what they took
+    [(b"1\r\na\r\n", 0.08), (b"02\r\nab\r\n", 0.2), (b"1;a\r\na\r\n", 0.25)],
+)
+def test_hordes_of_tiny_chunks_do_not_hold_the_loop(chunk: bytes, allowed: float) -> None:
+
+    def seconds(raw: bytes) -> float:
+        started = time.process_time()
+        _decode(raw + b"0\r\n\r\n")
+        return time.process_time() - started
+
+    assert min(seconds(chunk * 40_000) for _ in range(3)) < allowed
 
 
 @given(st.lists(st.sampled_from([b"0", b"1", b"2", b"a", b"\r\n", b"\r", b"\n", b"2\r\nab\r\n", b"0\r\n\r\n"])))
