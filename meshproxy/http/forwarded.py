@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from meshproxy.http.fields import CLIENT_ID, REQUEST_ID, TRACEPARENT, outgoing_trailers
 from meshproxy.http.head import BadMessage, FramingKind, Version
-from meshproxy.http.writing import chunk_start, last_chunk, request_bytes, response_bytes
+from meshproxy.http.writing import chunk_start, fields_text, last_chunk, request_bytes, response_bytes
 
 if TYPE_CHECKING:
     from meshproxy.http.codec import Piece
@@ -32,10 +32,13 @@ _CHUNKED: Final = FramingKind.CHUNKED
 _UNTIL_CLOSE: Final = FramingKind.UNTIL_CLOSE
 _OLD: Final = Version.HTTP_1_0
 
-_VIA: Final = (b"Via", b"1.1 meshproxy")
-_VIA_OLD: Final = (b"Via", b"1.0 meshproxy")
-_IN_CHUNKS: Final = (b"Transfer-Encoding", b"chunked")
-_CLOSE: Final = (b"Connection", b"close")
+# Texts of fields, as `fields_text` makes them of pairs; that way each head would take 2 us more.
+_OURS: Final = b"\r\nVia: %%b\r\n%b: %%b\r\n%b: %%b" % (REQUEST_ID, TRACEPARENT)
+_CALLER: Final = b"\r\n%b: %%b" % CLIENT_ID
+_LENGTH: Final = b"\r\nContent-Length: %d"
+_IN_CHUNKS: Final = b"\r\nTransfer-Encoding: chunked"
+_ID: Final = b"\r\n%b: %%b" % REQUEST_ID
+_CLOSE: Final = b"\r\nConnection: close"
 
 
 def forwarded_head(
@@ -46,23 +49,21 @@ def forwarded_head(
     `client_id` is what the service is told about the caller (None: nothing, but nobody else tells it either), `host`
     replaces the Host.
     """
-    ours: list[Field] = []
-    if head.takes_trailers or head.upgrade is not None:
-        ours += _options(head)
-    if head.expects_continue:
-        ours.append((b"Expect", b"100-continue"))
-    if head.framing.kind is not _NONE:
-        ours.append(_framing_field(head.framing))
-    ours += (
-        _VIA if head.version is not _OLD else _VIA_OLD,
-        (REQUEST_ID, request_id),
-        (TRACEPARENT, traceparent),
-    )
+    via = b"1.1 meshproxy" if head.version is not _OLD else b"1.0 meshproxy"
+    ours, count = _OURS % (via, request_id, traceparent), 3
     if client_id is not None:
-        ours.append((CLIENT_ID, client_id))
+        ours += _CALLER % client_id
+        count += 1
+    if head.framing.kind is not _NONE:
+        ours = _framing_text(head.framing) + ours
+        count += 1
+    if head.takes_trailers or head.upgrade is not None or head.expects_continue:
+        asked = _asked(head)
+        ours = fields_text(asked) + ours
+        count += len(asked)
     # RFC 9112 section 3.2.2: the target's Host; where an HTTP/1.0 request has none, a default (section 3.3).
     host = host or head.host or _DEFAULT_HOST
-    return request_bytes(head.method, head.target.as_origin_form(), host, head.carried, ours)
+    return request_bytes(head.method, head.target.as_origin_form(), host, head.carried, ours, count=count)
 
 
 def can_be_sent_again(head: RequestHead) -> bool:
@@ -108,7 +109,7 @@ class ForwardedAnswer:
             raise BadMessage(502, "the upstream sends interim answers without end")
         if self._request.version is _OLD:
             return b""
-        return response_bytes(head.status, head.reason, head.carried, ())
+        return response_bytes(head.status, head.reason, head.carried, b"", count=0)
 
     def begin(self, head: ResponseHead, *, close: bool) -> bytes:
         """Return the head of the final answer; `close` tells the caller that the connection ends with it.
@@ -116,18 +117,18 @@ class ForwardedAnswer:
         A body of unknown length is chunked for who knows chunks, and ends with the connection for HTTP/1.0.
         """
         framing = head.framing
-        ours: list[Field] = []
+        ours, count = _ID % self._request_id, 1
         if framing.kind is _CHUNKED or framing.kind is _UNTIL_CLOSE:
             self.chunked = self._request.version is not _OLD
             if self.chunked:
-                ours.append(_IN_CHUNKS)
+                ours, count = _IN_CHUNKS + ours, 2
         elif framing.length >= 0:
-            ours.append(_framing_field(framing))
-        ours.append((REQUEST_ID, self._request_id))
+            ours, count = _framing_text(framing) + ours, 2
         if close:
-            ours.append(_CLOSE)
+            ours += _CLOSE
+            count += 1
         self.head = head
-        return response_bytes(head.status, head.reason, head.carried, ours)
+        return response_bytes(head.status, head.reason, head.carried, ours, count=count)
 
     def switch(self, head: ResponseHead) -> bytes:
         """Return the 101 that grants the switch the caller offered (RFC 9110 section 7.8); raises BadMessage."""
@@ -136,7 +137,7 @@ class ForwardedAnswer:
         if head.upgrade is None:  # RFC 9110 section 15.2.2
             raise BadMessage(502, "a 101 that names no protocol we would have offered")
         ours = [(REQUEST_ID, self._request_id), (b"Upgrade", head.upgrade), (b"Connection", b"upgrade")]
-        return response_bytes(head.status, head.reason, head.carried, ours)
+        return response_bytes(head.status, head.reason, head.carried, fields_text(ours), count=len(ours))
 
 
 def write_piece(piece: Piece, to: list[bytes], *, chunked: bool) -> None:
@@ -151,8 +152,8 @@ def write_piece(piece: Piece, to: list[bytes], *, chunked: bool) -> None:
         to.append(last_chunk(outgoing_trailers(piece.trailers) if piece.trailers else ()))
 
 
-def _options(head: RequestHead) -> list[Field]:
-    """Return what this connection is asked for, and the Connection field that says so."""
+def _asked(head: RequestHead) -> list[Field]:
+    """Return what is asked of the next connection, with the Connection field that says so, and the expectation."""
     asked: list[Field] = []
     options = []
     if head.takes_trailers:
@@ -161,8 +162,12 @@ def _options(head: RequestHead) -> list[Field]:
     if head.upgrade is not None:
         options.append(b"upgrade")
         asked.append((b"Upgrade", head.upgrade))
-    return [*asked, (b"Connection", b", ".join(options))]
+    if options:
+        asked.append((b"Connection", b", ".join(options)))
+    if head.expects_continue:
+        asked.append((b"Expect", b"100-continue"))
+    return asked
 
 
-def _framing_field(framing: Framing) -> Field:
-    return _IN_CHUNKS if framing.kind is _CHUNKED else (b"Content-Length", b"%d" % framing.length)
+def _framing_text(framing: Framing) -> bytes:
+    return _IN_CHUNKS if framing.kind is _CHUNKED else _LENGTH % framing.length

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from meshproxy.http.fields import REQUEST_ID
-from meshproxy.http.writing import response_bytes
+from meshproxy.http.writing import fields_text, response_bytes
 
 if TYPE_CHECKING:
     from meshproxy.http.head import Field
@@ -62,5 +62,5 @@ def problem(
         fields.append((b"Retry-After", b"%d" % retry_after))
     if close:
         fields.append((b"Connection", b"close"))
-    head = response_bytes(status, _REASONS.get(status, b""), b"", fields)
+    head = response_bytes(status, _REASONS.get(status, b""), b"", fields_text(fields), count=len(fields))
     return head + body if with_body else head

@@ -20,26 +20,28 @@ class Unwritable(Exception):
     """A bug of ours: a head was to be written that would not be read back as it was meant."""
 
 
-def request_bytes(method: bytes, target: bytes, host: bytes, carried: bytes, fields: Iterable[Field]) -> bytes:
-    """Return a request head (RFC 9112 section 3): the Host first, then what is `carried` as text, then `fields`.
+def request_bytes(method: bytes, target: bytes, host: bytes, carried: bytes, ours: bytes, *, count: int) -> bytes:
+    """Return a request head (RFC 9112 section 3): the Host first, then what is `carried`, then `ours`.
 
-    Raises Unwritable.
+    Both are texts as `fields_text` makes them. What is carried was judged; ours are held to their `count` here. Raises
+    Unwritable.
     """
     if b" " in method or b" " in target:
         raise Unwritable(f"a space in {method[:60]!r} or {target[:60]!r}")
-    start = b"%b %b HTTP/1.1\r\nHost: %b%b" % (method, target, host, carried)
-    return _joined([start, *map(_LINE, fields), b"", b""], 1 + carried.count(b"\r\n"))
+    head = b"%b %b HTTP/1.1\r\nHost: %b%b%b\r\n\r\n" % (method, target, host, carried, ours)
+    return _checked(head, carried.count(b"\r\n") + count + 3)
 
 
-def response_bytes(status: int, reason: bytes, carried: bytes, fields: Iterable[Field]) -> bytes:
-    """Return a response head (RFC 9112 section 4): what is `carried` as text, then `fields`; raises Unwritable."""
-    start = b"HTTP/1.1 %d %b%b" % (status, reason, carried)
-    return _joined([start, *map(_LINE, fields), b"", b""], carried.count(b"\r\n"))
+def response_bytes(status: int, reason: bytes, carried: bytes, ours: bytes, *, count: int) -> bytes:
+    """Return a response head (RFC 9112 section 4); otherwise as `request_bytes`."""
+    head = b"HTTP/1.1 %d %b%b%b\r\n\r\n" % (status, reason, carried, ours)
+    return _checked(head, carried.count(b"\r\n") + count + 2)
 
 
 def fields_text(fields: Iterable[Field]) -> bytes:
     """Return fields as text, each behind its line end; raises Unwritable."""
-    return _joined([b"", *map(_LINE, fields)], 0)
+    lines = [b"", *map(_LINE, fields)]
+    return _checked(b"\r\n".join(lines), len(lines) - 1)
 
 
 def chunk_start(size: int) -> bytes:
@@ -57,14 +59,12 @@ def last_chunk(trailers: Iterable[Field] = ()) -> bytes:
     return b"0%b\r\n\r\n" % fields_text(trailers)
 
 
-def _joined(lines: list[bytes], inside: int) -> bytes:
-    """Return lines as text, if the line ends that were meant are the only ones: between them, and so many `inside`."""
-    text = b"\r\n".join(lines)
-    ends = len(lines) - 1 + inside
+def _checked(text: bytes, ends: int) -> bytes:
+    """Return a text if the line ends that were meant are the only ones, and no line before the last is blank."""
     if (
         text.count(b"\n") != ends
         or text.count(b"\r") != ends
-        or text.find(b"\r\n\r\n", 0, len(text) - 1) >= 0  # a blank line before the end
+        or text.find(b"\r\n\r\n", 0, len(text) - 1) >= 0
         or b"\0" in text
     ):
         raise Unwritable(f"control bytes in a text that begins {text[:60]!r}")

@@ -66,7 +66,8 @@ def test_requests_that_are_written_are_read_back(
     raw, expected = b"", []
     for method, fields, body in messages:
         framing_fields, wire, framing, content = _written(body)
-        raw += writing.request_bytes(method, b"/a?b", b"a", b"", [*fields, *framing_fields]) + wire
+        every = [*fields, *framing_fields]
+        raw += writing.request_bytes(method, b"/a?b", b"a", b"", writing.fields_text(every), count=len(every)) + wire
         expected.append((method, fields, framing, content))
     events, found = _events(RequestReader(_LIMITS), raw, step), []
     for event in events:
@@ -91,7 +92,8 @@ def test_responses_that_are_written_are_read_back(
         framing_fields, wire, content = [], b"", b""
     reader = ResponseReader(_LIMITS)
     reader.expect(b"GET")
-    raw = writing.response_bytes(status, b"So be it", b"", [*fields, *framing_fields]) + wire
+    every = [*fields, *framing_fields]
+    raw = writing.response_bytes(status, b"So be it", b"", writing.fields_text(every), count=len(every)) + wire
     events = _events(reader, raw, step)
     head = events[0]
     assert isinstance(head, ResponseHead)
