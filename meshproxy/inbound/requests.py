@@ -18,7 +18,7 @@ from meshproxy.http.terms import Terms
 from meshproxy.inbound.admit import admit
 from meshproxy.inbound.driver import HttpDriver
 from meshproxy.inbound.live import Call, Live
-from meshproxy.inbound.machinery import Outcome
+from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.telemetry.access import RequestLine, timestamp
 from meshproxy.wire.channel import TlsChannel
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
@@ -142,7 +142,7 @@ class RequestsHandler:
         downstream = TlsChannel(guest.tls, services.relay.engine, services.relay.buffers)
         await converse(
             downstream,
-            HttpRelay(Terms(head_limits(limits), judge, IDS), trio.current_time()),
+            HttpRelay(Terms(head_limits(limits), judge, IDS), clock()),
             Conversation(self._way, services, visit, Standing(guest, self._authorizer)),
             Term(limits.idle_timeout, guest.valid_until),
         )
@@ -214,7 +214,7 @@ async def _carry_upgraded(stream: Upgraded, conversation: Conversation, term: Te
             if call is not None and scope.cancelled_caught:
                 ended = ConnectionEnd(End.DENIED, None, call.cut)
     finally:
-        exchange.ended = trio.current_time()
+        exchange.ended = clock()
         inbound = visit.direction == "inbound"
         exchange.bytes_in += traffic.to_plain if inbound else traffic.to_tls
         exchange.bytes_out += traffic.to_tls if inbound else traffic.to_plain
