@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from meshproxy.telemetry.access import ConnectionLine, timestamp
+from meshproxy.telemetry.access import ConnectionLine, present_time
 from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import ConnectionEnd, End
 from meshproxy.wire.listen import accept_forever, accept_waiting, close_listener
@@ -52,7 +52,7 @@ class Visit:
     peer: str
     id: str = field(default_factory=lambda: f"{_RUN}-{next(_NUMBERS)}")
     started: float = field(default_factory=trio.current_time)
-    arrived: str = field(default_factory=timestamp)
+    arrived: str = field(default_factory=present_time)
     end: ConnectionEnd | None = None  # None: it never got far enough to be worth a line
     traffic: Traffic = field(default_factory=Traffic)
     caller: str = ""

@@ -45,17 +45,13 @@ class Authorizer:
     """Asks the listener's current allow-list; the policy is read once per decision."""
 
     def __init__(self, settings: Inbound, policy: Snapshot[Policy], recorder: Recorder) -> None:
-        self._settings = settings
+        self.mode = settings.mode  # what the listener does with a denial now
+        self._name = settings.name
         self._policy = policy
         self._recorder = recorder
 
     def __repr__(self) -> str:
-        return f"<Authorizer {self._settings.name} {self._policy!r}>"
-
-    @property
-    def mode(self) -> Mode:
-        """What the listener does with a denial now."""
-        return self._settings.mode
+        return f"<Authorizer {self._name} {self._policy!r}>"
 
     @property
     def policy(self) -> Snapshot[Policy]:
@@ -64,12 +60,12 @@ class Authorizer:
 
     def replace(self, settings: Inbound, policy: Policy) -> None:
         """Judge by these from now on: one swap, between two decisions."""
-        self._settings = settings
+        self.mode = settings.mode
         self._policy.replace(policy)
 
     def objection(self, call: Call, now: datetime) -> str:
         """Ask again about a stream that was let through: why it may not go on, or nothing."""
-        policy, mode = self._policy.value, self._settings.mode
+        policy, mode = self._policy.value, self.mode
         if call.asked is None:
             decision = decide_connection(policy, call.caller, home=call.home, now=now)
         else:
@@ -80,7 +76,7 @@ class Authorizer:
 
     def ask(self, visit: Visit, leaf: Leaf, *, home: TrustDomain, now: datetime) -> Permit | None:
         """Return leave to forward, or None; the visit and the numbers know the decision afterwards."""
-        policy, mode = self._policy.value, self._settings.mode
+        policy, mode = self._policy.value, self.mode
         decision = decide_connection(policy, leaf.id, home=home, now=now)
         outcome = decision.outcome(mode)
         visit.caller = str(leaf.id)
@@ -126,7 +122,7 @@ class Authorizer:
         # Finding the nearest rule costs O(rules) on a stranger's request: only for a line that will be written.
         untold = self._recorder.may_tell(visit.listener, "denied")
         told = "" if untold is None else self._nearest(leaf, policy, home=home, now=now, asked=asked)
-        outcome, ts = decision.outcome(self._settings.mode), timestamp(now)
+        outcome, ts = decision.outcome(self.mode), timestamp(now)
         objection = Objection(visit.listener, outcome, visit.caller, " ".join(asked or ()), decision.reason)
         self._recorder.objected(objection, ts, told)
         if untold is None:
@@ -179,7 +175,18 @@ class _CallersJudge:
     what each finding there means. Whether a rule has expired is asked each time.
     """
 
-    __slots__ = ("_authorizer", "_home", "_indexes", "_leaf", "_mode", "_policy", "_verdicts", "_visit", "_wall")
+    __slots__ = (
+        "_authorizer",
+        "_home",
+        "_indexes",
+        "_leaf",
+        "_mode",
+        "_policy",
+        "_snapshot",
+        "_verdicts",
+        "_visit",
+        "_wall",
+    )
 
     def __init__(self, authorizer: Authorizer, visit: Visit, leaf: Leaf, home: TrustDomain, wall: Wall) -> None:
         self._authorizer = authorizer
@@ -187,6 +194,7 @@ class _CallersJudge:
         self._leaf = leaf
         self._home = home
         self._wall = wall
+        self._snapshot = authorizer.policy
         self._policy: Policy | None = None
         self._mode: Mode | None = None
         self._indexes: Sequence[RequestIndex] = ()
@@ -198,7 +206,7 @@ class _CallersJudge:
     def __call__(self, head: RequestHead) -> Grant | Refusal:
         """See `meshproxy.http.terms.Judge`."""
         authorizer = self._authorizer
-        policy, mode, now = authorizer.policy.value, authorizer.mode, self._wall()
+        policy, mode, now = self._snapshot.value, authorizer.mode, self._wall()
         if now > self._leaf.not_after:
             # Deadlines run on a clock that stands still while a machine is suspended; certificates do not.
             return Refusal(Failure.DENIED)
@@ -210,7 +218,7 @@ class _CallersJudge:
         verdict = self._verdicts.get(sought)
         if verdict is None:
             verdict = self._learn(policy, mode, sought)
-        verdict.count.inc()
+        verdict.count.value += 1.0
         if sought < 0:
             authorizer.explain(
                 self._visit, self._leaf, policy, verdict.decision, home=self._home, now=now, asked=(method, path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshproxy.http.phase import Phase
-from meshproxy.inbound.machinery import Outcome
+from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.inbound.pump import Pump
 from meshproxy.upstream.pool import NoUpstreamConnection
 from meshproxy.wire.closing import linger, reset
@@ -102,11 +102,11 @@ class HttpDriver:
             try:
                 connection = await self._upstreams.dial(self._teller.upstream_failed)
             except NoUpstreamConnection as failed:
-                pump.relay.upstream_failed(failed.failure, str(failed), trio.current_time())
+                pump.relay.upstream_failed(failed.failure, str(failed), clock())
             else:
                 pool.adopt(connection)
                 if pump.relay.phase is Phase.CONNECTING:
-                    pump.attach(connection, trio.current_time())
+                    pump.attach(connection, clock())
                 else:  # the caller went away meanwhile
                     pool.give_back(connection)
         pump.dialling = None
@@ -114,7 +114,7 @@ class HttpDriver:
 
     def _cut_short(self) -> None:
         """Tell the end of an exchange whose connection is cut at the end of the drain."""
-        pump, now = self._pump, trio.current_time()
+        pump, now = self._pump, clock()
         if pump.relay.phase is Phase.UPGRADED:
             exchange = pump.relay.exchange
             exchange.ended = now

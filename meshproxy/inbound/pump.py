@@ -12,7 +12,7 @@ import trio
 
 from meshproxy.http.phase import Need, Phase
 from meshproxy.inbound.deadlines import Deadlines, Due, Waiting
-from meshproxy.inbound.machinery import Outcome
+from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.wire.channel import ChannelBroken
 from meshproxy.wire.readiness import READ, SEVERED
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 # Reads one callback may do before it lets the others go first.
 _FAIR_SHARE = 4
 
-_NEVER, _NOW = float("inf"), 0.0  # deadlines: none, and the next tick
+_NEVER = float("inf")
 
-# What every request has; looking a member up in its class takes 0.1 us on Python 3.11.
-_UPSTREAM, _RELEASE_UPSTREAM, _CONNECTING = Need.UPSTREAM, Need.RELEASE_UPSTREAM, Phase.CONNECTING
+# What every request has to do with; looking a member up in its class takes 0.1 us on Python 3.11.
+_UPSTREAM, _RELEASE_UPSTREAM, _IDLE = Need.UPSTREAM, Need.RELEASE_UPSTREAM, Phase.IDLE
 
 
 class Pump:
@@ -49,10 +49,8 @@ class Pump:
         self._deadlines = Deadlines(machinery.patience)
         self._upstreams = upstreams
         self._teller = teller
-        self._now = trio.lowlevel.current_clock().current_time
-        self._phase: Phase | None = None  # where the machine stood when it was last looked at
+        self._phase: Phase | None = None  # the one the deadlines know of
         self._exchange: Exchange | None = None
-        self._in_new_phase = True  # the deadline of the phase is set at the next tick
         self._is_over = False  # no callback does anything any more
         self.down = downstream
         self.relay = relay
@@ -68,14 +66,16 @@ class Pump:
 
     def live_for(self, seconds: float) -> None:
         """Cut the connection after so many seconds at the latest."""
-        self._deadlines.live_for(seconds, self._now())
+        now = trio.current_time()
+        self._deadlines.live_for(seconds, now)
+        self._look_again(now)
 
     def drain(self, grace: float) -> None:
         """End with the current answer; when idle, with the next, or after `grace` seconds without a request."""
         self.relay.drain()
-        now = self._now()
+        now = trio.current_time()
         self._deadlines.drain(now + grace, now)
-        self._set_deadline()
+        self._look_again(now)
 
     # Callbacks of the engine and the sweeper, and steps of the owner.
 
@@ -83,9 +83,10 @@ class Pump:
         """Take the engine's events for the caller's socket; 0: look what is there."""
         if self._is_over:
             return False
+        down = self.down
         try:
-            self.down.hint(events)
-            if self.down.waiting and events & ~READ:
+            down.hint(events)
+            if down.waiting and events & ~READ:
                 self._flush_downstream()
             return self._pull_downstream(events)
         except BaseException as error:  # noqa: BLE001 - see the class
@@ -95,12 +96,14 @@ class Pump:
         """Take the engine's events for the upstream connection of the current exchange."""
         if self._is_over:
             return False
+        channel = connection.channel
         try:
-            connection.channel.hint(events)
-            if connection.channel.waiting and events & ~READ:
+            channel.hint(events)
+            if channel.waiting and events & ~READ:
                 self._flush_upstream()
             drained = self._pull_upstream(connection)
-            self._resume_downstream()
+            if not self.down.drained or self.relay.held_back:
+                self._resume_downstream()
         except BaseException as error:  # noqa: BLE001 - see the class
             return self._fail(error)
         return drained
@@ -119,7 +122,7 @@ class Pump:
         if self._is_over:
             return
         try:
-            self._act(self._now())
+            self._act(clock())
             self._resume_downstream()
         except BaseException as error:  # noqa: BLE001 - see the class
             self._fail(error)
@@ -137,7 +140,7 @@ class Pump:
         if self.up is not None and self.up.channel.waiting:
             return False
         # A caller that does not read its answers is asked no further: each question would cost memory here.
-        if self.down.waiting and relay.phase is Phase.IDLE:
+        if self.down.waiting and relay.phase is _IDLE:
             return False
         return relay.wants_downstream or relay.held_back
 
@@ -151,7 +154,7 @@ class Pump:
                 return False
             share -= 1
             if relay.held_back:
-                now = self._now()
+                now = clock()
                 relay.proceed(now)
                 self._act(now)
                 continue
@@ -160,7 +163,7 @@ class Pump:
             except ChannelBroken as broken:
                 self._lose_downstream(str(broken))
                 return False
-            now = self._now()
+            now = clock()
             if data:
                 self._deadlines.moved += len(data)
                 relay.feed(data, now)
@@ -209,7 +212,7 @@ class Pump:
             except ChannelBroken as broken:
                 self._lose_upstream(str(broken))
                 return False
-            now = self._now()
+            now = clock()
             if data:
                 self._deadlines.moved += len(data)
                 relay.feed_response(data, now)
@@ -238,12 +241,12 @@ class Pump:
             self._engine.resume(self.down.sock)
 
     def _lose_downstream(self, detail: str) -> None:
-        now = self._now()
+        now = clock()
         self.relay.downstream_lost(detail, now)
         self._act(now)
 
     def _lose_upstream(self, detail: str) -> None:
-        now = self._now()
+        now = clock()
         self.relay.upstream_lost(detail, now)
         self._act(now)
 
@@ -265,13 +268,10 @@ class Pump:
             self._carry_out(relay.needs.popleft(), now)
         # A phase of another exchange begins anew, also where no other lay between the two.
         if relay.phase is not self._phase or relay.exchange is not self._exchange:
-            if self.dialling is not None and self._phase is _CONNECTING:
-                self.dialling.cancel()
-            self._phase, self._exchange = relay.phase, relay.exchange
-            # Most phases are over before the sweeper looks again: it sets their deadline, if they last that long.
-            self._in_new_phase, self.deadline = True, _NOW
+            self._follow_phase()
 
     def _carry_out(self, need: Need, now: float) -> None:
+        pool = self._upstreams.pool
         if need is _UPSTREAM:
             connection = self._upstreams.resting()
             if connection is not None:
@@ -279,13 +279,13 @@ class Pump:
             else:
                 self.woken.set()
         elif need is _RELEASE_UPSTREAM:
-            self._part_with_upstream(self._upstreams.pool.give_back)
+            self._part_with_upstream(pool.give_back)
         elif need is Need.FRESH_UPSTREAM:
             self.woken.set()
         elif need is Need.CLOSE_UPSTREAM:
-            self._part_with_upstream(self._upstreams.pool.close)
+            self._part_with_upstream(pool.close)
         elif need is Need.DROP_UPSTREAM:
-            self.drop_upstream()
+            self._part_with_upstream(pool.drop)
         elif need is Need.CLOSE:
             self._end(Outcome.CLOSED)
         elif need is Need.ABORT:
@@ -294,9 +294,10 @@ class Pump:
             self._end(Outcome.UPGRADED)
 
     def attach(self, connection: UpstreamConnection, now: float) -> None:
-        """Give the current exchange its upstream connection."""
+        """Give the current exchange its upstream connection; `now` by `clock`."""
         self.up = connection
         connection.user = self
+        self.deadline = min(self.deadline, connection.ends_at)
         self.relay.attach(connection.responses, now, reused=connection.used)
         if not connection.channel.drained:
             self._engine.resume(connection.channel.sock)
@@ -343,20 +344,23 @@ class Pump:
 
     # Deadlines.
 
-    def _begin_phase(self, now: float) -> None:
-        exchange = self.relay.exchange
+    def _follow_phase(self) -> None:
+        if self.dialling is not None:
+            self.dialling.cancel()  # the exchange it was for has ended, or has its upstream
+        self._phase, self._exchange = phase, exchange = self.relay.phase, self.relay.exchange
         nothing_asked = exchange.head is None and not exchange.status
-        self._deadlines.enter(self.relay.phase, now, first=nothing_asked)
-        self._in_new_phase = False
-        self._set_deadline()
+        self._deadlines.enter(phase, self._sweeper.now, first=nothing_asked)
 
-    def _set_deadline(self) -> None:
+    def _look_again(self, now: float) -> None:
+        """Set when the sweeper is to come back.
+
+        At the next end that is known, and before any could have come up that is not known yet: so nothing needs to be
+        set when a phase begins, which is several times per request.
+        """
         ends_at = _NEVER if self.up is None else self.up.ends_at
-        self.deadline = _NOW if self._in_new_phase else min(self._deadlines.earliest, ends_at)
+        self.deadline = min(self._deadlines.earliest, now + self._deadlines.shortest, ends_at)
 
     def _expire(self, now: float) -> None:
-        if self._in_new_phase:
-            self._begin_phase(now)
         up = self.up
         waiting = Waiting(bool(self.down.waiting), up is not None and bool(up.channel.waiting))
         due = self._deadlines.due(now, waiting)
@@ -367,11 +371,11 @@ class Pump:
         if due is Due.WIND_DOWN:
             self.drain((self._deadlines.cut_at - now) / 2)
         elif due is Due.UPSTREAM_STALLED:
-            self.relay.upstream_stalled(now)
+            self.relay.upstream_stalled(clock())
         elif due is Due.TIMED_OUT and self._phase is Phase.OVER:
             self._end(Outcome.ABORTED)  # our last words are not being read
         elif due is Due.TIMED_OUT:
-            self.relay.timed_out(now)
-        self._act(now)
-        self._set_deadline()
+            self.relay.timed_out(clock())
+        self._act(clock())
+        self._look_again(now)
         self._resume_downstream()

@@ -18,8 +18,8 @@ from meshproxy.http.terms import Terms
 from meshproxy.inbound.admit import admit
 from meshproxy.inbound.driver import HttpDriver
 from meshproxy.inbound.live import Call, Live
-from meshproxy.inbound.machinery import Outcome
-from meshproxy.telemetry.access import RequestLine, timestamp
+from meshproxy.inbound.machinery import Outcome, clock
+from meshproxy.telemetry.access import RequestLine, present_time
 from meshproxy.wire.channel import TlsChannel
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
 from meshproxy.wire.relay import Term, Traffic
@@ -56,10 +56,16 @@ class Story:
     def __init__(self, visit: Visit, services: Services) -> None:
         self._visit = visit
         self._recorder = services.recorder
+        self._requests = services.recorder.requests_of(visit.listener)
 
     def finished(self, exchange: Exchange, upstream: UpstreamConnection | None) -> None:
         """Tell of an exchange that is over."""
-        self._recorder.requested(self.line(exchange, upstream))
+        self._requests.tell(self.line(exchange, upstream))
+
+    def upgraded(self, exchange: Exchange, upstream: UpstreamConnection, ended: ConnectionEnd) -> None:
+        """Tell of an exchange that became a stream, which is over."""
+        line = self.line(exchange, upstream)
+        self._requests.tell(msgspec.structs.replace(line, end=ended.end, detail=ended.detail))
 
     def upstream_failed(self, failure: FailedAttempt) -> None:
         """Tell of an attempt at an upstream that failed."""
@@ -74,9 +80,10 @@ class Story:
         asked, answered, failure = exchange.upstream_asked, exchange.answered, exchange.failure
         # A pipelined request that was refused stands beside the upstream of the one before it.
         went_to = upstream if asked else None
-        # In the order of the struct: by keywords this took 2.0 us instead of 0.2.
+        # In the order of the struct: by keywords this took 2.0 us instead of 0.2. Times are milliseconds to the
+        # microsecond; round() takes three times as long.
         return RequestLine(
-            timestamp(),
+            present_time(),
             visit.listener,
             visit.direction,
             visit.id,
@@ -95,8 +102,8 @@ class Story:
             "" if went_to is None else went_to.identity,
             exchange.bytes_in,
             exchange.bytes_out,
-            _milliseconds(exchange.ended - exchange.started),
-            _milliseconds(answered - asked) if asked and answered else 0.0,
+            int((exchange.ended - exchange.started) * 1e6 + 0.5) / 1e3,
+            int((answered - asked) * 1e6 + 0.5) / 1e3 if asked and answered else 0.0,
             exchange.trace_id.decode("ascii", "replace"),
             "" if failure is None else failure.word,
             exchange.detail,
@@ -142,7 +149,7 @@ class RequestsHandler:
         downstream = TlsChannel(guest.tls, services.relay.engine, services.relay.buffers)
         await converse(
             downstream,
-            HttpRelay(Terms(head_limits(limits), judge, IDS), trio.current_time()),
+            HttpRelay(Terms(head_limits(limits), judge, IDS), clock()),
             Conversation(self._way, services, visit, Standing(guest, self._authorizer)),
             Term(limits.idle_timeout, guest.valid_until),
         )
@@ -214,12 +221,11 @@ async def _carry_upgraded(stream: Upgraded, conversation: Conversation, term: Te
             if call is not None and scope.cancelled_caught:
                 ended = ConnectionEnd(End.DENIED, None, call.cut)
     finally:
-        exchange.ended = trio.current_time()
+        exchange.ended = clock()
         inbound = visit.direction == "inbound"
         exchange.bytes_in += traffic.to_plain if inbound else traffic.to_tls
         exchange.bytes_out += traffic.to_tls if inbound else traffic.to_plain
-        line = Story(visit, services).line(exchange, stream.upstream)
-        services.recorder.requested(msgspec.structs.replace(line, end=ended.end, detail=ended.detail))
+        Story(visit, services).upgraded(exchange, stream.upstream, ended)
 
 
 async def _splice(stream: Upgraded, services: Services, term: Term, traffic: Traffic) -> ConnectionEnd:
@@ -243,8 +249,3 @@ async def _splice(stream: Upgraded, services: Services, term: Term, traffic: Tra
 def head_limits(limits: Limits) -> HeadLimits:
     """Return the limits of a head as the parser wants them."""
     return HeadLimits(limits.head_bytes, limits.max_fields, limits.target_bytes)
-
-
-def _milliseconds(seconds: float) -> float:
-    """To the microsecond."""
-    return int(seconds * 1e6 + 0.5) / 1e3

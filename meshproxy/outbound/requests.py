@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import trio
-
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Grant, Terms
+from meshproxy.inbound.machinery import clock
 from meshproxy.inbound.requests import IDS, Conversation, converse, head_limits
 from meshproxy.outbound.caller import is_caller_allowed
 from meshproxy.upstream.pool import NEVER
@@ -48,7 +47,7 @@ class OutboundRequestsHandler:
         terms = Terms(head_limits(settings.limits), grant_all, IDS, host)
         await converse(
             PlainChannel(sock, services.relay.engine, services.relay.buffers),
-            HttpRelay(terms, trio.current_time()),
+            HttpRelay(terms, clock()),
             Conversation(self._way, services, visit),
             Term(settings.limits.idle_timeout, NEVER),
         )

@@ -75,26 +75,28 @@ AccessLine = ConnectionLine | RequestLine
 AccessLog = Callable[[AccessLine], None]
 
 
-def timestamp(now: datetime | None = None) -> str:
-    """Return `now`, or the present time, in ISO 8601, UTC, with milliseconds."""
-    if now is None:
-        return _stamp(time.time())
+def timestamp(now: datetime) -> str:
+    """Return `now` in ISO 8601, UTC, with milliseconds."""
     return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class _Stamp:
-    """Writes the present time; each second once, and what may follow it, at the start.
+class Stamp:
+    """Writes the present time like `timestamp`; each second once, and what may follow it, at the start.
 
     Every access line has one: 0.5 us, where `isoformat` takes 2.2.
     """
 
-    __slots__ = ("_fractions", "_second")
+    __slots__ = ("_clock", "_fractions", "_second")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """Go by `clock`, seconds since 1970."""
+        self._clock = clock
         self._second = (0, "1970-01-01T00:00:00")  # together: whoever reads it in another thread gets both or none
         self._fractions = tuple(f".{milliseconds:03d}Z" for milliseconds in range(1000))
 
-    def __call__(self, now: float) -> str:
+    def __call__(self) -> str:
+        """Return the present time."""
+        now = self._clock()
         whole = int(now)
         second, text = self._second
         if whole != second:
@@ -103,7 +105,7 @@ class _Stamp:
         return text + self._fractions[int((now - whole) * 1000)]
 
 
-_stamp = _Stamp()
+present_time = Stamp()
 
 
 def make_access_log(writer: LogWriter, style: LogStyle) -> AccessLog:

@@ -62,10 +62,39 @@ class Tally:
     nearest: str = ""
 
 
+class Requests:
+    """Counts the HTTP requests of one listener and writes their access lines; what it adds to is looked up once."""
+
+    __slots__ = ("_access", "_by_answer", "_bytes_in", "_bytes_out", "_family", "_listener")
+
+    def __init__(self, listener: str, metrics: Metrics, access: AccessLog) -> None:
+        self._listener = listener
+        self._access = access
+        self._family = metrics.requests
+        self._by_answer: dict[tuple[int, str], Number] = {}  # by the hundreds of the status, and the failure
+        self._bytes_in = metrics.bytes.labels(listener, "in")
+        self._bytes_out = metrics.bytes.labels(listener, "out")
+
+    def __repr__(self) -> str:
+        return f"<Requests of {self._listener}>"
+
+    def tell(self, line: RequestLine) -> None:
+        """Take a request that is over."""
+        answer = (line.status // 100, line.failure)
+        number = self._by_answer.get(answer)
+        if number is None:
+            number = self._family.labels(self._listener, _CLASSES[answer[0]], answer[1])
+            self._by_answer[answer] = number
+        number.value += 1.0
+        self._bytes_in.value += line.bytes_in
+        self._bytes_out.value += line.bytes_out
+        self._access(line)
+
+
 class ListenerCounts:
     """What `status` tells about one listener; what /metrics counts by the same words is not counted twice."""
 
-    __slots__ = ("_metrics", "_name", "ended", "failed_upstream", "handshake_failures", "open", "refused")
+    __slots__ = ("_metrics", "_name", "ended", "failed_upstream", "handshake_failures", "open", "refused", "requests")
 
     def __init__(self, name: str, metrics: Metrics) -> None:
         self._name = name
@@ -73,6 +102,7 @@ class ListenerCounts:
         self.open = 0
         self.handshake_failures = 0
         self.failed_upstream = 0
+        self.requests: Requests | None = None
         self.refused: dict[str, int] = {}
         self.ended: dict[str, int] = {}
 
@@ -156,14 +186,12 @@ class Recorder:
         """Count a TLS peer that ended without `close_notify`, whatever the listener makes of it."""
         self.metrics.bare_fins.labels(listener).inc()
 
-    def requested(self, line: RequestLine) -> None:
-        """Count one HTTP request and write its access line."""
-        self.metrics.requests.labels(line.listener, _CLASSES[line.status // 100], line.failure).inc()
-        if line.bytes_in:
-            self.metrics.bytes.labels(line.listener, "in").inc(line.bytes_in)
-        if line.bytes_out:
-            self.metrics.bytes.labels(line.listener, "out").inc(line.bytes_out)
-        self._access(line)
+    def requests_of(self, listener: str) -> Requests:
+        """Return who is told of the requests of one listener."""
+        counts = self.listener(listener)
+        if counts.requests is None:
+            counts.requests = Requests(listener, self.metrics, self._access)
+        return counts.requests
 
     def terminated(self, listener: str, count: int) -> None:
         """Count streams that were cut because the allow-list no longer grants them; each has its access line."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshproxy.wire.channel import ChannelBroken
 from meshproxy.wire.closing import reset
+from meshproxy.wire.sweep import TICK
 
 if TYPE_CHECKING:
     from meshproxy.errors import Failure
@@ -64,7 +65,7 @@ class Pool:
     def __init__(self, engine: Readiness, sweeper: Sweeper, *, idle: float, most: int) -> None:
         self._engine = engine
         self._sweeper = sweeper
-        self._idle = idle
+        self._idle_and_tick = idle + TICK  # the sweeper's clock stands still in between; never early
         self._most = most
         self._resting: deque[UpstreamConnection] = deque()
         self.deadline = float("inf")
@@ -110,7 +111,7 @@ class Pool:
         if len(self._resting) >= self._most or channel.ended:
             self.close(connection)
             return
-        connection.rests_until = self._sweeper.within(self._idle)
+        connection.rests_until = self._sweeper.now + self._idle_and_tick
         if not self._resting:
             self.deadline = connection.rests_until  # those that join later rest longer
         self._resting.append(connection)

@@ -138,7 +138,8 @@ class _Base:
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
 
-    def _put(self, data: bytes) -> None:
+    def transmit(self, data: bytes) -> None:
+        """Send bytes as they are, or hold what the socket does not take. Raises ChannelBroken."""
         if self._held is not None:
             # Only replies and the ends of messages come while something waits: drivers stop reading then.
             self._hold(memoryview(bytes(self._held) + data))
@@ -190,9 +191,7 @@ class PlainChannel(_Base):
             self.ended = self.ended_cleanly = self.drained = True
         return b""
 
-    def send(self, data: bytes) -> None:
-        """See Channel."""
-        self._put(data)
+    send = _Base.transmit
 
 
 class TlsChannel(_Base):
@@ -232,7 +231,7 @@ class TlsChannel(_Base):
         if not self.waiting:
             # What was just read may be the peer's last words; that it has left without ours does not undo them.
             with contextlib.suppress(ChannelBroken):
-                self._put(self.tls.outgoing.read())
+                self.transmit(self.tls.outgoing.read())
         elif self.tls.outgoing.pending > MOST_UNSENT_CONTROL:
             raise ChannelBroken("the peer floods control messages")
 
@@ -242,7 +241,7 @@ class TlsChannel(_Base):
             self.tls.session.write(data)
         except ssl.SSLError as error:
             raise ChannelBroken("the TLS session is broken") from error
-        self._put(self.tls.outgoing.read())
+        self.transmit(self.tls.outgoing.read())
 
     def _say_end(self) -> None:
         # Once, and behind the last byte; see `splice` for the rules of `unwrap`. What the peer still says is of no use
@@ -250,4 +249,4 @@ class TlsChannel(_Base):
         with contextlib.suppress(ssl.SSLError):
             self.tls.session.unwrap()
         with contextlib.suppress(ChannelBroken):
-            self._put(self.tls.outgoing.read())
+            self.transmit(self.tls.outgoing.read())

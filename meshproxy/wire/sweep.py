@@ -22,7 +22,10 @@ class Swept(Protocol):
 
 
 class Sweeper:
-    """Calls `expire` on whatever is past its deadline, at most one tick late. Must not raise from there."""
+    """Calls `expire` on whatever is past its deadline, at most one tick late. Must not raise from there.
+
+    `now` stands still between two ticks: a deadline set by it has one TICK on top, and is never early.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -38,10 +41,6 @@ class Sweeper:
     def discard(self, item: Swept) -> None:
         """Look after it no longer; idempotent."""
         self._items.discard(item)
-
-    def within(self, seconds: float) -> float:
-        """Return the deadline `seconds` from now, never early: the clock stands still between two ticks."""
-        return self.now + seconds + TICK
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look until cancelled."""

@@ -89,8 +89,8 @@ def test_requests_are_counted_by_class_of_status_and_failure_for_metrics_and_sta
         request(),
         request(status=999),
     ):
-        told.recorder.requested(row)
-    told.recorder.requested(request(status=502, failure="upstream_closed"))
+        told.recorder.requests_of("api").tell(row)
+    told.recorder.requests_of("api").tell(request(status=502, failure="upstream_closed"))
     assert told.recorder.listener("api").answered == {"2xx": 2, "none": 1, "9xx": 1, "5xx": 1}
     assert told.value("meshproxy_requests_total", listener="api", status="2xx", failure="") == 2
     assert told.value("meshproxy_requests_total", listener="api", status="5xx", failure="upstream_closed") == 1

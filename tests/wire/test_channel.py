@@ -239,7 +239,7 @@ async def test_last_words_are_heard_although_their_control_message_cannot_be_ans
     def gone(_data: bytes) -> None:
         raise ChannelBroken("connection lost")
 
-    monkeypatch.setattr(channel, "_put", gone)
+    monkeypatch.setattr(channel, "transmit", gone)
     assert heard(channel) == b"last words"
 
 

@@ -36,7 +36,7 @@ async def test_a_deadline_is_never_early_and_hardly_late(autojump_clock: MockClo
     for number in range(40):
         await trio.sleep(0.07)
         set_at = trio.current_time()
-        item = Item(sweeper.within(1 + number / 10), forever)
+        item = Item(sweeper.now + 1 + number / 10 + TICK, forever)
         items.append((item, set_at + 1 + number / 10))
         sweeper.add(item)
     await trio.sleep(10)
@@ -52,7 +52,7 @@ async def test_an_item_may_set_itself_another_deadline(autojump_clock: MockClock
     def again(item: Item, now: float) -> None:
         item.deadline = now + 1
 
-    item = Item(sweeper.within(1), again)
+    item = Item(sweeper.now + 1 + TICK, again)
     sweeper.add(item)
     await trio.sleep(5)
     assert len(item.expired) == 4
@@ -68,7 +68,7 @@ async def test_who_has_left_is_not_called_even_in_the_same_turn(
         for each in items:
             sweeper.discard(each)
 
-    items = [Item(sweeper.within(1), take_all_away) for _ in range(2)]
+    items = [Item(sweeper.now + 1 + TICK, take_all_away) for _ in range(2)]
     for item in items:
         sweeper.add(item)
     sweeper.discard(Item(0, forever))  # unknown: nothing happens
