@@ -253,6 +253,27 @@ def trust_path(chain: Sequence[x509.Certificate], roots: Iterable[x509.Certifica
     return tuple(path)
 
 
+def stand_in(chain: Sequence[x509.Certificate], roots: Iterable[x509.Certificate]) -> x509.Certificate | None:
+    """The intermediate that signed the leaf, if a verifier may take it for an anchor and not look above it again.
+
+    It may when nothing above says anything about leaves that the intermediate and one look at this very chain do not
+    say: no name constraints (RFC 5280 4.2.1.10), and a path length of zero (4.2.1.9), so that every leaf below stands
+    as deep as this one. Validity is not judged: whoever relies on it watches the whole chain's.
+    """
+    anchors = tuple(roots)
+    path = trust_path(chain, anchors)
+    if path[-1] not in anchors:
+        return None
+    issuer, above = path[1:2], path[2:]
+    try:
+        if not above or issuer[0].extensions.get_extension_for_class(x509.BasicConstraints).value.path_length != 0:
+            return None
+        named = any(isinstance(each.value, x509.NameConstraints) for higher in above for each in higher.extensions)
+    except (*_UNREADABLE, x509.ExtensionNotFound):
+        return None
+    return None if named else issuer[0]
+
+
 def _is_signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)

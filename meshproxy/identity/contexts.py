@@ -1,4 +1,4 @@
-"""The SSLContexts of one identity: made once per change (0.9 ms), because a trust store cannot shrink."""
+"""The SSLContexts of one identity: made once per change (6 ms), because a trust store cannot shrink."""
 
 from __future__ import annotations
 
@@ -23,8 +23,12 @@ class Contexts:
         self._material = material
         self._servers: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._clients: dict[tuple[str, ...], ssl.SSLContext] = {}
-        self.server()
-        self.client()
+        self._stands_in = False
+        pair = self.server(), self.client()
+        if material.stand_in_pem and _accept_each_other(*pair):
+            self._stands_in = True
+            for context in pair:
+                self._let_stand_in(context)
 
     def __repr__(self) -> str:
         return f"<Contexts of {self._material!r} servers={len(self._servers)} clients={len(self._clients)}>"
@@ -32,7 +36,7 @@ class Contexts:
     def server(self, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
         """Return the context to terminate TLS with."""
         if alpn not in self._servers:
-            context = _configured(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._material, alpn)
+            context = self._made(ssl.PROTOCOL_TLS_SERVER, alpn)
             # TLS 1.3 resumes by tickets only, and a resumed session skips OpenSSL's look at an expired certificate.
             context.num_tickets = 0
             self._servers[alpn] = context
@@ -41,8 +45,25 @@ class Contexts:
     def client(self, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
         """Return the context to originate TLS with."""
         if alpn not in self._clients:
-            self._clients[alpn] = _configured(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self._material, alpn)
+            self._clients[alpn] = self._made(ssl.PROTOCOL_TLS_CLIENT, alpn)
         return self._clients[alpn]
+
+    def _made(self, protocol: int, alpn: tuple[str, ...]) -> ssl.SSLContext:
+        context = _configured(ssl.SSLContext(protocol), self._material, alpn)
+        if self._stands_in:
+            self._let_stand_in(context)
+        return context
+
+    def _let_stand_in(self, context: ssl.SSLContext) -> None:
+        """Check the root's signature on our intermediate once per rotation, and not for every peer it has signed.
+
+        OpenSSL looks at the times of an anchor too. What it no longer looks at is the root above: its name constraints
+        and path length (`ca.svid.stand_in` saw that they say nothing more), its strength and purpose (OpenSSL accepted
+        them in our own chain just now) and its time (`IdentityStore.usable` asks before each handshake). A peer that
+        another intermediate has signed is followed up to a root as ever.
+        """
+        context.load_verify_locations(cadata=self._material.stand_in_pem.decode("ascii"))
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
 
 def _configured(context: ssl.SSLContext, material: Material, alpn: tuple[str, ...]) -> ssl.SSLContext:
@@ -60,6 +81,21 @@ def _configured(context: ssl.SSLContext, material: Material, alpn: tuple[str, ..
         # The key is not sealed any more; without a callback OpenSSL would still prompt a terminal if it were.
         context.load_cert_chain(chain, key, password=lambda: b"")
     return context
+
+
+def _accept_each_other(server: ssl.SSLContext, client: ssl.SSLContext) -> bool:
+    """Whether OpenSSL, shown our own chain as a client's and as a server's, accepts it up to the root."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True))
+    try:
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+        for end in ends:
+            end.do_handshake()
+    except ssl.SSLError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from ca.bundle import BundleError, read_bundle
 from ca.identity_directory import IdentityFiles, read_identity
 from ca.passphrase import PassphraseError, read_passphrase_file
 from ca.permissions import authority_mode_fault, key_mode_fault
-from ca.svid import Leaf, LeafError, chain_fault, read_chain, read_leaf
+from ca.svid import Leaf, LeafError, chain_fault, read_chain, read_leaf, stand_in
 from meshproxy.errors import FaultyInput, Problem
 from meshproxy.identity.expiry import CertificateRole, Term, Validity, validity
 
@@ -50,6 +50,7 @@ class Material:
     chain_pem: bytes
     key_pem: bytes
     roots_pem: bytes
+    stand_in_pem: bytes  # the intermediate that may be an anchor beside the roots (`ca.svid.stand_in`), or empty
     terms: tuple[Term, ...]
     directory: str
     not_before: datetime = field(init=False)  # when the last certificate of the chain begins to be valid
@@ -130,11 +131,13 @@ class _Judge:
             self._add("chain.pem", fault, "a chain that leads from the leaf to a root of bundle.pem")
         if self._problems or key is None or leaf is None:
             raise FaultyInput(self._problems)
+        anchor = stand_in(chain, roots)
         return Material(
             leaf=leaf,
             chain_pem=b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain),
             key_pem=keys.to_pem(key, passphrase=None),
             roots_pem=b"".join(each.public_bytes(serialization.Encoding.PEM) for each in roots),
+            stand_in_pem=b"" if anchor is None else anchor.public_bytes(serialization.Encoding.PEM),
             terms=_terms(chain, roots),
             directory=str(self._settings.dir),
         )

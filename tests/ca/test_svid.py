@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID as Eku
 
 from ca import TrustDomain, keys, profiles
 from ca.lifetime import Validity
-from ca.svid import LeafError, LeafFault, chain_fault, judge_leaf, read_chain, read_leaf, trust_path
+from ca.svid import LeafError, LeafFault, chain_fault, judge_leaf, read_chain, read_leaf, stand_in, trust_path
 from tests.factory import MeshCa, make_mesh_ca
 
 if TYPE_CHECKING:
@@ -268,6 +268,80 @@ def _below_an_odd_issuer(
         validity=Validity(now() - timedelta(hours=1), now() + timedelta(hours=1)),
     ).sign(key, hashes.SHA256())
     return (leaf, odd), (mesh.authority.intermediate, *mesh.roots)
+
+
+def _authority(
+    *,
+    signer: tuple[keys.SigningKey, x509.Certificate] | None,
+    path_length: int | None,
+    extra: x509.ExtensionType | None,
+) -> tuple[keys.SigningKey, x509.Certificate]:
+    """A CA below `signer`, or a root."""
+    key = keys.generate()
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, profiles.short_key_id(key.public_key()))])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(signer[1].subject if signer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now() - timedelta(days=1))
+        .not_valid_after(now() + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(profiles.key_usage(key_cert_sign=True), critical=True)
+    )
+    if extra is not None:
+        builder = builder.add_extension(extra, critical=True)
+    return key, builder.sign(signer[0] if signer else key, hashes.SHA256())
+
+
+LOCAL_NAMES = x509.NameConstraints(
+    permitted_subtrees=[x509.UniformResourceIdentifier("mesh.test")], excluded_subtrees=None
+)
+
+
+@pytest.mark.parametrize(
+    ("heights", "constrained", "stands_in"),
+    [
+        ([None, 0], None, True),
+        ([1, 0], None, True),
+        ([2, 1, 0], None, True),
+        ([None, 0], 1, True),  # the intermediate's own constraints are looked at where it is the anchor
+        ([None, 0], 0, False),
+        ([None, None, 0], 1, False),
+        ([None, None], None, False),  # an authority below it would not be counted by the root's path length
+        ([2, 1], None, False),
+        ([1], None, False),  # signed by the root itself: nothing to spare
+    ],
+)
+def test_an_intermediate_stands_in_for_a_root_that_says_nothing_more(
+    heights: list[int | None],
+    constrained: int | None,
+    stands_in: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    made: list[tuple[keys.SigningKey, x509.Certificate]] = []
+    for level, path_length in enumerate(heights):
+        extra = LOCAL_NAMES if level == constrained else None
+        made.append(_authority(signer=made[-1] if made else None, path_length=path_length, extra=extra))
+    leaf = _leaf_below(*made[-1])
+    chain = (leaf, *(certificate for _, certificate in reversed(made[1:])))
+    assert chain_fault(chain, [made[0][1]], now()) is None
+    assert stand_in(chain, [made[0][1]]) == (made[-1][1] if stands_in else None)
+    assert stand_in(chain, []) is None
+
+
+def _leaf_below(key: keys.SigningKey, issuer: x509.Certificate) -> x509.Certificate:
+    own = keys.generate()
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(issuer.subject)
+        .public_key(own.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now() - timedelta(hours=1))
+        .not_valid_after(now() + timedelta(hours=1))
+        .sign(key, hashes.SHA256())
+    )
 
 
 @pytest.mark.parametrize(

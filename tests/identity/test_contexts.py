@@ -6,13 +6,18 @@ import os
 import socket
 import ssl
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
+from ca import keys, profiles
+from ca.lifetime import Validity
 from ca.svid import LeafError, LeafFault
 from meshproxy.identity.contexts import Contexts, _as_file
 from meshproxy.identity.material import read_material
@@ -112,8 +117,9 @@ def test_both_contexts_are_tls_13_and_demand_a_certificate(web: Contexts, side: 
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert not context.check_hostname
-    (root,) = context.get_ca_certs()  # ours alone: no system store behind it
-    assert "mesh" in str(root["subject"])
+    root, intermediate = context.get_ca_certs()  # ours alone: no system store behind them
+    assert "mesh root" in str(root["subject"])
+    assert "mesh intermediate" in str(intermediate["subject"])
 
 
 async def test_an_older_tls_is_refused(web: Contexts, api: Contexts, pair: tuple[socket.socket, socket.socket]) -> None:
@@ -154,6 +160,83 @@ async def test_a_session_is_never_resumed(web: Contexts, api: Contexts) -> None:
             assert session is None or not session.has_ticket
 
 
+async def fault_between(client: ssl.SSLContext, server: ssl.SSLContext) -> HandshakeFault | None:
+    """What the server has against the client."""
+    near, far = socket.socketpair()
+    with near, far, trio.fail_after(5):
+        for sock in (near, far):
+            sock.setblocking(False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shake, TlsConnection(near, client, server_side=False))
+            try:
+                await shake(TlsConnection(far, server, server_side=True))
+            except HandshakeError as error:
+                nursery.cancel_scope.cancel()
+                return error.fault
+    return None
+
+
+def bare_client(identity: Identity) -> ssl.SSLContext:
+    """A client that shows `identity` and trusts everybody."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.load_cert_chain(identity.chain, identity.key)
+    return context
+
+
+async def test_peers_of_another_intermediate_are_followed_up_to_the_root(
+    api: Contexts, mesh: MeshCa, tmp_path: Path
+) -> None:
+    """Ours stands in for the root; theirs must still lead there."""
+    key = keys.generate()
+    root_key = keys.from_pem(
+        (mesh.directory / "authorities" / mesh.authority.slot / "root.key").read_bytes(), passphrase=None
+    )
+    now = datetime.now(UTC)
+    validity = Validity(now - timedelta(hours=1), now + timedelta(days=1))
+    below = {}
+    for name, signer in (("second", root_key), ("impostor", keys.generate())):
+        authority = profiles.intermediate(
+            name, mesh.trust_domain, key.public_key(), issuer=mesh.roots[0], serial=7, validity=validity
+        ).sign(signer, hashes.SHA256())
+        other = replace(mesh, authority=replace(mesh.authority, intermediate=authority, key=key))
+        below[name] = bare_client(other.forge(into=tmp_path / name))
+    assert await fault_between(below["second"], api.server()) is None
+    assert await fault_between(below["impostor"], api.server()) is HandshakeFault.BAD_CERTIFICATE
+
+
+async def test_a_foreign_intermediate_of_the_same_names_does_not_pass_for_ours(api: Contexts, tmp_path: Path) -> None:
+    foreign = make_mesh_ca(tmp_path)
+    assert await fault_between(bare_client(foreign.issue("/web")), api.server()) is HandshakeFault.UNKNOWN_CA
+
+
+async def test_an_intermediate_that_has_expired_stands_in_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was found when the contexts were made: OpenSSL looks at the time of the anchor as well."""
+    old = make_mesh_ca(tmp_path, made=datetime.now(UTC) - timedelta(days=100), intermediate_ttl=timedelta(days=50))
+    caller = bare_client(old.forge(into=tmp_path / "caller"))
+    identity = old.forge(into=tmp_path / "ours", not_before=datetime.now(UTC) - timedelta(days=80))
+    ours = contexts_of(identity)
+    assert len(ours.server().get_ca_certs()) == 1  # its own chain is refused, so nothing stands in
+    assert await fault_between(caller, ours.server()) is HandshakeFault.EXPIRED
+    monkeypatch.setattr("meshproxy.identity.contexts._accept_each_other", lambda *_: True)
+    ours = contexts_of(identity)
+    assert len(ours.server().get_ca_certs()) == 2
+    assert await fault_between(caller, ours.server()) is HandshakeFault.EXPIRED
+
+
+async def test_an_authority_below_the_intermediate_is_no_authority(api: Contexts, mesh: MeshCa, tmp_path: Path) -> None:
+    below = mesh.forge(into=tmp_path / "below", is_ca=True, cert_sign=True)
+    key = keys.from_pem(below.key.read_bytes(), passphrase=None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    deeper = replace(mesh, authority=replace(mesh.authority, intermediate=below.certificate, key=key))
+    forged = deeper.forge(into=tmp_path / "deeper")
+    forged.chain.write_bytes(forged.chain.read_bytes() + below.chain.read_bytes())
+    assert await fault_between(bare_client(forged), api.server()) is HandshakeFault.BAD_CERTIFICATE
+
+
 def test_clients_are_made_once_per_alpn(web: Contexts) -> None:
     plain, h2 = web.client(), web.client(("h2",))
     assert plain is not h2
@@ -188,7 +271,7 @@ def test_without_memory_files_a_private_temporary_one_does(
     """On macOS: mode 0600, and gone afterwards."""
     monkeypatch.delattr(os, "memfd_create")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert contexts_of(mesh.issue("/web")).server().cert_store_stats()["x509_ca"] == 1
+    assert contexts_of(mesh.issue("/web")).server().cert_store_stats()["x509_ca"] == 2
     assert list(tmp_path.iterdir()) == []
 
 
