@@ -2,6 +2,8 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 VENV ?= .venv
+# Of each sidecar in the scenarios: `make scenarios WORKERS=2`.
+WORKERS ?= 1
 BIN := $(VENV)/bin
 
 .PHONY: demo test check format scenarios soak bench clean
@@ -24,7 +26,7 @@ format: $(VENV)/ready
 	@$(BIN)/ruff check --fix .
 
 scenarios: $(VENV)/ready
-	@$(BIN)/pytest -v tests/scenarios
+	@MESHPROXY_TEST_WORKERS=$(WORKERS) $(BIN)/pytest -v tests/scenarios
 
 # make soak [SECONDS=600]
 soak: $(VENV)/ready

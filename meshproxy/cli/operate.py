@@ -19,7 +19,8 @@ def run(file: Path) -> None:
     """Run the sidecar that FILE describes, in the foreground.
 
     Logs go to stderr: JSON lines, or a readable form on a terminal. SIGTERM and SIGINT drain and a second one exits at
-    once; SIGHUP looks at the identity again. Exits 0 when nothing was cut, 1 otherwise or when it cannot start.
+    once; SIGHUP looks at all files again. With `workers` several processes serve, and this one leads them. Exits 0 when
+    nothing was cut, 1 otherwise or when it cannot start.
     """
     from meshproxy.errors import FaultyInput, StartError  # noqa: PLC0415 - `status` must not wait for the data path
     from meshproxy.runtime import process  # noqa: PLC0415 - as above
@@ -47,6 +48,7 @@ def check(file: Path, *, as_json: bool) -> None:
     Tells all faults at once and binds nothing, so it may be used beside a running sidecar. Exits 0 when all is sound,
     1 otherwise.
     """
+    from meshproxy.runtime.cores import processes_for  # noqa: PLC0415 - as in run
     from meshproxy.runtime.judge import judge  # noqa: PLC0415 - as in run
 
     judgement = judge(file, datetime.now(UTC))
@@ -62,7 +64,9 @@ def check(file: Path, *, as_json: bool) -> None:
     if judgement.configuration is None or judgement.material is None:
         raise AssertionError("a sound judgement has both")
     settings = judgement.configuration.settings
-    click.echo(f"{paint('sound', Tone.GOOD)}: {file} as {judgement.material.leaf.id}")
+    workers = processes_for(settings.runtime.workers)
+    by = f", {workers} workers" if workers > 1 else ""
+    click.echo(f"{paint('sound', Tone.GOOD)}: {file} as {judgement.material.leaf.id}{by}")
     for inbound in settings.inbound:
         policy = judgement.configuration.policies[inbound.name]
         rules = f"{len(policy.rules)} {'rule' if len(policy.rules) == 1 else 'rules'}"

@@ -132,6 +132,7 @@ def in_words(status: Status) -> str:
     lines = [
         f"{paint(status.state, tone)}  {status.file}",
         f"pid {status.pid}, meshproxy {status.version}, started {status.started_at}",
+        *_workers(status),
         "",
         *_identity(status.identity),
         *_configuration(status.configuration),
@@ -144,6 +145,20 @@ def in_words(status: Status) -> str:
     if status.log_lines_dropped:
         lines += ["", f"{status.log_lines_dropped} log lines were dropped: whoever reads stderr is too slow"]
     return "\n".join(lines)
+
+
+def _workers(status: Status) -> list[str]:
+    lines = []
+    for worker in status.workers:
+        state = worker.state if worker.state == status.state else paint(worker.state, Tone.WARNING)
+        words = [state, f"{worker.open} open"]
+        if worker.restarts:
+            times = "once" if worker.restarts == 1 else f"{worker.restarts} times"
+            words.append(paint(f"started again {times}", Tone.WARNING))
+        if worker.generation and worker.generation != status.configuration.generation:
+            words.append(f"generation {worker.generation}")
+        lines.append(f"worker {worker.number}    {f'pid {worker.pid}, ' if worker.pid else ''}{', '.join(words)}")
+    return lines
 
 
 def _identity(identity: IdentityStatus) -> list[str]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from meshproxy import __version__
 from meshproxy.admin.merge import remembered
-from meshproxy.errors import FaultyInput, StartError
+from meshproxy.errors import FaultyInput, Problem, StartError
 from meshproxy.limits.backoff import Backoff
 from meshproxy.runtime.control import Abort, Answer, Cut, Drain, File, LookAtIdentity, Report
 from meshproxy.runtime.life import Life, Lost, in_words
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from meshproxy.admin.status import Status
-    from meshproxy.errors import Problem
     from meshproxy.runtime.doorkeeper import Doorkeeper, Kept
     from meshproxy.runtime.life import Reply
     from meshproxy.settings.load import Configuration
@@ -255,9 +255,14 @@ class Crew:
                 life.kill()
                 return
             now = self._in_force
-            reply = _prepare(life, now.configuration, now.generation, self._doors.kept, self._doors)
-            member.problems = await self._problems(life, reply)
+            if life.version == __version__:
+                reply = _prepare(life, now.configuration, now.generation, self._doors.kept, self._doors)
+                member.problems = await self._problems(life, reply)
+            else:
+                member.problems = (_another_version(life.version),)
             if member.problems:
+                error = "; ".join(map(str, member.problems))
+                self._log.error("worker_refused", worker=member.number + 1, error=error)
                 life.kill()
                 return
             if isinstance(await life.commit().get(_PATIENCE), Answer):
@@ -291,6 +296,12 @@ class Crew:
 
     def _lives(self) -> list[Life]:
         return [member.life for member in self.members if member.life is not None]
+
+
+def _another_version(version: str) -> Problem:
+    return Problem(
+        "meshproxy", f"version {version} installed by now", f"{__version__}, which runs", "restart the sidecar"
+    )
 
 
 def _prepare(

@@ -60,7 +60,8 @@ class Life:
         self._number = 0
         self._replies: dict[int, Reply] = {}
         self._asked: Reply | None = None  # how it is, and it has not told yet
-        self.there = trio.Event()  # it has come so far as to say so
+        self.there = trio.Event()  # it has come so far as to say so, and what code it runs
+        self.version = ""
         self.report: Report | None = None  # the last
         self.nothing_cut = False
 
@@ -139,7 +140,8 @@ class Life:
         try:
             while (word := await self._channel.hear()) is not None:
                 match word:
-                    case Hello():
+                    case Hello(version):
+                        self.version = version
                         self.there.set()
                     case Answer() | Report():
                         self._heard(word)

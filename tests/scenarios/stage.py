@@ -197,6 +197,11 @@ class Sidecar:
         """Where the admin server really listens."""
         return self._started.text("admin")
 
+    def everywhere(self, event: str, *, within: float = PATIENCE, **fields: object) -> Line:
+        """The first line of this kind that each of its workers tells; waits for all, and returns one of them."""
+        told = [self.log.event(event, within=within, worker=each.number, **fields) for each in self.status().workers]
+        return told[0] if told else self.log.event(event, within=within, **fields)
+
     def get(self, path: str, *, host: str | None = None, method: str = "GET", at: str | None = None) -> Answer:
         """Ask the admin server, under another Host name if told so, or at another address."""
         return ask(at or self.admin, path, host=host, method=method)

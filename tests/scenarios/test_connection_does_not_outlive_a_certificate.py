@@ -47,7 +47,7 @@ def test_the_sidecars_own_certificate_ends_its_connections(stage: Stage) -> None
     web = stage.sidecar("web", outbound(endpoints=[api.address("api")]), identity=directory)
     short_lived(stage, "/web", directory)
     web.signal(signal.SIGHUP)
-    web.log.event("identity_loaded", generation=2)
+    web.everywhere("identity_loaded", generation=2)
 
     with dial(web.address("to-api")) as caller:
         caller.sendall(b"hello")

@@ -30,7 +30,7 @@ def test_a_certificate_out_of_time_at_start(stage: Stage, word: str, reason: str
 
     assert api.get("/live").status == 200
     assert api.get("/ready").status == 503
-    told = api.log.event("identity_not_ready")
+    told = api.everywhere("identity_not_ready")
     assert told.text("reason").startswith(reason)
     assert remedy in told.text("remedy")
     assert listen_to(api.address("api")) == (b"", Ended.RESET)
@@ -49,14 +49,14 @@ def test_expiry_while_running_stops_new_connections(stage: Stage) -> None:
     until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=4 + LONGER_START)
     stage.mesh.forge(into=directory, uris=["spiffe://mesh.test/api"], not_after=until)
     api.signal(signal.SIGHUP)
-    api.log.event("identity_loaded", generation=2)
+    api.everywhere("identity_loaded", generation=2)
     assert tls_exchange(api.address("api"), context, b"hello") == b"hello"
 
     assert api.log.event("certificate_expires", certificate="leaf").text("remedy").startswith("meshproxy ca issue /api")
     poll(lambda: api.get("/ready").status == 503, "not ready any more")
     assert listen_to(api.address("api")) == (b"", Ended.RESET)
     assert api.metric("meshproxy_certificate_expiry_seconds", certificate="leaf") < 0
-    assert api.log.event("identity_not_ready").text("reason").startswith("our certificate for")
+    assert api.everywhere("identity_not_ready").text("reason").startswith("our certificate for")
 
     stage.mesh.issue("/api", into=directory)
     api.signal(signal.SIGHUP)

@@ -64,7 +64,7 @@ def test_faulty_identity_never_replaces_a_good_one(
     do_harm(stage.mesh, directory)
     api.signal(signal.SIGHUP)
 
-    failed = api.log.event("identity_load_failed")
+    failed = api.everywhere("identity_load_failed")
     assert told in failed.text("error")
     assert failed["kept_the_old_one"] is True
     identity = api.status().identity

@@ -71,6 +71,6 @@ def test_the_services_certificate(stage: Stage) -> None:
 
     api.log.turn_page()
     stage.mesh.issue("/api", into=short.directory)
-    api.log.event("identity_ready")
+    api.everywhere("identity_ready")
     with mtls_caller(api, context) as caller:
         assert caller.ask("GET", "/orders").status == 200

@@ -40,7 +40,7 @@ def test_an_allow_list_is_taken_up_while_the_certificate_is_broken(stage: Stage)
     api, web = start(stage)
     chain = stage.workspace / "identity-api/current/chain.pem"
     chain.write_text("half a certif")
-    api.log.event("identity_load_failed")
+    api.everywhere("identity_load_failed")
 
     allow(stage, "/web", "/batch")
     reload_changes(api)
@@ -62,7 +62,7 @@ def test_a_renewal_with_a_mismatched_pair_changes_nothing_until_the_other_half_c
     context = client_context(stage.identity("/web"))
 
     shutil.copy(second.key, flat / "key.pem")
-    failed = api.log.event("identity_load_failed")
+    failed = api.everywhere("identity_load_failed")
     assert "does not belong to the first certificate" in failed.text("error")
     with tls_dial(api.address("api"), context) as caller:
         assert caller.getpeercert(binary_form=True) == first.der

@@ -20,7 +20,7 @@ def test_missing_identity_is_waited_for(stage: Stage) -> None:
     assert api.get("/live").status == 200
     ready = api.get("/ready")
     assert (ready.status, ready.json) == (503, {"ready": False, "state": "refusing"})
-    told = api.log.event("identity_not_ready")
+    told = api.everywhere("identity_not_ready")
     assert told["reason"] == f"there is no identity in {directory}"
     assert f"meshproxy ca issue /PATH --dir CA_DIR --out {directory}" in told.text("remedy")
     for listener in ("api", "to-api"):
@@ -34,5 +34,5 @@ def test_missing_identity_is_waited_for(stage: Stage) -> None:
     stage.mesh.issue("/api", into=directory)
 
     poll(lambda: api.get("/ready").status == 200, "ready once the identity is there")
-    assert api.log.event("identity_loaded")["id"] == "spiffe://mesh.test/api"
+    assert api.everywhere("identity_loaded")["id"] == "spiffe://mesh.test/api"
     assert tls_exchange(api.address("api"), client_context(stage.identity("/web")), b"hello") == b"hello"
