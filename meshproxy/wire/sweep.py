@@ -42,6 +42,10 @@ class Sweeper:
         """Look after it no longer; idempotent."""
         self._items.discard(item)
 
+    def within(self, seconds: float) -> float:
+        """Return the deadline `seconds` from now, never early."""
+        return self.now + seconds + TICK
+
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look until cancelled."""
         self.now = trio.current_time()
