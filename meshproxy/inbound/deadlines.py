@@ -51,41 +51,44 @@ class Waiting:
 
 
 class Deadlines:
-    """The deadlines of one connection; `moved` counts the bytes it moves (whoever moves them adds to it).
+    """The deadlines of one connection.
 
-    A phase that begins is only written down: when it must end is worked out when somebody looks, which is seldom.
-    `shortest` is how soon (seconds) after that it may have to end: looking that often misses nothing.
+    Whoever moves it on writes down when a phase began (`since`, seconds of the sweeper's clock) and how many bytes it
+    has `moved` in it, no more: what follows is worked out by who looks, which is seldom. `shortest` is how soon after
+    its beginning a phase may have to end (seconds): who looks that often misses nothing.
     """
 
     __slots__ = (
         "_drain_at",
-        "_ends",
-        "_first",
+        "_looked_at",
         "_patience",
         "_phase",
-        "_since",
+        "_phase_ends",
         "_still_since",
         "_wind_down_at",
         "cut_at",
         "moved",
         "shortest",
+        "since",
     )
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
         self._wind_down_at = self._drain_at = self.cut_at = _NEVER
         self.shortest = min(patience.head, patience.response, self._window)
-        self._ends: float | None = _NEVER  # of the phase, or of a window of it; None: not worked out yet
-        self._still_since = 0.0
-        self._phase, self._since, self._first = Phase.IDLE, 0.0, True
+        self.since = 0.0
         self.moved = 0
+        self._looked_at: tuple[Phase, float, bool] | None = None  # the phase that was seen last, and when it began
+        self._phase = Phase.IDLE
+        self._phase_ends = _NEVER  # of the phase, or of a window of it
+        self._still_since = 0.0
 
     def __repr__(self) -> str:
         return f"<Deadlines {self._phase.name} ends={self._phase_ends:g} cut={self.cut_at:g} moved={self.moved}>"
 
     @property
     def earliest(self) -> float:
-        """When to look next, if no other phase begins before."""
+        """When something ends next, if no other phase begins before."""
         return min(self._phase_ends, self._wind_down_at, self.cut_at)
 
     def live_for(self, seconds: float, now: float) -> None:
@@ -97,28 +100,24 @@ class Deadlines:
         self._drain_at = min(self._drain_at, until)
         self.shortest = 0.0
         if self._phase is Phase.IDLE:
-            self._ends = min(self._phase_ends, max(self._drain_at, now) + TICK)
+            self._phase_ends = min(self._phase_ends, max(self._drain_at, now) + TICK)
 
-    def enter(self, phase: Phase, now: float, *, first: bool) -> None:
-        """Begin a phase; `first` while nothing was ever asked on the connection."""
-        self._phase, self._since, self._first = phase, now, first
-        self._ends = None
-        self.moved = 0
+    def look(self, phase: Phase, *, first: bool) -> None:
+        """Take which phase it is in now; `first` while nothing was ever asked on the connection."""
+        looked_at = (phase, self.since, first)
+        if looked_at == self._looked_at:
+            return
+        self._looked_at = looked_at
+        self._phase, self._still_since = phase, self.since
+        self._phase_ends = self.since + self._seconds(first=first) + TICK
+        if phase is Phase.IDLE:
+            self._phase_ends = min(self._phase_ends, max(self._drain_at, self.since) + TICK)
 
-    @property
-    def _phase_ends(self) -> float:
-        if self._ends is None:
-            self._still_since = since = self._since
-            self._ends = since + self._seconds() + TICK
-            if self._phase is Phase.IDLE:
-                self._ends = min(self._ends, max(self._drain_at, since) + TICK)
-        return self._ends
-
-    def _seconds(self) -> float:
+    def _seconds(self, *, first: bool) -> float:
         patience = self._patience
         if self._phase is Phase.IDLE:
             # Who has just connected is expected to ask; who has asked before may rest.
-            return patience.head if self._first else patience.idle
+            return patience.head if first else patience.idle
         if self._phase is Phase.HEAD:
             return patience.head
         if self._phase in {Phase.EXPECTING, Phase.AWAITING}:
@@ -147,7 +146,7 @@ class Deadlines:
     def _judge_window(self, now: float, waiting: Waiting) -> Due:
         """Whether the window that ends now saw too little: of a body, from a reader, or of anything for too long."""
         moved, self.moved = self.moved, 0
-        self._ends = now + self._window
+        self._phase_ends = now + self._window
         if moved:
             self._still_since = now
         still = now - self._still_since >= self._patience.idle

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from meshproxy.upstream.pool import UpstreamConnection, Upstreams
     from meshproxy.wire.channel import Channel
 
-# Reads one callback may do before it lets the others go first.
-_FAIR_SHARE = 4
-
 _NEVER = float("inf")
 
 # What every request has to do with; looking a member up in its class takes 0.1 us on Python 3.11.
@@ -67,6 +64,7 @@ class Pump:
     def live_for(self, seconds: float) -> None:
         """Cut the connection after so many seconds at the latest."""
         now = trio.current_time()
+        self._deadlines.since = self._sweeper.now
         self._deadlines.live_for(seconds, now)
         self._look_again(now)
 
@@ -74,6 +72,7 @@ class Pump:
         """End with the current answer; when idle, with the next, or after `grace` seconds without a request."""
         self.relay.drain()
         now = trio.current_time()
+        self._look_again(now)
         self._deadlines.drain(now + grace, now)
         self._look_again(now)
 
@@ -83,11 +82,11 @@ class Pump:
         """Take the engine's events for the caller's socket; 0: look what is there."""
         if self._is_over:
             return False
-        down = self.down
         try:
-            down.hint(events)
-            if down.waiting and events & ~READ:
-                self._flush_downstream()
+            if events & ~READ:
+                self._notice_downstream(events)
+            elif events:
+                self.down.drained = False
             return self._pull_downstream(events)
         except BaseException as error:  # noqa: BLE001 - see the class
             return self._fail(error)
@@ -96,17 +95,14 @@ class Pump:
         """Take the engine's events for the upstream connection of the current exchange."""
         if self._is_over:
             return False
-        channel = connection.channel
         try:
-            channel.hint(events)
-            if channel.waiting and events & ~READ:
-                self._flush_upstream()
-            drained = self._pull_upstream(connection)
-            if not self.down.drained or self.relay.held_back:
-                self._resume_downstream()
+            if events & ~READ:
+                self._notice_upstream(connection.channel, events)
+            elif events:
+                connection.channel.drained = False
+            return self._pull_upstream(connection)
         except BaseException as error:  # noqa: BLE001 - see the class
             return self._fail(error)
-        return drained
 
     def expire(self, now: float) -> None:
         """Act on a deadline that has passed (called by the sweeper)."""
@@ -144,20 +140,21 @@ class Pump:
             return False
         return relay.wants_downstream or relay.held_back
 
+    # One read per callback: whoever has more comes again behind the others, so a bulk stream delays a small message by
+    # one chunk at most.
+
     def _pull_downstream(self, events: int) -> bool:
-        """Read of the caller what can be used now; whether its socket was drained."""
+        """Take of the caller what can be used now; whether its socket was drained."""
         relay, down = self.relay, self.down
-        share = _FAIR_SHARE
-        while self._wants_downstream():
-            if not share:
-                self._engine.resume(down.sock)
-                return False
-            share -= 1
-            if relay.held_back:
-                now = clock()
-                relay.proceed(now)
-                self._act(now)
-                continue
+        if not self._wants_downstream():
+            if events & SEVERED:
+                # It is not read now, so only the kernel can tell that the caller is gone.
+                self._lose_downstream("the caller went away")
+            return False
+        if relay.held_back:
+            now = clock()
+            relay.proceed(now)
+        else:
             try:
                 data = down.receive()
             except ChannelBroken as broken:
@@ -169,13 +166,17 @@ class Pump:
                 relay.feed(data, now)
             if down.ended:
                 relay.downstream_ended(now)
-            self._act(now)
-            if (down.drained and not relay.held_back) or self.ending is not None:
-                return down.drained and not down.ended
-        if events & SEVERED:
-            # It is not read now, so only the kernel can tell that the caller is gone.
-            self._lose_downstream("the caller went away")
-        return False
+        self._act(now)
+        if not down.drained or relay.held_back:
+            self._resume_downstream()
+            return False
+        return not down.ended
+
+    def _notice_downstream(self, events: int) -> None:
+        """Take a hint of an end, or of room."""
+        self.down.hint(events)
+        if self.down.waiting:
+            self._flush_downstream()
 
     def _flush_downstream(self) -> None:
         down = self.down
@@ -199,29 +200,37 @@ class Pump:
         self._resume_downstream()
 
     def _pull_upstream(self, connection: UpstreamConnection) -> bool:
-        """Read of the upstream what the caller takes now; whether its socket was drained."""
+        """Take of the upstream what the caller takes now; whether its socket was drained."""
+        down = self.down
+        if self.up is not connection or down.waiting or self.ending is not None:
+            return False
         relay, channel = self.relay, connection.channel
-        share = _FAIR_SHARE
-        while self.up is connection and self.ending is None and not self.down.waiting:
-            if not share:
-                self._engine.resume(channel.sock)
-                return False
-            share -= 1
-            try:
-                data = channel.receive()
-            except ChannelBroken as broken:
-                self._lose_upstream(str(broken))
-                return False
-            now = clock()
-            if data:
-                self._deadlines.moved += len(data)
-                relay.feed_response(data, now)
-            if channel.ended:
-                relay.upstream_ended(now, clean=channel.ended_cleanly)
-            self._act(now)
-            if channel.drained:
-                return not channel.ended
+        try:
+            data = channel.receive()
+        except ChannelBroken as broken:
+            self._lose_upstream(str(broken))
+            self._resume_downstream()
+            return False
+        now = clock()
+        if data:
+            self._deadlines.moved += len(data)
+            relay.feed_response(data, now)
+        if channel.ended:
+            relay.upstream_ended(now, clean=channel.ended_cleanly)
+        self._act(now)
+        if not down.drained or relay.held_back:
+            self._resume_downstream()
+        if channel.drained:
+            return not channel.ended
+        if self.up is connection:
+            self._engine.resume(channel.sock)
         return False
+
+    def _notice_upstream(self, channel: Channel, events: int) -> None:
+        channel.hint(events)
+        if channel.waiting:
+            self._flush_upstream()
+            self._resume_downstream()
 
     def _flush_upstream(self) -> None:
         if self.up is None:
@@ -268,7 +277,11 @@ class Pump:
             self._carry_out(relay.needs.popleft(), now)
         # A phase of another exchange begins anew, also where no other lay between the two.
         if relay.phase is not self._phase or relay.exchange is not self._exchange:
-            self._follow_phase()
+            self._phase, self._exchange = relay.phase, relay.exchange
+            deadlines = self._deadlines
+            deadlines.since, deadlines.moved = self._sweeper.now, 0
+            if self.dialling is not None:
+                self.dialling.cancel()  # the exchange it was for has ended, or has its upstream
 
     def _carry_out(self, need: Need, now: float) -> None:
         pool = self._upstreams.pool
@@ -344,25 +357,21 @@ class Pump:
 
     # Deadlines.
 
-    def _follow_phase(self) -> None:
-        if self.dialling is not None:
-            self.dialling.cancel()  # the exchange it was for has ended, or has its upstream
-        self._phase, self._exchange = phase, exchange = self.relay.phase, self.relay.exchange
-        nothing_asked = exchange.head is None and not exchange.status
-        self._deadlines.enter(phase, self._sweeper.now, first=nothing_asked)
-
     def _look_again(self, now: float) -> None:
-        """Set when the sweeper is to come back.
+        """Look at the deadlines, and set when the sweeper is to come back.
 
         At the next end that is known, and before any could have come up that is not known yet: so nothing needs to be
         set when a phase begins, which is several times per request.
         """
+        deadlines, exchange = self._deadlines, self.relay.exchange
+        deadlines.look(self.relay.phase, first=exchange.head is None and not exchange.status)
         ends_at = _NEVER if self.up is None else self.up.ends_at
-        self.deadline = min(self._deadlines.earliest, now + self._deadlines.shortest, ends_at)
+        self.deadline = min(deadlines.earliest, now + deadlines.shortest, ends_at)
 
     def _expire(self, now: float) -> None:
         up = self.up
         waiting = Waiting(bool(self.down.waiting), up is not None and bool(up.channel.waiting))
+        self._look_again(now)
         due = self._deadlines.due(now, waiting)
         if due is Due.CUT or (up is not None and now >= up.ends_at):
             self._lose_downstream("a certificate of this connection has expired")

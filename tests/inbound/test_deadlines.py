@@ -15,6 +15,12 @@ UPSTREAM = Waiting(downstream=False, upstream=True)
 NEVER = float("inf")
 
 
+def enter(deadlines: Deadlines, phase: Phase, now: float, *, first: bool) -> None:
+    """Begin a phase, and look."""
+    deadlines.since, deadlines.moved = now, 0
+    deadlines.look(phase, first=first)
+
+
 @pytest.mark.parametrize(
     ("phase", "first", "seconds"),
     [
@@ -32,8 +38,22 @@ NEVER = float("inf")
 )
 def test_each_phase_is_looked_at_in_time(phase: Phase, *, first: bool, seconds: float) -> None:
     deadlines = Deadlines(PATIENCE)
-    deadlines.enter(phase, 100.0, first=first)
+    enter(deadlines, phase, 100.0, first=first)
     assert deadlines.earliest == 100 + seconds + TICK
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("patience", [PATIENCE, Patience(9, 2, 60, 0), Patience(1, 300, 60, 0), Patience(9, 9, 3, 0)])
+def test_no_phase_ends_before_the_next_look(phase: Phase, patience: Patience) -> None:
+    """Who looks as often as the shortest patience wants it may let phases begin unseen in between."""
+    deadlines = Deadlines(patience)
+    for first in (True, False):
+        enter(deadlines, phase, 100.0, first=first)
+        assert deadlines.earliest > 100 + deadlines.shortest
+    deadlines.drain(50.0, 100.0)
+    assert deadlines.shortest == 0
+    enter(deadlines, phase, 101.0, first=False)
+    assert deadlines.earliest > 101
 
 
 @pytest.mark.parametrize(
@@ -52,7 +72,7 @@ def test_each_phase_is_looked_at_in_time(phase: Phase, *, first: bool, seconds: 
 )
 def test_who_is_slow_is_judged_by_the_window(phase: Phase, moved: int, waiting: Waiting, due: Due) -> None:
     deadlines = Deadlines(PATIENCE)
-    deadlines.enter(phase, 0.0, first=False)
+    enter(deadlines, phase, 0.0, first=False)
     deadlines.moved += moved
     assert deadlines.due(10.0 + TICK, waiting) is due
     if due is Due.NOTHING:
@@ -63,7 +83,7 @@ def test_who_is_slow_is_judged_by_the_window(phase: Phase, moved: int, waiting: 
 @pytest.mark.parametrize(("waiting", "due"), [(QUIET, Due.TIMED_OUT), (UPSTREAM, Due.UPSTREAM_STALLED)])
 def test_what_stands_still_is_ended_after_idle(waiting: Waiting, due: Due) -> None:
     deadlines = Deadlines(Patience(10, 30, 60, 0))
-    deadlines.enter(Phase.BODY, 0.0, first=False)
+    enter(deadlines, Phase.BODY, 0.0, first=False)
     deadlines.moved = 1
     told: list[Due] = []
     now = 0.0
@@ -77,14 +97,14 @@ def test_what_stands_still_is_ended_after_idle(waiting: Waiting, due: Due) -> No
 
 def test_a_short_idle_is_not_stretched_by_the_window() -> None:
     deadlines = Deadlines(Patience(10, 2, 60, 0))
-    deadlines.enter(Phase.ANSWERING, 0.0, first=False)
+    enter(deadlines, Phase.ANSWERING, 0.0, first=False)
     assert deadlines.due(deadlines.earliest, QUIET) is Due.TIMED_OUT
     assert deadlines.earliest < 5
 
 
 def test_a_certificate_is_wound_down_once_and_then_cut() -> None:
     deadlines = Deadlines(PATIENCE)
-    deadlines.enter(Phase.CONNECTING, 0.0, first=False)
+    enter(deadlines, Phase.CONNECTING, 0.0, first=False)
     deadlines.live_for(100.0, 0.0)
     assert deadlines.earliest == 70
     assert deadlines.due(70.0, QUIET) is Due.WIND_DOWN
@@ -101,12 +121,12 @@ def test_a_short_life_is_wound_down_half_way() -> None:
 
 def test_a_drain_shortens_the_rest_and_never_lengthens_it() -> None:
     deadlines = Deadlines(PATIENCE)
-    deadlines.enter(Phase.IDLE, 0.0, first=False)
+    enter(deadlines, Phase.IDLE, 0.0, first=False)
     deadlines.drain(4.0, 0.0)
     deadlines.drain(50.0, 0.0)
     assert deadlines.earliest == 4 + TICK
-    deadlines.enter(Phase.HEAD, 3.0, first=False)
+    enter(deadlines, Phase.HEAD, 3.0, first=False)
     assert deadlines.earliest == 13 + TICK  # who asks is heard out
-    deadlines.enter(Phase.IDLE, 9.0, first=False)
+    enter(deadlines, Phase.IDLE, 9.0, first=False)
     assert deadlines.earliest == 9 + TICK
     assert repr(deadlines) == "<Deadlines IDLE ends=9.25 cut=inf moved=0>"
