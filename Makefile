@@ -3,8 +3,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+SECONDS_OF_SOAK ?= 600
 
-.PHONY: demo test check format scenarios clean
+.PHONY: demo test check format scenarios soak clean
 
 demo: $(VENV)/ready
 	@$(BIN)/python examples/shop/demo.py
@@ -25,6 +26,9 @@ format: $(VENV)/ready
 
 scenarios: $(VENV)/ready
 	@$(BIN)/pytest -v tests/scenarios
+
+soak: $(VENV)/ready
+	@MESHPROXY_SOAK=$(SECONDS_OF_SOAK) $(BIN)/pytest -v -s tests/scenarios -k soak
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "meshproxy needs Python 3.11 or newer; none found. Name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }

@@ -8,6 +8,7 @@ from heapq import nlargest
 from typing import TYPE_CHECKING
 
 import msgspec
+import trio
 
 from meshproxy import __version__
 from meshproxy.admin.server import Action, Page, View
@@ -210,6 +211,7 @@ class Views:
     def _refresh_gauges(self) -> None:
         metrics, loaded, now = self._services.recorder.metrics, self._services.identity.loaded, self._wall()
         metrics.log_dropped.set(self._writer.dropped)
+        metrics.tasks.set(trio.lowlevel.current_statistics().tasks_living)
         if loaded is None:
             return
         shortest: dict[str, float] = {}

@@ -80,6 +80,7 @@ class Metrics:
         self.configuration_generation = gauge(
             "meshproxy_configuration_generation", "How often settings and allow-lists were swapped, from 1."
         )
+        self.tasks = gauge("meshproxy_tasks", "Tasks of the event loop that are alive now.")
         self.log_dropped = gauge("meshproxy_log_lines_dropped", "Log lines lost to a slow reader since start.")
         self._before_scrape: list[Callable[[], None]] = []
 

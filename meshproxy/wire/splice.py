@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from meshproxy.wire.readiness import Readiness
     from meshproxy.wire.tls import TlsConnection
 
-# Chunks one callback may move before it lets the others go first.
-_FAIR_SHARE = 4
-
 _BARE_FIN = "the peer ended without close_notify"
 
 
@@ -160,35 +157,55 @@ class Splice:
         self._hold_for_tls(None)
 
     # Callbacks of the engine. True: drained. False: there is nothing to read for now, or (at the end) ever.
+    # A message costs one of them and what it calls: every call and attribute here is paid four times per request.
 
     def _on_plain(self, events: int) -> bool:
-        if events & HANGUP:
-            self._plain_hangup = True
-        if self._to_plain is not None and events & ~READ:
-            self._guarded(self._flush_plain)
-        return self._guarded(self._pull_plain, events)
+        try:
+            if events & ~READ and not self._notice_plain(events):
+                return True
+            return self._pull_plain(events)
+        except BaseException as error:  # noqa: BLE001 - whatever is raised ends this connection and no other
+            return self._failed(error)
 
     def _on_tls(self, events: int) -> bool:
+        try:
+            if events & ~READ and not self._notice_tls(events):
+                return True
+            return self._pull_tls(events)
+        except BaseException as error:  # noqa: BLE001 - as above
+            return self._failed(error)
+
+    def _notice_plain(self, events: int) -> bool:
+        """Take a hint of an end, or of room; returns whether there is still a connection to read."""
+        if events & HANGUP:
+            self._plain_hangup = True
+        if self._to_plain is not None:
+            self._flush_plain()
+        return self._end is None
+
+    def _notice_tls(self, events: int) -> bool:
         if events & HANGUP:
             self._tls_hangup = True
-        if self._to_tls is not None and events & ~READ:
-            self._guarded(self._flush_tls)
-        return self._guarded(self._pull_tls, events)
+        if self._to_tls is not None:
+            self._flush_tls()
+        return self._end is None
 
-    def _guarded(self, step: Callable[..., bool | None], *arguments: int) -> bool:
-        """Run one step; whatever it raises ends this connection and no other."""
-        if self._end is not None:
-            return True
-        try:
-            return step(*arguments) is not False
-        except _Broken as broken:
-            self._finish(broken.end)
-        except ssl.SSLError as error:
+    def _failed(self, error: BaseException) -> bool:
+        if isinstance(error, _Broken):
+            self._finish(error.end)
+        elif isinstance(error, ssl.SSLError):
             self._tls.flush_alert()
             self._finish(_end_of_session(error, self.sent_to_plain))
-        except BaseException as error:  # noqa: BLE001 - the owner unwraps it: a bug or Ctrl-C surfaces there
-            self._finish(error)
+        else:
+            self._finish(error)  # the owner raises it: a bug or Ctrl-C surfaces there
         return True
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Run one step outside any callback, under the same guard."""
+        try:
+            step()
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._failed(error)
 
     def _finish(self, end: ConnectionEnd | BaseException) -> None:
         if self._end is None:
@@ -203,31 +220,33 @@ class Splice:
 
     # plain -> TLS
 
+    # One read per callback: whoever has more comes again behind the others, so a bulk stream delays a small message by
+    # one chunk at most.
+
     def _pull_plain(self, events: int) -> bool:
-        share = _FAIR_SHARE
-        while self._to_tls is None:
-            if self._plain_eof and not self._plain_hangup:
-                return False
-            if not share:
-                self._engine.resume(self._plain)
-                return False
-            share -= 1
-            chunk = self._plain_chunk
-            count = self._read(self._plain, Side.PLAIN, chunk)
-            if count < 0:
-                return True
-            if not count:
-                if not self._plain_eof:
-                    self._plain_eof = True
-                    self._close_tls()
-                return False
-            self._tls.session.write(self._buffers.raw[:count])
-            self.sent_to_tls += count
-            self._send_tls()
-            if count == chunk:
-                self._plain_chunk = self._buffers.grown(chunk)
-            elif events and not self._plain_hangup:
-                return True
+        if self._to_tls is not None or (self._plain_eof and not self._plain_hangup):
+            return False
+        raw, chunk = self._buffers.raw, self._plain_chunk
+        try:
+            count = self._plain.recv_into(raw, chunk)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            raise _Broken(Side.PLAIN, error) from error
+        if not count:
+            if not self._plain_eof:
+                self._plain_eof = True
+                self._close_tls()
+            return False
+        self._tls.session.write(raw[:count])
+        self.sent_to_tls += count
+        self._send_tls()
+        if count == chunk:
+            self._plain_chunk = self._buffers.grown(chunk)
+        elif events and not self._plain_hangup:
+            return True
+        if self._to_tls is None:
+            self._engine.resume(self._plain)
         return False
 
     def _send_tls(self) -> None:
@@ -283,30 +302,28 @@ class Splice:
     # TLS -> plain
 
     def _pull_tls(self, events: int) -> bool:
-        share = _FAIR_SHARE
-        while self._to_plain is None:
-            if self._tls_eof and not self._tls_hangup:
-                return False
-            if not share:
-                self._engine.resume(self._tls.sock)
-                return False
-            share -= 1
-            chunk = self._tls_chunk
-            count = self._read(self._tls.sock, Side.TLS, chunk)
-            if count < 0:
-                return True
-            if not count:
-                if not self._tls_eof:
-                    self._end_without_notify()
-                return False
-            if self._tls_eof:
-                continue  # RFC 8446 section 6.1: data after close_notify is ignored
-            self._tls.incoming.write(self._buffers.raw[:count])
+        if self._to_plain is not None or (self._tls_eof and not self._tls_hangup):
+            return False
+        raw, chunk = self._buffers.raw, self._tls_chunk
+        try:
+            count = self._tls.sock.recv_into(raw, chunk)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            raise _Broken(Side.TLS, error) from error
+        if not count:
+            if not self._tls_eof:
+                self._end_without_notify()
+            return False
+        if not self._tls_eof:  # RFC 8446 section 6.1: data after close_notify is ignored
+            self._tls.incoming.write(raw[:count])
             self._plain_from_session()
-            if count == chunk:
-                self._tls_chunk = self._buffers.grown(chunk)
-            elif events and not self._tls_hangup:
-                return True
+        if count == chunk:
+            self._tls_chunk = self._buffers.grown(chunk)
+        elif events and not self._tls_hangup:
+            return True
+        if self._to_plain is None:
+            self._engine.resume(self._tls.sock)
         return False
 
     def _plain_from_session(self) -> None:
@@ -363,15 +380,6 @@ class Splice:
         self._finish_when_both_ended()
 
     # Shared by both directions.
-
-    def _read(self, sock: socket.socket, side: Side, most: int) -> int:
-        """Fill `raw`; the count, 0 at the end of the stream, -1 when there is nothing now."""
-        try:
-            return sock.recv_into(self._buffers.raw, most)
-        except BlockingIOError:
-            return -1
-        except OSError as error:
-            raise _Broken(side, error) from error
 
     def _write(self, sock: socket.socket, side: Side, data: bytes | memoryview) -> int:
         try:

@@ -94,15 +94,21 @@ class TlsConnection:
     def read_into(self, clear: memoryview) -> int:
         """Decrypt everything that was fed into `clear`, which must have room for it; returns the count.
 
-        Read until the session wants more, always: a `close_notify` left unread would look like truncation later. Sets
+        All of it, always: a `close_notify` left unread would look like truncation later. The BIO is asked whether there
+        is more, because "wants more" is an exception, and one per message is dear (4 us); with OpenSSL's read-ahead off
+        the session itself keeps nothing but the beginning of a record of which the rest is still on its way. Sets
         `peer_has_ended` when it is met. Raises ssl.SSLError for an alert or for bytes that do not authenticate.
         """
         read: Callable[[int, memoryview], int] = self.session.read  # type: ignore[assignment]  # typeshed: bytes only
+        incoming = self.incoming
         count = 0
         try:
-            while got := read(len(clear) - count, clear[count:]):
+            while incoming.pending:
+                got = read(len(clear) - count, clear[count:] if count else clear)
+                if not got:
+                    self.peer_has_ended = True
+                    break
                 count += got
-            self.peer_has_ended = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:

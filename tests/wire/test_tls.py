@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshproxy.wire.ends import PeerEof
 from meshproxy.wire.splice import Splice
@@ -214,3 +218,49 @@ async def test_receive_waits_for_the_first_byte_and_tells_the_end(wires: Wires) 
     assert await receive(near, 100) == b"def"
     far.close()
     assert await receive(near, 100) == b""
+
+
+# What a peer says after the handshake, and where the wire may cut it: `read_into` asks the BIO whether there is more,
+# so every portioning must give the same bytes and the same end.
+_SAYINGS = st.lists(st.integers(1, 40_000), max_size=4)
+_CUTS = st.lists(st.floats(0, 1), max_size=12)
+
+
+@given(sizes=_SAYINGS, cuts=_CUTS, ends=st.booleans(), we_ended=st.booleans())
+def test_every_byte_and_the_end_are_read_however_the_wire_portions_them(
+    contexts: Contexts, *, sizes: list[int], cuts: list[float], ends: bool, we_ended: bool
+) -> None:
+    near, far = _in_memory(contexts)
+    if we_ended:
+        with pytest.raises(ssl.SSLWantReadError):
+            near.session.unwrap()
+    said = b"".join(bytes([number + 1]) * size for number, size in enumerate(sizes))
+    for number, size in enumerate(sizes):
+        far.session.write(bytes([number + 1]) * size)
+    if ends:
+        with pytest.raises(ssl.SSLWantReadError):
+            far.session.unwrap()
+    wire = far.outgoing.read()
+    room, heard = memoryview(bytearray(len(said) + 33_000)), bytearray()
+    borders = [0, *sorted(int(cut * len(wire)) for cut in cuts), len(wire)]
+    for start, stop in pairwise(borders):
+        assert not near.peer_has_ended or start == stop
+        if start < stop:
+            near.incoming.write(wire[start:stop])
+        heard += room[: near.read_into(room)]
+    assert heard == said
+    assert near.peer_has_ended is ends
+
+
+def _in_memory(contexts: Contexts) -> tuple[TlsConnection, TlsConnection]:
+    """Two ends whose handshake is over, with nothing but memory between them."""
+    with socket.socket() as unused:
+        near = TlsConnection(unused, contexts.server, server_side=True)
+        far = TlsConnection(unused, contexts.client, server_side=False)
+    for _ in range(2):
+        for here, there in ((far, near), (near, far)):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                here.session.do_handshake()
+            there.incoming.write(here.outgoing.read())
+    assert near.session.version() == "TLSv1.3"
+    return near, far
