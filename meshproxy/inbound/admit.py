@@ -27,6 +27,7 @@ class Guest:
     tls: TlsConnection
     leaf: Leaf
     identity: Identity
+    judged_at: datetime  # the leaf, and nothing was waited for since
 
     @property
     def home(self) -> TrustDomain:
@@ -54,7 +55,8 @@ async def admit(
     tls = TlsConnection(sock, identity.contexts.server(alpn), server_side=True)
     try:
         await tls.handshake(services.relay.sweeper, within=within)
-        return Guest(tls, judge_peer(tls, home=identity.leaf.id.trust_domain, now=services.relay.wall()), identity)
+        now = services.relay.wall()
+        return Guest(tls, judge_peer(tls, home=identity.leaf.id.trust_domain, now=now), identity, now)
     except HandshakeError as error:
         recorder.handshake_failed(visit.listener, error.fault, peer=visit.peer, detail=error.detail)
         if error.fault is HandshakeFault.TIMEOUT:

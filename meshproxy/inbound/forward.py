@@ -42,7 +42,7 @@ class InboundHandler:
         if guest is None:
             return
         with self._live.registered(Call(visit.id, guest.leaf.id, guest.home)) as call:
-            permit = self._authorizer.ask(visit, guest.leaf, home=guest.home, now=self._services.relay.wall())
+            permit = self._authorizer.ask(visit, guest.leaf, home=guest.home, now=guest.judged_at)
             if permit is None:
                 # No close_notify and no byte: an orderly end could be taken for an empty answer.
                 reset(sock)

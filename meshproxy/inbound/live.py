@@ -40,6 +40,23 @@ class Call:
     cut: str = ""
 
 
+class Registration:
+    """A context: `call` is among `calls` meanwhile. Not made of a generator, which takes three times as long."""
+
+    __slots__ = ("_call", "_calls")
+
+    def __init__(self, calls: set[Call], call: Call) -> None:
+        self._calls = calls
+        self._call = call
+
+    def __enter__(self) -> Call:
+        self._calls.add(self._call)
+        return self._call
+
+    def __exit__(self, *_: object) -> None:
+        self._calls.discard(self._call)
+
+
 class Live:
     """Bounded by the connection cap of the listener."""
 
@@ -62,14 +79,9 @@ class Live:
         finally:
             self._open.discard(connection)
 
-    @contextlib.contextmanager
-    def registered(self, call: Call) -> Iterator[Call]:
+    def registered(self, call: Call) -> Registration:
         """Ask about `call` again on each change meanwhile."""
-        self._calls.add(call)
-        try:
-            yield call
-        finally:
-            self._calls.discard(call)
+        return Registration(self._calls, call)
 
     def recheck(self, objection: Callable[[Call], str]) -> int:
         """Ask about every registered call and cut those with an objection (a phrase); returns how many."""

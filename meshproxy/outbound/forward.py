@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ca.spiffe_id import complete
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from meshproxy.inbound.accept import Services, Visit
     from meshproxy.settings.schema import Outbound
     from meshproxy.upstream.endpoint import Dialer
+
+
+# The settings' few words, read once and not for each connection.
+_complete = lru_cache(maxsize=256)(complete)
 
 
 class OutboundHandler:
@@ -48,7 +53,7 @@ class OutboundHandler:
                 visit.listener, failure.phase, endpoint=failure.endpoint, detail=failure.detail
             )
 
-        to = complete(settings.to, identity.leaf.id.trust_domain)
+        to = _complete(settings.to, identity.leaf.id.trust_domain)
         visit.upstream = str(to)
         try:
             far = await self._dialer.open(identity, to, tell)

@@ -38,7 +38,7 @@ class TcpAddress:
         return ip.is_loopback if ip is not None else self.host.lower() == "localhost"
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return host_and_port(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,11 @@ class UnixAddress:
 
 
 Address = TcpAddress | UnixAddress
+
+
+def host_and_port(host: str, port: int) -> str:
+    """Write a TCP address as `host:port` or `[v6]:port`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_address(text: str) -> Address:

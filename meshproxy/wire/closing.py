@@ -18,7 +18,9 @@ _LINGER_BYTES = 64 * 1024
 
 
 def reset(sock: socket.socket) -> None:
-    """Close at once with RST; a unix socket knows no RST, it just closes."""
+    """Close at once with RST, unless it is closed already; a unix socket knows no RST, it just closes."""
+    if sock.fileno() < 0:
+        return
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     sock.close()

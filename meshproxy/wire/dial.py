@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from meshproxy.wire.address import Address, TcpAddress, UnixAddress
+from meshproxy.wire.address import Address, TcpAddress, UnixAddress, host_and_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ class Target:
     name: SocketName
 
     def __str__(self) -> str:
-        return f"unix:{self.name}" if isinstance(self.name, str) else str(TcpAddress(self.name[0], self.name[1]))
+        return f"unix:{self.name}" if isinstance(self.name, str) else host_and_port(self.name[0], self.name[1])
 
 
 class ResolveError(Exception):

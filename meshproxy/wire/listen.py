@@ -15,7 +15,7 @@ from typing import Protocol
 import trio
 
 from meshproxy.errors import StartError
-from meshproxy.wire.address import Address, TcpAddress, UnixAddress
+from meshproxy.wire.address import Address, TcpAddress, UnixAddress, host_and_port
 from meshproxy.wire.occupancy import Occupancy
 
 # The kernel caps it at net.core.somaxconn; a short queue drops SYNs in a burst of reconnecting clients.
@@ -142,11 +142,11 @@ def accept_waiting(listener: socket.socket, take: Take, on_starved: StarvedHook,
 
 def _prepared(sock: socket.socket, peer: object) -> str:
     """Set TCP_NODELAY where there is TCP; the peer in words."""
-    if sock.family == socket.AF_UNIX:
+    if not isinstance(peer, tuple):
         return "unix"
     with contextlib.suppress(OSError):  # the peer may be gone already
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return str(TcpAddress(peer[0], peer[1])) if isinstance(peer, tuple) else "unknown"
+    return host_and_port(peer[0], peer[1])
 
 
 def peer_uid(sock: socket.socket) -> int | None:

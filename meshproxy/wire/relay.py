@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from meshproxy.wire.closing import delivered, reset
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
 from meshproxy.wire.splice import Splice
+from meshproxy.wire.sweep import TICK, Sweeper
 
 if TYPE_CHECKING:
     import socket
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from meshproxy.wire.buffers import Buffers
     from meshproxy.wire.readiness import Readiness
     from meshproxy.wire.splice import Held
-    from meshproxy.wire.sweep import Sweeper
     from meshproxy.wire.tls import TlsConnection
 
 Wall = Callable[[], datetime]  # the wall clock (aware, UTC): certificates end by it, and it jumps
@@ -70,14 +70,12 @@ class Relay:
         exchange left unsent. Raises what a callback raised.
         """
         splice = Splice(self.engine, self.buffers, plain, tls, peer_eof)
-        attendant = _Attendant(splice, term, self.wall, self.sweeper.within(0))
+        attendant = _Attendant(splice, term, self.wall, self.sweeper.now)
         clean = False
         try:
-            attendant.expire(self.sweeper.now)  # what has run out already moves no byte
-            if not splice.done.is_set():
-                splice.start(held)
-                self.sweeper.add(attendant)
-                await splice.done.wait()
+            splice.start(held)
+            self.sweeper.add(attendant)
+            await splice.done.wait()
             ended = splice.result()
             clean = ended.end is End.CLEAN
             if ended.end is End.TRUNCATED:
@@ -108,7 +106,7 @@ class _Attendant:
         self._term = term
         self._wall = wall
         self._moved = 0
-        self._quiet_since = now
+        self._quiet_since = now + TICK  # the sweeper's clock may be that much behind: never idle too early
         self.deadline = now
 
     def expire(self, now: float) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from meshproxy.wire.sweep import TICK
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault, classify
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class TlsConnection:
 
         Raises HandshakeError naming the fault; the TLS alert has left by then, if the peer still listens.
         """
-        limit = _Limit(self.sock, sweeper.within(within))
+        limit = _Limit(self.sock, sweeper.now + within + TICK)
         sweeper.add(limit)
         try:
             await self._shake_hands()
