@@ -79,8 +79,19 @@ _PLAIN_FIELDS: _Fields = (
         (b"X", b":"),
     ),
 )
+_TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+_IDS: _Fields = (
+    *((b"traceparent", _TRACE), (b"traceparent", _TRACE[:-1]), (b"traceparent", _TRACE.replace(b"b7", b"B7"))),
+    *(
+        (b"traceparent", b"01" + _TRACE[2:] + b"-x"),
+        (b"tracestate", b"a=1"),
+        (b"Tracestate", b"b=2"),
+        (b"trace-state", b"c"),
+    ),
+    *((b"x-request-id", b"r"), (b"x-request-id", b"r" * 129), (b"X-Request-Id", b"a b"), (b"X_Request_Id", b"r")),
+)
 _FIELDS = (
-    (*_PLAIN_FIELDS, *_PLAIN_FIELDS, *_LENGTHS[:3], _CODINGS[0], *_OPTIONS[:4]),
+    (*_PLAIN_FIELDS, *_PLAIN_FIELDS, *_IDS, *_LENGTHS[:3], _CODINGS[0], *_OPTIONS[:4]),
     (
         *(
             *_LENGTHS,

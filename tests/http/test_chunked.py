@@ -128,6 +128,12 @@ def test_size_lines(line: bytes) -> None:
     assert _decode(line + b"\r\nx\r\n0\r\n\r\n") == (b"x", (), b"")
 
 
+@pytest.mark.parametrize("step", [1, 100, 1 << 20])
+def test_a_size_line_has_a_limit_however_it_comes(step: int) -> None:
+    with pytest.raises(BadMessage):
+        _decode(b"1;" + b"a" * 300 + b"\r\nx\r\n0\r\n\r\n", step)
+
+
 @pytest.mark.parametrize(
     ("line", "seen"),
     [

@@ -88,6 +88,7 @@ def requests(up: bytes) -> list[tuple[bytes, bytes]]:
         (GET, (b"GET", b""), OK, (200, b"hi")),
         (POST + b"hello", (b"POST", b"hello"), OK, (200, b"hi")),
         (CHUNKED + b"3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n", (b"POST", b"hello"), OK_CHUNKED, (200, b"hi")),
+        (POST.replace(b"5", b"0"), (b"POST", b""), OK, (200, b"hi")),
         (CHUNKED + b"0\r\n\r\n", (b"POST", b""), b"HTTP/1.1 204 None\r\n\r\n", (204, b"")),
         (GET, (b"GET", b""), b"HTTP/1.1 304 Same\r\nContent-Length: 9\r\n\r\n", (304, b"")),
         (HEAD, (b"HEAD", b""), b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", (200, b"")),
