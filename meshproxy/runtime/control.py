@@ -156,7 +156,7 @@ class Channel(Generic[_M]):
                 frame, descriptors = self._outgoing.popleft()
                 try:
                     await self._send(frame, descriptors)
-                except OSError:
+                except (OSError, trio.ClosedResourceError):
                     self._drop()
                 finally:
                     _close(descriptors)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from meshproxy.admin.status import ConfigurationStatus, IdentityStatus, ObjectionStatus, Status
+from meshproxy.admin.status import ConfigurationStatus, IdentityStatus, ObjectionStatus, Status, WorkerStatus
 from meshproxy.cli import status as room
 from meshproxy.cli.main import cli
 from meshproxy.cli.status import in_words
@@ -208,3 +208,17 @@ def test_objections_are_told_the_most_frequent_first_and_the_rest_counted() -> N
 
 def test_without_objections_nothing_is_said_of_them() -> None:
     assert "since start, the most" not in in_words(SERVING)
+
+
+def test_workers_are_told_where_there_are_several() -> None:
+    workers = (
+        WorkerStatus(1, 4711, "serving", 3, 0, 3, 1),
+        WorkerStatus(2, 4712, "serving", 0, 2, 2, 1),
+        WorkerStatus(3, 0, "waiting", 0, 1, 0, 0),
+    )
+    assert in_words(but(workers=workers)).splitlines()[2:5] == [
+        "worker 1    pid 4711, serving, 3 open",
+        "worker 2    pid 4712, serving, 0 open, started again 2 times, generation 2",
+        "worker 3    waiting, 0 open, started again once",
+    ]
+    assert "worker" not in in_words(SERVING)

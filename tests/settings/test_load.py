@@ -8,7 +8,14 @@ import pytest
 
 from meshproxy.errors import FaultyInput, Problem
 from meshproxy.settings.files import UnreadableFile, file_name, read_file
-from meshproxy.settings.load import Configuration, FaultyConfiguration, load_admin, load_configuration
+from meshproxy.settings.load import (
+    Configuration,
+    FaultyConfiguration,
+    load_admin,
+    load_and_keep,
+    load_configuration,
+    load_kept,
+)
 from meshproxy.settings.schema import DEFAULT_ADMIN, IdentitySettings
 from meshproxy.toml import MAX_BYTES
 from meshproxy.wire.address import UnixAddress
@@ -275,3 +282,27 @@ def test_the_admin_address_is_read_whatever_else_is_wrong(home: Path) -> None:
     assert load_admin(Path("side.toml")).listen == UnixAddress(str(home / "admin.sock"))
     with pytest.raises(FaultyInput):
         load_admin(Path("nothere.toml"))
+
+
+def test_what_was_kept_makes_the_same_again_whatever_the_files_say_by_now(home: Path) -> None:
+    kept = load_and_keep(Path("side.toml"), generation=4)
+    assert set(kept.contents) == {Path("side.toml"), home / "api.allow.toml", home / "lists/ops.allow.toml"}
+    assert load().contents == {}
+    for file in ("side.toml", "api.allow.toml"):
+        (home / file).unlink()
+    (home / "lists").chmod(0o777)  # who may write it was judged before
+    again = load_kept(Path("side.toml"), kept.contents, generation=4)
+    assert (again.settings, again.files) == (kept.settings, kept.files)
+    assert {name: policy.content_hash for name, policy in again.policies.items()} == {
+        name: policy.content_hash for name, policy in kept.policies.items()
+    }
+    assert {policy.generation for policy in again.policies.values()} == {4}
+
+
+def test_what_was_not_kept_is_a_fault_and_no_file_is_read_instead(home: Path) -> None:
+    kept = load_and_keep(Path("side.toml"))
+    missing = {path: content for path, content in kept.contents.items() if path.name != "ops.allow.toml"}
+    with pytest.raises(FaultyConfiguration, match="no content"):
+        load_kept(Path("side.toml"), missing, generation=1)
+    with pytest.raises(FaultyInput, match="no content"):
+        load_kept(Path("side.toml"), {}, generation=1)

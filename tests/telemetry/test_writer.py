@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -221,3 +224,43 @@ def test_closing_gives_up_on_a_reader_that_never_reads(gate: Gate) -> None:
     gate.open.set()
     writer._thread.join(5)
     assert gate.lines == [b"stuck"]
+
+
+def test_lines_of_several_processes_stay_whole_in_one_pipe_even_when_it_is_full() -> None:
+    """Each process gets a pipe that was filled to the last byte by the others; only the kernel keeps lines together."""
+    script = (
+        "import sys, select\n"
+        "from meshproxy.telemetry.writer import LogWriter\n"
+        "writer = LogWriter(2, at_once=select.PIPE_BUF)\n"
+        "for number in range(3000):\n"
+        "    writer.put(sys.argv[1].encode() * (1 + number * 7 % 900) + b'\\n')\n"
+        "writer.close(within=30)\n"
+    )
+    with pipe() as (reading, writing):
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+        writers = [subprocess.Popen([sys.executable, "-c", script, name], stderr=writing) for name in "abc"]
+        lines: list[bytes] = []
+        with open(reading, "rb", closefd=False) as file:
+            while len(lines) < 9000 and (not lines or lines[-1]):
+                lines.append(file.readline())
+        assert [writer.wait(30) for writer in writers] == [0, 0, 0]
+    for name in (b"a", b"b", b"c"):
+        own = [line for line in lines if line.startswith(name)]
+        assert own == [name * (1 + number * 7 % 900) + b"\n" for number in range(3000)]
+
+
+def test_one_write_holds_as_many_whole_lines_as_the_bound_lets(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+
+    def write(_descriptor: int, data: Buffer) -> int:
+        written.append(bytes(data))
+        return len(written[-1])
+
+    monkeypatch.setattr(os, "write", write)
+    writer = LogWriter(1, at_once=10)
+    for line in (b"1234\n", b"5678\n", b"9\n", b"longer than the bound\n", b"end\n"):
+        writer.put(line)
+    writer.close()
+    assert b"".join(written).splitlines() == [b"1234", b"5678", b"9", b"longer than the bound", b"end"]
+    assert all(len(each) <= 10 for each in written if b"longer" not in each)
+    assert b"longer than the bound\n" in written
