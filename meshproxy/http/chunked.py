@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _LONGEST_SIZE_LINE: Final = 256  # bytes, extensions and CRLF included
 
 # chunk-size [ chunk-ext ]; no whitespace behind the size unless an extension follows (that is its BWS).
-_QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
+_QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]++|\\[\t \x21-\x7e\x80-\xff])*"'
 _SIZE_LINE: Final = re.compile(
-    rb"([0-9A-Fa-f]{1,16})(?:[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+)*+" % (TOKEN, TOKEN, _QUOTED)
+    rb"([0-9A-Fa-f]{1,16})(?:[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?)*" % (TOKEN, TOKEN, _QUOTED)
 )
 
 
@@ -32,7 +32,7 @@ _WHOLE_SIZE_LINE: Final = re.compile(_SIZE_LINE.pattern + rb"\r\n")
 # takes the data out of it, a chunk in 0.2 us. The loop below takes 0.8 us for each, and as few bytes fill a core.
 _TINY: Final = range(1, 16)
 _TINY_CHUNKS: Final = re.compile(
-    b"(?:" + b"|".join(b"%x\r\n.{%d}\r\n" % (size, size) for size in _TINY) + b")++", re.DOTALL | re.IGNORECASE
+    b"(?:" + b"|".join(b"%x\r\n.{%d}\r\n" % (size, size) for size in _TINY) + b")+", re.DOTALL | re.IGNORECASE
 )
 _TINY_CHUNK: Final = re.compile(
     b"[0-9a-f]\r\n(" + b"|".join(b"(?<=%x\r\n).{%d}" % (size, size) for size in _TINY) + b")\r\n",

@@ -14,7 +14,7 @@ from meshproxy.http.head import BadMessage, HeadLimits
 
 # RFC 9112 section 2.2: we take CRLF and nothing else for a line end. RFC 9110 section 5.5: no NUL; other controls are
 # never needed either, and a backend may stop at them. HTAB is judged by the line it stands in.
-_SOUND: Final = re.compile(rb"(?:[^\x00-\x08\x0a-\x1f\x7f]|\r\n)*+")
+_SOUND: Final = re.compile(rb"(?:[^\x00-\x08\x0a-\x1f\x7f]++|\r\n)*")
 
 # A field line, RFC 9112 section 5: a name that is a token, no whitespace before the colon, none before the name (that
 # would be obs-fold, section 5.2, or the trick of section 2.2).

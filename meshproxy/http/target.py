@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from meshproxy.http.head import Field
 
 # RFC 3986 section 3.3: pchar and `/`. Escapes are looked at on their own.
-_PATH: Final = re.compile(rb"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*+")
+_PATH: Final = re.compile(rb"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]++|%[0-9A-Fa-f]{2})*")
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986 2.3
 _REFUSED_WHEN_ESCAPED: Final = frozenset(b"/\\\0")
@@ -33,7 +33,7 @@ _DEFAULT_PORTS: Final = {b"http": b"80", b"https": b"443"}
 
 # RFC 3986 section 3.2.2, host [ ":" port ] without userinfo (RFC 9110 section 4.2.4). An empty host names nobody.
 _AUTHORITY: Final = re.compile(
-    rb"(?P<host>\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})++)(?::(?P<port>[0-9]*))?"
+    rb"(?P<host>\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]++|%[0-9A-Fa-f]{2})+)(?::(?P<port>[0-9]*))?"
 )
 
 

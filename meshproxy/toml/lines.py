@@ -16,14 +16,14 @@ _MAX_NOTED_DEPTH = 16  # key parts; deeper keys answer with the line of their an
 
 # The lexemes of TOML 1.0, as far as walking over valid text needs them. Possessive, so that a string of megabytes is
 # walked without a backtracking stack of megabytes.
-_GAP = re.compile(r"(?:[ \t\n]++|#[^\n]*+)*+")
+_GAP = re.compile(r"(?:[ \t\n]++|#[^\n]*+)*")
 _KEY_PART = re.compile(
-    r"""[ \t]*+(?:"(?P<basic>(?:[^"\\\n]|\\.)*+)"|'(?P<literal>[^'\n]*+)'|(?P<bare>[A-Za-z0-9_-]++))[ \t]*+""",
+    r"""[ \t]*+(?:"(?P<basic>(?:[^"\\\n]++|\\.)*)"|'(?P<literal>[^'\n]*+)'|(?P<bare>[A-Za-z0-9_-]++))[ \t]*+""",
 )
 _SCALAR = re.compile(
-    r'''"""(?:[^"\\]++|\\[\s\S]|"(?!""))*+""""{0,2}'''  # up to two quotes may stand before the closing three
-    r"""|'{3}(?:[^']++|'(?!''))*+'{3}'{0,2}"""
-    r"""|"(?:[^"\\\n]++|\\.)*+"|'[^'\n]*+'"""
+    r'''"""(?:[^"\\]++|\\[\s\S]|"(?!""))*""""{0,2}'''  # up to two quotes may stand before the closing three
+    r"""|'{3}(?:[^']++|'(?!''))*'{3}'{0,2}"""
+    r"""|"(?:[^"\\\n]++|\\.)*"|'[^'\n]*+'"""
     r"""|[^,\]}#\n"'\[{]++""",  # numbers, booleans, dates (which may hold a blank)
 )
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))")
