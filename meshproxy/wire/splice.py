@@ -120,8 +120,13 @@ class Splice:
 
         `held` is what somebody before us could not send yet; who hands that over has drained the session himself.
         """
-        self._engine.watch(self._plain, self._on_plain)
         self._engine.watch(self._tls.sock, self._on_tls)
+        if held is None and self._tls.outgoing.pending:
+            # A client's last flight of the handshake: it leaves together with what the application has said by now.
+            self._guarded(self._say_first_words)
+            if self._end is not None:
+                return
+        self._engine.watch(self._plain, self._on_plain)
         if held is None:
             # Bytes that came with the last handshake flight are in the BIO, where no readiness event will tell of them.
             self._guarded(self._plain_from_session)
@@ -248,6 +253,9 @@ class Splice:
         if self._to_tls is None:
             self._engine.resume(self._plain)
         return False
+
+    def _say_first_words(self) -> None:
+        self._pull_plain(READ)
 
     def _send_tls(self) -> None:
         if self._to_tls is not None:

@@ -61,7 +61,9 @@ class TlsConnection:
     async def handshake(self, sweeper: Sweeper, *, within: float) -> None:
         """Carry out the handshake, for at most `within` seconds (half a second late at most: the sweeper's clock).
 
-        Raises HandshakeError naming the fault; the TLS alert has left by then, if the peer still listens.
+        A client's last flight is left in `outgoing`: whoever goes on sends it, with the first bytes if there are any;
+        who does not like the server's certificate never shows it ours. Raises HandshakeError naming the fault; the TLS
+        alert has left by then, if the peer still listens.
         """
         limit = _Limit(self.sock, sweeper.now + within + TICK)
         sweeper.add(limit)
@@ -88,7 +90,8 @@ class TlsConnection:
                 await trio.lowlevel.wait_readable(self.sock)  # the answer to a flight is not there at once
                 await self._feed()
             else:
-                await self._flush()
+                if self.session.server_side:
+                    await self._flush()
                 return
 
     def read_into(self, clear: memoryview) -> int:

@@ -23,7 +23,7 @@ from meshproxy.wire.dial import Resolver, Target
 from meshproxy.wire.listen import accept_forever, bind, bound_address, close_listener
 from meshproxy.wire.sweep import Sweeper
 from meshproxy.wire.tls import TlsConnection, receive
-from meshproxy.wire.tls_faults import HandshakeError
+from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
 from tests.factory import MeshCa, make_mesh_ca
 from tests.shaking import shake
 
@@ -163,6 +163,21 @@ async def test_another_identity_is_never_accepted_and_is_told(far: Far, caller: 
     (failure,) = caught.value.failures
     assert failure.phase is Phase.IDENTITY
     assert failure.detail == "the far end is spiffe://mesh.test/other, only spiffe://mesh.test/ledger is accepted"
+
+
+async def test_who_is_not_asked_for_never_sees_our_certificate(far: Far, caller: Caller, mesh: MeshCa) -> None:
+    identity = identity_of(mesh, "/other")
+    met: list[HandshakeFault] = []
+
+    async def serve(sock: socket.socket) -> None:
+        with pytest.raises(HandshakeError) as refused:
+            await shake(TlsConnection(sock, identity.contexts.server(), server_side=True))
+        met.append(refused.value.fault)
+
+    with pytest.raises(NoUpstream):
+        await caller.open(caller.dialer(far.endpoint("impostor", serve)))
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    assert met == [HandshakeFault.RESET]
 
 
 async def test_a_foreign_ca_with_the_very_same_names_is_refused_in_the_handshake(

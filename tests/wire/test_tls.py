@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import ssl
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import PeerEof
 from meshproxy.wire.splice import Splice
 from meshproxy.wire.sweep import Sweeper
@@ -122,6 +125,60 @@ async def test_bytes_that_came_with_the_last_flight_are_relayed(
     with trio.fail_after(5):
         assert await receive(app, 100) == b"early"
     splice.release()
+
+
+@pytest.mark.parametrize("said", [b"", b"first words", None], ids=["nothing yet", "words", "goodbye"])
+async def test_a_clients_last_flight_leaves_with_the_first_words_or_at_once(
+    said: bytes | None, engine: Readiness, buffers: Buffers, contexts: Contexts, wires: Wires
+) -> None:
+    near, far = wires.tcp()
+    client = TlsConnection(near, contexts.client, server_side=False)
+    server = TlsConnection(far, contexts.server, server_side=True)
+    app, plain = wires.unix()
+    if said is None:
+        app.shutdown(socket.SHUT_WR)
+    else:
+        app.send(said)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(client.handshake, Sweeper(), within=math.inf))
+        server.incoming.write(await receive(far, 65536))
+        with pytest.raises(ssl.SSLWantReadError):
+            server.session.do_handshake()
+        far.send(server.outgoing.read())
+    assert client.outgoing.pending
+    with pytest.raises(BlockingIOError):
+        far.recv(1)
+    splice = Splice(engine, buffers, plain, client, PeerEof.STRICT)
+    splice.start()
+    with trio.fail_after(5):
+        server.incoming.write(await receive(far, 65536))
+    server.session.do_handshake()
+    if said:
+        assert server.session.read(100) == said
+    elif said is None:
+        assert server.session.read(100) == b""  # close_notify
+    else:
+        app.send(b"later")
+        with trio.fail_after(5):
+            server.incoming.write(await receive(far, 65536))
+        assert server.session.read(100) == b"later"
+    splice.release()
+
+
+async def test_who_is_gone_when_the_last_flight_leaves_ends_the_splice(
+    engine: Readiness, buffers: Buffers, contexts: Contexts, wires: Wires
+) -> None:
+    near, far = wires.tcp()
+    reset(far)
+    await trio.lowlevel.wait_readable(near)
+    client = TlsConnection(near, contexts.client, server_side=False)
+    client.outgoing.write(b"a last flight")
+    _app, plain = wires.unix()
+    plain.shutdown(socket.SHUT_RD)  # the application has said goodbye already: close_notify would go with the flight
+    splice = Splice(engine, buffers, plain, client, PeerEof.STRICT)
+    splice.start()
+    assert splice.done.is_set()
+    assert "watching=0" in repr(engine)
 
 
 async def test_the_alert_of_a_failed_handshake_reaches_the_peer(contexts: Contexts, wires: Wires) -> None:
