@@ -90,18 +90,24 @@ class Worker:
 
     async def run(self) -> bool:
         """Serve until told to end, or alone; returns whether nothing had to be cut."""
-        self._channel.say(Hello(__version__))
-        async with trio.open_nursery() as speaking:
-            speaking.start_soon(self._channel.run)
-            async with trio.open_nursery() as life:
-                life.start_soon(self._obey, life)
-            if not self._orphaned:
-                report = None if self._serving is None else self._serving.report(0)
-                self._channel.say(Ended(self._nothing_cut, report))
-                with trio.move_on_after(_LAST_WORDS):
-                    await self._channel.flush()
-            speaking.cancel_scope.cancel()
+        try:
+            self._channel.say(Hello(__version__))
+            async with trio.open_nursery() as speaking:
+                speaking.start_soon(self._channel.run)
+                async with trio.open_nursery() as life:
+                    life.start_soon(self._obey, life)
+                if not self._orphaned:
+                    await self._say_last()
+                speaking.cancel_scope.cancel()
+        finally:
+            self._doors.forget()
+            self._channel.close()
         return self._nothing_cut
+
+    async def _say_last(self) -> None:
+        self._channel.say(Ended(self._nothing_cut, None if self._serving is None else self._serving.report(0)))
+        with trio.move_on_after(_LAST_WORDS):
+            await self._channel.flush()
 
     async def _obey(self, life: trio.Nursery) -> None:
         with contextlib.suppress(Broken):  # one that breaks off in the middle of a frame is as good as gone
@@ -147,6 +153,7 @@ class Worker:
             if self._house is None:
                 self._house = House.furnish(configuration.settings, self._telling, self._doors)
         except FaultyInput as faulty:
+            self._doors.forget()
             return faulty.problems
         except StartError as error:
             return (Problem(self._file, str(error), "all that was sent", "raise the limit of open files (ulimit -n)"),)
