@@ -9,10 +9,23 @@ It imports nothing of meshproxy and opens no socket. From the ground up:
     lifetime     how long a certificate may live                                               pure
     profiles     what goes into a root, an intermediate, a leaf                                pure
     inspection   what a certificate is, in words, and what is wrong with it                    pure
+    configuration  what ca.toml says                                                           pure
+    base64url    bytes as text, one text for each                                              pure
+    signed       documents that the CA signs, and who believes them                            pure
+    events       what can happen to a CA; canonical JSON, and the chain of hashes              pure
+    rows         what a CA knows now                                                           pure
+    fold         how an event changes what it knows; the only place that says so               pure
+    slots        authorities and their turns: prepare, activate, retire, taint                 pure
+    ledger       the interface of whatever keeps the events and rows                           pure
+    ledger_head  how far a ledger goes, signed                                                 pure
+    audit        whether a ledger is sound                                                     pure
+    issued_lines the record that earlier versions kept                                         pure
     keys         making, sealing and opening private keys
     passphrase   reading a passphrase from a file nobody else can read
     storage      files that are either old or new, never half
-    ledger       the append-only record of everything issued
+    sqlite_ledger  the ledger on the CA's own disk
+    occupancy    one server to a directory, and only on a disk of this machine
+    premises     the directory of a CA: what lies where
     identity_directory   generations, and one link that switches key and chain together
     authority    init and issue: decide, sign, record, write
 

@@ -65,6 +65,14 @@ def short_key_id(key: ec.EllipticCurvePublicKey) -> str:
     return x509.SubjectKeyIdentifier.from_public_key(key).digest.hex()[:8]
 
 
+def key_id(authority: x509.Certificate) -> str:
+    """The subject key identifier of a CA, in hex: what its leaves and its CRLs call it. ValueError when it has none."""
+    try:
+        return authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex()
+    except x509.ExtensionNotFound:
+        raise ValueError("a CA certificate without a subject key identifier (RFC 5280 4.2.1.2)") from None
+
+
 def root(
     name: str, trust_domain: TrustDomain, key: ec.EllipticCurvePublicKey, *, serial: int, validity: Validity
 ) -> x509.CertificateBuilder:

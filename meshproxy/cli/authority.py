@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from ca import authority as authorities
 from ca.authority import AuthorityError, SvidRequest
 from ca.identity_directory import IdentityDirectoryError
+from ca.ledger import LedgerError
 from ca.lifetime import INTERMEDIATE_TTL, ROOT_TTL, LifetimeError, in_words
 from ca.profiles import Names
 from ca.spiffe_id import TrustDomain, complete
@@ -201,6 +202,8 @@ def _told(target: Path) -> Iterator[None]:
         yield
     except (AuthorityError, LifetimeError, IdentityDirectoryError) as error:
         fail(str(error))
+    except LedgerError as error:
+        fail(str(error), exit_code=1)
     except OSError as error:
         fail(f"{target} was not written: {os_error_words(error)}; nothing was left half-written", exit_code=1)
 
