@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric import ec
 
     from ca.events import Head
     from ca.ledger import View
+    from ca.signed import Signer
 
 KIND: Final = "meshproxy-ledger-head"
 
@@ -44,12 +44,10 @@ class Seal:
     uncovered: int
 
 
-def sign(
-    head: Head, *, trust_domain: str, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, now: datetime
-) -> bytes:
+def sign(head: Head, *, trust_domain: str, by: Signer, now: datetime) -> bytes:
     """The content of `ledger.head`."""
     payload = _Payload(trust_domain, head.seq, head.hash.hex(), now)
-    return signed.sign(msgspec.json.encode(payload), kind=KIND, key=key, certificate=certificate)
+    return signed.sign(msgspec.json.encode(payload), kind=KIND, by=by)
 
 
 def judge(document: bytes, view: View, *, trust_domain: str, roots: Iterable[x509.Certificate]) -> Seal:

@@ -2,7 +2,7 @@
 
 DIR/ca.toml                        the trust domain and what leaves may ask for
 DIR/authorities/0001-<key id>/     root.crt root.key int.crt int.key state (see `ca/slots`)
-DIR/trust/                         what everybody may read: bundle.pem
+DIR/trust/                         what everybody may read: bundle.pem bundle.json
 DIR/ledger.sqlite3                 what happened, and what it adds up to; decides where a file says otherwise
 DIR/issued.jsonl.taken-over        the record of earlier versions, kept aside
 """
@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca import configuration, events, issued_lines, storage
+from ca import configuration, events, issued_lines, keys, storage
 from ca.configuration import Configuration, ConfigurationError
 from ca.events import What
 from ca.occupancy import shared_file_system
@@ -39,6 +40,7 @@ CONFIGURATION: Final = "ca.toml"
 AUTHORITIES: Final = "authorities"
 TRUST: Final = "trust"
 BUNDLE_PEM: Final = "bundle.pem"
+BUNDLE_JSON: Final = "bundle.json"
 LEDGER: Final = "ledger.sqlite3"
 HEAD: Final = "ledger.head"
 ROOT_CERTIFICATE: Final = "root.crt"
@@ -52,6 +54,10 @@ _TAKEN_OVER: Final = "issued.jsonl.taken-over"
 
 class AuthorityError(ValueError):
     """The CA cannot be made, opened, or will not issue; the text is a sentence that says why and what to do."""
+
+
+class NoActiveAuthority(AuthorityError):
+    """There is nothing to sign with: what was is tainted, and nothing else was activated yet."""
 
 
 def require(directory: Path) -> None:
@@ -97,6 +103,17 @@ def sealed_or_plain_key(path: Path) -> bytes:
     if fault := key_mode_fault(status.st_mode, status.st_gid, own_gids={os.getegid(), *os.getgroups()}):
         raise AuthorityError(f"{path} has {fault}; run chmod 600 on it, and ask who has read it")
     return content(path)
+
+
+def private_key(path: Path, *, passphrase: bytes | None) -> ec.EllipticCurvePrivateKey:
+    """Open a private key of the CA. Raises AuthorityError when it is missing, open to others, or does not open."""
+    try:
+        key = keys.from_pem(sealed_or_plain_key(path), passphrase=passphrase)
+    except keys.PrivateKeyError as error:
+        raise AuthorityError(f"{path} is {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise AuthorityError(f"{path} is not a key of a CA made by meshproxy; restore it from a backup")
+    return key
 
 
 @contextmanager

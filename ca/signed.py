@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -38,6 +38,14 @@ class SignatureError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signs documents: an intermediate, with its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Signed:
     """A document that is to be believed: what it says, and who signed it."""
 
@@ -58,12 +66,12 @@ class _Document(msgspec.Struct, frozen=True):
     signature: str
 
 
-def sign(payload: bytes, *, kind: str, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> bytes:
-    """The document that says `payload`, signed with `key`, which `certificate` certifies; `kind` becomes its typ."""
-    x5c = base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
+def sign(payload: bytes, *, kind: str, by: Signer) -> bytes:
+    """The document that says `payload`, signed; `kind` becomes its typ."""
+    x5c = base64.b64encode(by.certificate.public_bytes(Encoding.DER)).decode()
     header = msgspec.json.encode({"alg": _ALGORITHM, "typ": kind, "x5c": [x5c]})
     protected, body = base64url.encode(header), base64url.encode(payload)
-    r, s = decode_dss_signature(key.sign(f"{protected}.{body}".encode(), ec.ECDSA(hashes.SHA256())))
+    r, s = decode_dss_signature(by.key.sign(f"{protected}.{body}".encode(), ec.ECDSA(hashes.SHA256())))
     signature = base64url.encode(r.to_bytes(_HALF, "big") + s.to_bytes(_HALF, "big"))
     return msgspec.json.encode(_Document(body, protected, signature)) + b"\n"
 

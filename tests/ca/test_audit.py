@@ -88,8 +88,7 @@ def test_only_a_signed_head_shows_a_chain_that_was_made_anew(tmp_path: Path) -> 
 
 
 def seal(mesh: MeshCa, head: Head) -> bytes:
-    key, certificate = mesh.authority.key, mesh.authority.intermediate
-    return ledger_head.sign(head, trust_domain="mesh.test", key=key, certificate=certificate, now=NOW)
+    return ledger_head.sign(head, trust_domain="mesh.test", by=mesh.authority.signer, now=NOW)
 
 
 def test_what_was_written_with_a_sealed_key_is_not_covered_yet_and_no_fault(tmp_path: Path) -> None:

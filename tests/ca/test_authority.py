@@ -15,23 +15,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca import SpiffeId, TrustDomain, events, keys
 from ca.audit import audit
-from ca.authority import (
-    Authority,
-    AuthorityError,
-    SvidRequest,
-    initialise,
-    is_sealed,
-    issue_into,
-    issue_svid,
-    open_authority,
-)
+from ca.authority import Authority, is_sealed, open_authority
 from ca.bundle import read_bundle
 from ca.events import What
+from ca.founding import initialise
 from ca.identity_directory import IdentityDirectoryError, read_identity
+from ca.issuance import IssuanceRefused
+from ca.issuing import SvidRequest, issue_into, issue_svid
 from ca.ledger import LedgerError
 from ca.ledger_head import Seal, judge
 from ca.lifetime import LifetimeError
-from ca.premises import ledger_of
+from ca.premises import AuthorityError, ledger_of
 from ca.profiles import Names
 from ca.rows import Issued
 from ca.sqlite_ledger import open_ledger
@@ -92,6 +86,7 @@ def test_init_lays_out_the_directory_privately(tmp_path: Path) -> None:
         "ledger.head": 0o600,
         "ledger.sqlite3": 0o600,
         "trust": 0o700,
+        "trust/bundle.json": 0o644,
         "trust/bundle.pem": 0o644,
     }
     assert stat.S_IMODE((tmp_path / "ca").stat().st_mode) == 0o700
@@ -191,7 +186,7 @@ def test_every_issue_has_its_own_key_and_serial(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["/meshproxy", "/meshproxy/ca", "/meshproxy/a/b"])
 def test_reserved_paths_are_refused_and_not_recorded(tmp_path: Path, path: str) -> None:
     made = make(tmp_path / "ca")
-    with pytest.raises(AuthorityError, match="reserved"):
+    with pytest.raises(IssuanceRefused, match="reserved"):
         issue_into(made, web(path), tmp_path / "out", now=NOW)
     assert issued(tmp_path / "ca") == []
     assert not (tmp_path / "out").exists()
@@ -204,7 +199,7 @@ def test_paths_that_only_resemble_the_reserved_ones_are_issued(tmp_path: Path, p
 
 def test_another_trust_domain_is_refused(tmp_path: Path) -> None:
     foreign = SvidRequest(Names(SpiffeId.parse("spiffe://partner.test/web")))
-    with pytest.raises(AuthorityError, match=r"another trust domain; this CA issues for mesh.test only"):
+    with pytest.raises(IssuanceRefused, match=r"another trust domain; this CA issues for mesh.test only"):
         issue_svid(make(tmp_path / "ca"), foreign, now=NOW)
 
 

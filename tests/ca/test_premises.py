@@ -11,11 +11,13 @@ import pytest
 
 from ca import TrustDomain, events, occupancy
 from ca.audit import audit
-from ca.authority import AuthorityError, SvidRequest, initialise, issue_svid, open_authority
+from ca.authority import open_authority
 from ca.events import What
+from ca.founding import initialise
 from ca.issued_lines import IssuedLine
+from ca.issuing import SvidRequest, issue_svid
 from ca.ledger import LedgerError
-from ca.premises import ledger_of
+from ca.premises import AuthorityError, ledger_of
 from ca.profiles import Names
 from ca.rows import AuthorityState, State
 from ca.spiffe_id import complete

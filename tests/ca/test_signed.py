@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ca import base64url, keys
-from ca.signed import SignatureError, sign, verify
+from ca.signed import SignatureError, Signer, sign, verify
 from tests.factory import MeshCa, make_mesh_ca
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> MeshCa:
 
 
 def signed(mesh: MeshCa, payload: bytes = b'{"a":1}', *, kind: str = KIND) -> bytes:
-    return sign(payload, kind=kind, key=mesh.authority.key, certificate=mesh.authority.intermediate)
+    return sign(payload, kind=kind, by=mesh.authority.signer)
 
 
 def changed(document: bytes, **fields: object) -> bytes:
@@ -58,7 +58,7 @@ def test_a_leaf_signs_no_documents(mesh: MeshCa) -> None:
     web = mesh.issue("/web")
     key = keys.from_pem(web.key.read_bytes(), passphrase=None)
     assert isinstance(key, type(mesh.authority.key))
-    forged = sign(b"{}", kind=KIND, key=key, certificate=web.certificate)
+    forged = sign(b"{}", kind=KIND, by=Signer(web.certificate, key))
     with pytest.raises(SignatureError, match="its signer is not a CA"):
         verify(forged, kind=KIND, roots=mesh.roots, now=NOW)
 
