@@ -9,7 +9,9 @@ It imports nothing of meshproxy and opens no socket. From the ground up:
     lifetime     how long a certificate may live                                               pure
     profiles     what goes into a root, an intermediate, a leaf                                pure
     inspection   what a certificate is, in words, and what is wrong with it                    pure
+    issuance     who may be certified as what: the rules of ca.toml                            pure
     configuration  what ca.toml says                                                           pure
+    spiffe_bundle  roots as SPIFFE writes them                                                 pure
     base64url    bytes as text, one text for each                                              pure
     signed       documents that the CA signs, and who believes them                            pure
     events       what can happen to a CA; canonical JSON, and the chain of hashes              pure
@@ -19,6 +21,11 @@ It imports nothing of meshproxy and opens no socket. From the ground up:
     ledger       the interface of whatever keeps the events and rows                           pure
     ledger_head  how far a ledger goes, signed                                                 pure
     audit        whether a ledger is sound                                                     pure
+    refusals     why somebody gets no certificate                                              pure
+    tokens       join tokens: what they look like, whether one may be used                     pure
+    csr          certificate requests: only the key counts                                     pure
+    enrollment   renewal: whether the holder of a leaf gets the next one                       pure
+    revocation   what may not be believed any more                                             pure
     issued_lines the record that earlier versions kept                                         pure
     keys         making, sealing and opening private keys
     passphrase   reading a passphrase from a file nobody else can read
@@ -26,8 +33,16 @@ It imports nothing of meshproxy and opens no socket. From the ground up:
     sqlite_ledger  the ledger on the CA's own disk
     occupancy    one server to a directory, and only on a disk of this machine
     premises     the directory of a CA: what lies where
+    slot_files   new authorities: a key, a certificate, the directory they lie in
+    publishing   what the CA shows to others, written from the ledger
+    rotation     replacing the CA's own keys while it works
     identity_directory   generations, and one link that switches key and chain together
-    authority    init and issue: decide, sign, record, write
+    authority    an open CA
+    leaves       making a leaf: decide, sign, record, in one transaction
+    founding     making a CA
+    issuing      issuing into files
+    invitations  making and ending join tokens
+    granting     certificates for those who ask over the network
 
 `from ca import SpiffeId, TrustDomain` is all most callers need.
 """

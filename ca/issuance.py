@@ -92,9 +92,18 @@ class Allowed:
 
 
 def decide(
-    rules: Sequence[Rule], limits: LeafLimits, home: TrustDomain, names: Names, ttl: timedelta | None
+    rules: Sequence[Rule],
+    limits: LeafLimits,
+    home: TrustDomain,
+    names: Names,
+    ttl: timedelta | None,
+    *,
+    fit: bool = False,
 ) -> Allowed:
-    """Whether `names` may be certified, for `ttl` (None: whatever is usual) within `limits`. Raises IssuanceRefused."""
+    """Whether `names` may be certified, for `ttl` (None: whatever is usual) within `limits`. Raises IssuanceRefused.
+
+    `fit`: a lifetime outside the limits is fitted into them: it was granted once, and the rules have changed since.
+    """
     if names.id.trust_domain != home:
         raise IssuanceRefused(f"{names.id} is of another trust domain; this CA issues for {home} only")
     path = names.id.path
@@ -102,7 +111,7 @@ def decide(
         raise IssuanceRefused(f"{path} is reserved: {RESERVED}/** is for the mesh itself; choose another path")
     rule = _rule(rules, path)
     if rule is None:
-        return Allowed(limits.default if ttl is None else ttl, limits, timedelta(0))
+        return Allowed(_wanted(ttl, limits, fit=fit), limits, timedelta(0))
     for name in names.dns:
         if rule.dns_suffixes is not None and not any(_is_within(name, suffix) for suffix in rule.dns_suffixes):
             raise IssuanceRefused(
@@ -116,7 +125,7 @@ def decide(
                 f"{', '.join(map(str, rule.networks)) or 'none'}"
             )
     own = _within(limits, rule)
-    wanted = own.default if ttl is None else ttl
+    wanted = _wanted(ttl, own, fit=fit)
     if limits.maximum >= wanted > own.maximum:
         raise IssuanceRefused(
             f"a lifetime of {in_words(wanted)} is too long for {path}: at most {in_words(own.maximum)}, as ca.toml "
@@ -137,6 +146,12 @@ def _rule(rules: Sequence[Rule], path: str) -> Rule | None:
             raise IssuanceRefused(f"{path} is not issued: ca.toml line {rule.line} denies {glob.text}")
         return rule
     raise IssuanceRefused(f"{path} is not issued: no rule of ca.toml (from line {rules[0].line} on) allows it")
+
+
+def _wanted(ttl: timedelta | None, limits: LeafLimits, *, fit: bool) -> timedelta:
+    if ttl is None:
+        return limits.default
+    return min(max(ttl, limits.minimum), limits.maximum) if fit else ttl
 
 
 def _within(limits: LeafLimits, rule: Rule) -> LeafLimits:

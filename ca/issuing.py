@@ -10,15 +10,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca import identity_directory, keys, leaves, premises, publishing
 from ca.leaves import ByCommand
+from ca.profiles import Names
+from ca.spiffe_id import SpiffeId
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
+    from ipaddress import IPv4Address, IPv6Address
     from pathlib import Path
 
     from cryptography import x509
 
     from ca.authority import Authority
-    from ca.profiles import Names
+    from ca.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +50,25 @@ def issue_svid(authority: Authority, request: SvidRequest, *, now: datetime) -> 
     the rules do not allow, LifetimeError for a lifetime outside the limits or a CA that is running out, AuthorityError,
     LedgerError and OSError when it cannot be recorded (then no certificate leaves this function).
     """
-    key = keys.generate()
     with premises.ledger_of(authority.directory) as ledger:
-        with ledger.writing() as transaction:
-            made = leaves.certify(
-                authority,
-                transaction,
-                request.names,
-                key.public_key(),
-                ttl=request.ttl,
-                origin=ByCommand(os.getuid()),
-                now=now,
-            )
-            head = transaction.head()
-        publishing.sign_head(authority.directory, head, authority.signer, now=now)
-    return Svid(
-        made.certificate,
-        made.clamped_by,
-        chain_pem=made.certificate.public_bytes(Encoding.PEM) + authority.intermediate.public_bytes(Encoding.PEM),
-        bundle_pem=authority.bundle_pem,
-        key_pem=keys.to_pem(key, passphrase=None),
-    )
+        return _issue(authority, ledger, request, now=now, own=False)
+
+
+def issue_own(
+    authority: Authority,
+    ledger: Ledger,
+    path: str,
+    *,
+    dns: tuple[str, ...] = (),
+    ips: tuple[IPv4Address | IPv6Address, ...] = (),
+    now: datetime,
+) -> Svid:
+    """Issue a leaf for one of the mesh's own services (`/meshproxy/ca`), which nobody else can have.
+
+    Raises what `issue_svid` raises, but for IssuanceRefused: no rule is asked.
+    """
+    names = Names(SpiffeId.of(authority.trust_domain, path), dns, ips)
+    return _issue(authority, ledger, SvidRequest(names), now=now, own=True)
 
 
 def issue_into(authority: Authority, request: SvidRequest, out: Path, *, now: datetime) -> tuple[Svid, int]:
@@ -80,3 +81,27 @@ def issue_into(authority: Authority, request: SvidRequest, out: Path, *, now: da
     svid = issue_svid(authority, request, now=now)
     generation = identity_directory.write_identity(out, key=svid.key_pem, chain=svid.chain_pem, bundle=svid.bundle_pem)
     return svid, generation
+
+
+def _issue(authority: Authority, ledger: Ledger, request: SvidRequest, *, now: datetime, own: bool) -> Svid:
+    key = keys.generate()
+    with ledger.writing() as transaction:
+        made = leaves.certify(
+            authority,
+            transaction,
+            request.names,
+            key.public_key(),
+            ttl=request.ttl,
+            origin=ByCommand(os.getuid()),
+            now=now,
+            own=own,
+        )
+        head = transaction.head()
+    publishing.sign_head(authority.directory, head, authority.signer, now=now)
+    return Svid(
+        made.certificate,
+        made.clamped_by,
+        chain_pem=made.certificate.public_bytes(Encoding.PEM) + authority.intermediate.public_bytes(Encoding.PEM),
+        bundle_pem=authority.bundle_pem,
+        key_pem=keys.to_pem(key, passphrase=None),
+    )

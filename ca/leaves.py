@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ca import events, issuance, lifetime, profiles, slots
 from ca.events import By, What
 from ca.issuance import Allowed
-from ca.premises import AuthorityError
+from ca.premises import Rotated
 from ca.rows import BUNDLE, AuthorityState, Revocation, State, sequence
 
 if TYPE_CHECKING:
@@ -70,19 +70,21 @@ def certify(
     ttl: timedelta | None,
     origin: ByCommand | ByToken | ByRenewal,
     now: datetime,
+    fit: bool = False,
     own: bool = False,
 ) -> Certified:
     """Certify `key` as `names` for `ttl` (None: as the rules say) at the aware time `now`.
 
-    `own`: a leaf of the mesh's own services, which no rule is asked about. Raises IssuanceRefused, LifetimeError,
-    AuthorityError when the authority is no longer the one that signs, and LedgerError.
+    `fit`: fit the lifetime into what the rules allow by now, instead of refusing it. `own`: a leaf of the mesh's own
+    services, which no rule is asked about. Raises IssuanceRefused, LifetimeError,
+    Rotated when the authority is no longer the one that signs, and LedgerError.
     """
     _require_current(authority, transaction)
     if own:
         allowed = Allowed(authority.limits.default if ttl is None else ttl, authority.limits, timedelta(0))
     else:
         configured = authority.configuration
-        allowed = issuance.decide(configured.rules, configured.limits, configured.trust_domain, names, ttl)
+        allowed = issuance.decide(configured.rules, configured.limits, configured.trust_domain, names, ttl, fit=fit)
     revoked = transaction.get(Revocation, By.ID, "", str(names.id))
     decided = lifetime.leaf_lifetime(
         allowed.ttl,
@@ -101,16 +103,22 @@ def certify(
     return Certified(certificate, transaction.append(event), decided.clamped_by)
 
 
-def spki_hash(key: LeafKey) -> str:
-    """The SHA-256 of a key as certificates hold it (SubjectPublicKeyInfo), in hex."""
-    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+def signer_of(view: View, leaf: Issued) -> x509.Certificate:
+    """The intermediate that signed a leaf, whatever became of it since."""
+    signers = (each for each in view.every(AuthorityState) if each.what is What.INTERMEDIATE)
+    return next(x509.load_der_x509_certificate(each.certificate) for each in signers if each.key_id == leaf.issuer)
+
+
+def published(view: View) -> int:
+    """The number of the latest bundle."""
+    return sequence(view, BUNDLE)
 
 
 def _require_current(authority: Authority, view: View) -> None:
     """A rotation may have happened since the authority was opened: what it would sign with may be tainted by now."""
     signing = slots.one(view.every(AuthorityState), What.INTERMEDIATE, State.ACTIVE)
     if signing is None or signing.slot != authority.slot or sequence(view, BUNDLE) != authority.bundle_sequence:
-        raise AuthorityError(f"the authorities in {authority.directory} were rotated in this moment; try again")
+        raise Rotated(f"the authorities in {authority.directory} were rotated in this moment; try again")
 
 
 def _event(

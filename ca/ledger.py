@@ -99,7 +99,7 @@ class Transaction(View, Protocol):
 
 
 class Ledger(Protocol):
-    """A ledger that is open. Not for several threads at once."""
+    """A ledger that is open. Not for several threads at once; one block ends before the next begins."""
 
     def reading(self) -> AbstractContextManager[View]:
         """Look at one moment, while others go on writing. Raises LedgerError."""

@@ -60,6 +60,10 @@ class NoActiveAuthority(AuthorityError):
     """There is nothing to sign with: what was is tainted, and nothing else was activated yet."""
 
 
+class Rotated(AuthorityError):
+    """The authorities are others than when the CA was opened; opening it again is the remedy."""
+
+
 def require(directory: Path) -> None:
     """Raise AuthorityError when there is no CA in `directory`."""
     if not (directory / CONFIGURATION).is_file():

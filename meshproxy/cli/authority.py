@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from ca.profiles import Names
 from ca.spiffe_id import TrustDomain, complete
 from meshproxy.cli import passphrase as passphrases
 from meshproxy.cli.opening import (
+    addresses,
     directory_option,
     duration,
     given_passphrase,
@@ -27,21 +27,14 @@ from meshproxy.cli.opening import (
 )
 from meshproxy.cli.rotation import rotate
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json
+from meshproxy.cli.tokens import token
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
+
     from cryptography import x509
 
     from ca.authority import Authority
-
-
-def _addresses(
-    _ctx: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]
-) -> tuple[IPv4Address | IPv6Address, ...]:
-    """A click callback: addresses as such, a usage error otherwise."""
-    try:
-        return tuple(ip_address(text) for text in texts)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}; expected an address such as 10.0.0.7 or ::1") from None
 
 
 @click.group(
@@ -54,7 +47,8 @@ def ca() -> None:
     """Make a certificate authority and issue identities from it."""
 
 
-ca.add_command(rotate)
+for _group in (rotate, token):
+    ca.add_command(_group)
 
 
 @ca.command(epilog=example("meshproxy ca init --dir ca --trust-domain mesh.local --passphrase-file ca.pass"))
@@ -114,7 +108,7 @@ def init(
 )
 @click.option("--dns", multiple=True, metavar="NAME", help="A DNS name for peers that know no SPIFFE; repeatable.")
 @click.option(
-    "--ip", "ips", multiple=True, metavar="ADDRESS", callback=_addresses, help="An address, likewise; repeatable."
+    "--ip", "ips", multiple=True, metavar="ADDRESS", callback=addresses, help="An address, likewise; repeatable."
 )
 @passphrase_option
 @no_passphrase_option

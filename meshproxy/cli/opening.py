@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -64,6 +65,16 @@ def duration(_ctx: click.Context, _parameter: click.Parameter, text: str | None)
         raise click.BadParameter(f"found {text!a}; expected {error}") from None
 
 
+def addresses(
+    _ctx: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]
+) -> tuple[IPv4Address | IPv6Address, ...]:
+    """A click callback: addresses as such, a usage error otherwise."""
+    try:
+        return tuple(ip_address(text) for text in texts)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; expected an address such as 10.0.0.7 or ::1") from None
+
+
 def given_passphrase(directory: Path, source: str | None, *, no_passphrase: bool) -> bytes | None:
     """The passphrase that opens the CA: from `source`, or from whoever sits at the terminal; None when none is needed.
 
@@ -106,6 +117,16 @@ def publish(directory: Path, ledger: SqliteLedger, passphrase: bytes | None, *, 
             "none is active; the next command or server that opens the key does it",
             err=True,
         )
+
+
+def refresh_head(directory: Path, ledger: SqliteLedger, *, now: datetime) -> None:
+    """Sign how far the ledger goes, if that takes no passphrase; else whoever opens the key next does it."""
+    with suppress(NoActiveAuthority):
+        if not authorities.is_sealed(directory):
+            opened = authorities.open_authority(directory, passphrase=None)
+            with ledger.reading() as view:
+                head = view.head()
+            publishing.sign_head(directory, head, opened.signer, now=now)
 
 
 @contextmanager

@@ -353,6 +353,7 @@ def test_a_disk_that_fills_up_during_init_leaves_nothing(
     assert left[0] < 0 or (tmp_path / "ca/ca.toml").is_file()
 
 
+@pytest.mark.long
 def test_a_kill_at_any_step_of_init_leaves_no_ca_or_a_whole_one(tmp_path: Path) -> None:
     for _ in killed_at_every_step(lambda: make(tmp_path / "ca") if not (tmp_path / "ca").exists() else None):
         if (tmp_path / "ca").exists():

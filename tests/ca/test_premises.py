@@ -109,6 +109,7 @@ def test_what_an_earlier_version_issued_meanwhile_is_added(tmp_path: Path) -> No
     }
 
 
+@pytest.mark.long
 def test_a_kill_at_any_step_of_taking_over_loses_no_line_and_adds_none_twice(tmp_path: Path) -> None:
     earlier(tmp_path / "earlier", 1, 2, 3)
 
