@@ -25,7 +25,9 @@ It imports nothing of meshproxy and opens no socket. From the ground up:
     tokens       join tokens: what they look like, whether one may be used                     pure
     csr          certificate requests: only the key counts                                     pure
     enrollment   renewal: whether the holder of a leaf gets the next one                       pure
-    revocation   what may not be believed any more                                             pure
+    revocation   taking back what was certified                                                pure
+    deny_list    whom not to believe: written by the CA, followed by everybody                 pure
+    crl          the same for those who know CRLs only                                         pure
     issued_lines the record that earlier versions kept                                         pure
     keys         making, sealing and opening private keys
     passphrase   reading a passphrase from a file nobody else can read

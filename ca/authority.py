@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca import keys, premises, publishing, slots
+from ca import keys, premises, slots
 from ca.events import What
 from ca.premises import AuthorityError, NoActiveAuthority
 from ca.rows import BUNDLE, AuthorityState, State, sequence
 from ca.signed import Signer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -47,6 +48,7 @@ class Authority:
     roots: tuple[x509.Certificate, ...]  # of the bundle, oldest first
     bundle_sequence: int
     key: ec.EllipticCurvePrivateKey = field(repr=False)
+    others: tuple[Signer, ...] = ()  # intermediates that sign leaves no more, and CRLs still, where their keys are here
 
     @property
     def trust_domain(self) -> TrustDomain:
@@ -88,8 +90,9 @@ def open_authority(directory: Path, *, passphrase: bytes | None) -> Authority:
     configured = premises.read_configuration(directory)
     with premises.ledger_of(directory) as ledger, ledger.reading() as view:
         signing, above = (active(view, directory, what) for what in (What.INTERMEDIATE, What.ROOT))
-        roots = publishing.roots_of(view)
+        roots = slots.roots(view)
         bundle_sequence = sequence(view, BUNDLE)
+        former = [each for each in view.every(AuthorityState) if each.what is What.INTERMEDIATE and _is_former(each)]
     place = directory / premises.AUTHORITIES / signing.slot
     key_file, certificate_file = place / premises.KEY, place / premises.CERTIFICATE
     key = premises.private_key(key_file, passphrase=passphrase)
@@ -111,6 +114,7 @@ def open_authority(directory: Path, *, passphrase: bytes | None) -> Authority:
         roots=roots,
         bundle_sequence=bundle_sequence,
         key=key,
+        others=tuple(_signers(directory, former, passphrase=passphrase)),
     )
 
 
@@ -122,3 +126,16 @@ def active(view: View, directory: Path, what: What) -> AuthorityState:
             f"{directory} holds no active {what}; make one with meshproxy ca rotate prepare, then activate"
         )
     return found
+
+
+def _is_former(authority: AuthorityState) -> bool:
+    return authority.state in {State.OLD, State.TAINTED}
+
+
+def _signers(directory: Path, authorities: Iterable[AuthorityState], *, passphrase: bytes | None) -> Iterator[Signer]:
+    for each in authorities:
+        path = directory / premises.AUTHORITIES / each.slot / premises.KEY
+        if path.exists():  # whoever removed it wants no more of it
+            yield Signer(
+                x509.load_der_x509_certificate(each.certificate), premises.private_key(path, passphrase=passphrase)
+            )

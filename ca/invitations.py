@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca import events, issuance, publishing, tokens
+from ca import events, issuance, slots, tokens
 from ca.issuance import IssuanceRefused
 from ca.rows import Token, TokenState
 from ca.tokens import MOST_USES, JoinToken
@@ -55,7 +55,7 @@ def create(configured: Configuration, ledger: Ledger, invitation: Invitation, *,
     if not limits.minimum <= allowed.ttl <= limits.maximum:
         raise IssuanceRefused("its leaves would live shorter or longer than [leaf] in ca.toml allows")
     with ledger.writing() as transaction:
-        roots = (root.public_bytes(Encoding.DER) for root in publishing.roots_of(transaction))
+        roots = (root.public_bytes(Encoding.DER) for root in slots.roots(transaction))
         token = JoinToken(
             id=secrets.token_bytes(tokens.ID_BYTES),
             secret=secrets.token_bytes(tokens.SECRET_BYTES),

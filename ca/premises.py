@@ -2,7 +2,7 @@
 
 DIR/ca.toml                        the trust domain and what leaves may ask for
 DIR/authorities/0001-<key id>/     root.crt root.key int.crt int.key state (see `ca/slots`)
-DIR/trust/                         what everybody may read: bundle.pem bundle.json
+DIR/trust/                         what everybody may read: bundle.pem bundle.json denylist.json crl.pem
 DIR/ledger.sqlite3                 what happened, and what it adds up to; decides where a file says otherwise
 DIR/issued.jsonl.taken-over        the record of earlier versions, kept aside
 """
@@ -41,6 +41,8 @@ AUTHORITIES: Final = "authorities"
 TRUST: Final = "trust"
 BUNDLE_PEM: Final = "bundle.pem"
 BUNDLE_JSON: Final = "bundle.json"
+DENY_LIST: Final = "denylist.json"
+CRL: Final = "crl.pem"
 LEDGER: Final = "ledger.sqlite3"
 HEAD: Final = "ledger.head"
 ROOT_CERTIFICATE: Final = "root.crt"

@@ -18,9 +18,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca import events, keys, lifetime, premises, profiles, publishing, slot_files, slots, storage
+from ca import events, keys, lifetime, premises, profiles, slot_files, slots, storage
 from ca.events import What
 from ca.lifetime import BACKDATE
 from ca.premises import AuthorityError
@@ -182,7 +183,7 @@ def replace_intermediate_if_due(
 
 
 def _publish_roots(transaction: Transaction, *, now: datetime) -> None:
-    roots = tuple(publishing.sha256(root) for root in publishing.roots_of(transaction))
+    roots = tuple(root.fingerprint(hashes.SHA256()).hex() for root in slots.roots(transaction))
     number = sequence(transaction, BUNDLE) + 1
     transaction.append(events.PublishBundle(at=now.astimezone(UTC), sequence=number, roots=roots))
 

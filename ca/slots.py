@@ -17,6 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from cryptography import x509
+
 from ca.events import What
 from ca.lifetime import in_words
 from ca.rows import AuthorityState, State
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ca.lifetime import Validity
-    from ca.rows import Issued
+    from ca.rows import Issued, Rows
 
 # What may become of an authority. Retiring what was only prepared is giving the preparation up.
 MOVES: Final[Mapping[State, frozenset[State]]] = {
@@ -75,6 +77,11 @@ def trusted(authorities: Iterable[AuthorityState]) -> tuple[AuthorityState, ...]
     """The roots of the bundle, oldest first: all that are not retired."""
     roots = (each for each in authorities if each.what is What.ROOT and each.state is not State.RETIRED)
     return tuple(sorted(roots, key=lambda each: each.slot))
+
+
+def roots(rows: Rows) -> tuple[x509.Certificate, ...]:
+    """The certificates of the bundle, oldest first."""
+    return tuple(x509.load_der_x509_certificate(each.certificate) for each in trusted(rows.every(AuthorityState)))
 
 
 def is_due(intermediate: Validity, now: datetime) -> bool:

@@ -5,6 +5,7 @@ operate     run, check, status
 authority   ca init, ca issue
 rotation    ca rotate
 tokens      ca token
+revocation  ca revoke
 opening     what the commands of the CA share
 identity    inspect
 passphrase  where a passphrase may come from

@@ -25,6 +25,7 @@ from meshproxy.cli.opening import (
     passphrase_option,
     told,
 )
+from meshproxy.cli.revocation import revoke
 from meshproxy.cli.rotation import rotate
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json
 from meshproxy.cli.tokens import token
@@ -47,8 +48,8 @@ def ca() -> None:
     """Make a certificate authority and issue identities from it."""
 
 
-for _group in (rotate, token):
-    ca.add_command(_group)
+for _command in (token, revoke, rotate):
+    ca.add_command(_command)
 
 
 @ca.command(epilog=example("meshproxy ca init --dir ca --trust-domain mesh.local --passphrase-file ca.pass"))

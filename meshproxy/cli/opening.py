@@ -110,6 +110,8 @@ def publish(directory: Path, ledger: SqliteLedger, passphrase: bytes | None, *, 
     with suppress(NoActiveAuthority):
         if passphrase is not None or not authorities.is_sealed(directory):
             opened = authorities.open_authority(directory, passphrase=passphrase)
+    if opened is not None:
+        publishing.publish_revocations(opened, ledger, now=now)
     publishing.publish(directory, ledger, now=now, signer=opened.signer if opened else None)
     if opened is None:
         click.echo(
