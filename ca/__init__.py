@@ -28,6 +28,7 @@ It imports nothing of meshproxy and opens no socket. From the ground up:
     revocation   taking back what was certified                                                pure
     deny_list    whom not to believe: written by the CA, followed by everybody                 pure
     crl          the same for those who know CRLs only                                         pure
+    listing      what became of each leaf                                                      pure
     issued_lines the record that earlier versions kept                                         pure
     keys         making, sealing and opening private keys
     passphrase   reading a passphrase from a file nobody else can read
@@ -45,6 +46,9 @@ It imports nothing of meshproxy and opens no socket. From the ground up:
     issuing      issuing into files
     invitations  making and ending join tokens
     granting     certificates for those who ask over the network
+    backup       a CA in one file
+    restoring    bringing one back, knowing that the world went on
+    doctor       what is wrong with a CA, or soon will be
 
 `from ca import SpiffeId, TrustDomain` is all most callers need.
 """

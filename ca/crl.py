@@ -7,7 +7,7 @@ for each intermediate that is still believed, all in one PEM file.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -18,7 +18,6 @@ from ca.profiles import key_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
 
     from ca.events import Reason
     from ca.rows import Issued, Revocation
@@ -72,7 +71,7 @@ def build(said: Iterable[Line], signer: Signer, *, number: int, now: datetime) -
 def is_current(pem: bytes, said: Sequence[Line], signers: Sequence[Signer], *, now: datetime) -> bool:
     """Whether a file of CRLs still says what is to be said, for each of these intermediates, and long enough."""
     try:
-        found = [x509.load_pem_x509_crl(each + _END) for each in pem.split(_END)[:-1]]
+        found = _read(pem)
     except ValueError:
         return False
     if len(found) != len(signers):
@@ -86,3 +85,16 @@ def is_current(pem: bytes, said: Sequence[Line], signers: Sequence[Signer], *, n
         if {each.serial_number for each in crl} != expected or not crl.is_signature_valid(signer.key.public_key()):
             return False
     return True
+
+
+def ends(pem: bytes) -> datetime:
+    """When the first CRL of a file stops being good; the beginning of time for a file that holds none."""
+    try:
+        found = [each.next_update_utc for each in _read(pem)]
+    except ValueError:
+        found = []
+    return min((each for each in found if each is not None), default=datetime.min.replace(tzinfo=UTC))
+
+
+def _read(pem: bytes) -> list[x509.CertificateRevocationList]:
+    return [x509.load_pem_x509_crl(each + _END) for each in pem.split(_END)[:-1]]

@@ -136,7 +136,14 @@ def ledger_of(directory: Path) -> Iterator[SqliteLedger]:
         )
     if os.path.lexists(directory / _LINES):
         _take_over(directory)
-    ledger = open_ledger(directory / LEDGER)
+    with opened(directory / LEDGER) as ledger:
+        yield ledger
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[SqliteLedger]:
+    """A ledger file, open for a while; one that lies in no CA's directory. Raises LedgerError."""
+    ledger = open_ledger(path)
     try:
         yield ledger
     finally:

@@ -84,6 +84,12 @@ def roots(rows: Rows) -> tuple[x509.Certificate, ...]:
     return tuple(x509.load_der_x509_certificate(each.certificate) for each in trusted(rows.every(AuthorityState)))
 
 
+def every_root(rows: Rows) -> tuple[x509.Certificate, ...]:
+    """The certificates of all roots there ever were: old signatures are judged by them."""
+    found = (each for each in rows.every(AuthorityState) if each.what is What.ROOT)
+    return tuple(x509.load_der_x509_certificate(each.certificate) for each in found)
+
+
 def is_due(intermediate: Validity, now: datetime) -> bool:
     """Whether an intermediate has lived so long that its successor should sign from now on."""
     return now >= intermediate.not_before + (intermediate.not_after - intermediate.not_before) * _DUE

@@ -6,6 +6,7 @@ authority   ca init, ca issue
 rotation    ca rotate
 tokens      ca token
 revocation  ca revoke
+records     ca list, log, publish, backup, restore, doctor
 opening     what the commands of the CA share
 identity    inspect
 passphrase  where a passphrase may come from

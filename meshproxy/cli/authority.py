@@ -25,6 +25,7 @@ from meshproxy.cli.opening import (
     passphrase_option,
     told,
 )
+from meshproxy.cli.records import back_up, examine, list_leaves, log, publish_all, restore
 from meshproxy.cli.revocation import revoke
 from meshproxy.cli.rotation import rotate
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json
@@ -48,7 +49,7 @@ def ca() -> None:
     """Make a certificate authority and issue identities from it."""
 
 
-for _command in (token, revoke, rotate):
+for _command in (token, revoke, rotate, publish_all, list_leaves, log, back_up, restore, examine):
     ca.add_command(_command)
 
 

@@ -116,7 +116,7 @@ def publish(directory: Path, ledger: SqliteLedger, passphrase: bytes | None, *, 
     if opened is None:
         click.echo(
             "meshproxy: what is signed (ledger.head, deny-list, CRL) was not written anew, for the key is sealed or "
-            "none is active; the next command or server that opens the key does it",
+            "none is active; a server does it, or meshproxy ca publish",
             err=True,
         )
 
