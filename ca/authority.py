@@ -72,13 +72,13 @@ class Authority:
 
 
 def is_sealed(directory: Path) -> bool:
-    """Whether issuing from the CA in `directory` needs a passphrase.
+    """Whether issuing from the CA in `directory` needs a passphrase: all its keys are sealed with one, or none is.
 
     Raises AuthorityError when there is no CA, LedgerError, OSError.
     """
     with premises.ledger_of(directory) as ledger, ledger.reading() as view:
-        place = directory / premises.AUTHORITIES / active(view, directory, What.INTERMEDIATE).slot
-    return keys.is_sealed(premises.content(place / premises.KEY))
+        latest = max(each.slot for each in view.every(AuthorityState))
+    return keys.is_sealed(premises.content(directory / premises.AUTHORITIES / latest / premises.KEY))
 
 
 def open_authority(directory: Path, *, passphrase: bytes | None) -> Authority:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
@@ -21,6 +22,8 @@ from ca.events import By
 from ca.rows import AuthorityState, Revocation
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
     from ca.profiles import LeafKey, Names
     from ca.rows import Rows
 
@@ -81,10 +84,8 @@ def fault(request: Csr, names: Names, rows: Rows) -> str | None:
             return f"it names {str(name.value)[:100]!a}, which is not what is granted here: {names.id} and its names"
     if rows.get(Revocation, By.SPKI, "", request.spki) is not None:
         return "its key was revoked; make a new one"
-    for authority in rows.every(AuthorityState):
-        own = x509.load_der_x509_certificate(authority.certificate).public_key()
-        if _der(own) == _der(request.key):
-            return "its key is a CA's own"
+    if any(_certified(authority.certificate) == request.spki for authority in rows.every(AuthorityState)):
+        return "its key is a CA's own"
     return None
 
 
@@ -119,12 +120,10 @@ def _is_granted(name: x509.GeneralName, names: Names) -> bool:
     return False
 
 
-def _spki(key: LeafKey) -> str:
-    return hashlib.sha256(_der(key)).hexdigest()
+@lru_cache(maxsize=32)  # a CA has a handful of authorities, and is asked about them with every request
+def _certified(certificate: bytes) -> str:
+    return _spki(x509.load_der_x509_certificate(certificate).public_key())
 
 
-def _der(key: object) -> bytes:
-    if not hasattr(key, "public_bytes"):
-        return b""
-    content: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return content
+def _spki(key: CertificatePublicKeyTypes) -> str:
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()

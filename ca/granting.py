@@ -83,8 +83,9 @@ def enrol(authority: Authority, ledger: Ledger, attempt: Enrolment, *, now: date
     with ledger.writing() as transaction:
         token = transaction.get(Token, attempt.token)
         refused = tokens.refusal(token, attempt.secret, now=now)  # it may have been revoked in between
-        if token is None or refused is not None:
-            return refused or Refused(Why.WRONG_SECRET, "there is no such token")
+        if refused is not None:
+            return refused
+        assert token is not None, "who has none was refused"
         decided = tokens.redeem(token, _uses(transaction, token), request.spki)
         if isinstance(decided, Refused):
             return decided

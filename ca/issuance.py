@@ -91,6 +91,11 @@ class Allowed:
     renew_grace: timedelta
 
 
+def is_reserved(path: str) -> bool:
+    """Whether a path belongs to the mesh itself."""
+    return path == RESERVED or path.startswith(f"{RESERVED}/")
+
+
 def decide(
     rules: Sequence[Rule],
     limits: LeafLimits,
@@ -107,7 +112,7 @@ def decide(
     if names.id.trust_domain != home:
         raise IssuanceRefused(f"{names.id} is of another trust domain; this CA issues for {home} only")
     path = names.id.path
-    if path == RESERVED or path.startswith(f"{RESERVED}/"):
+    if is_reserved(path):
         raise IssuanceRefused(f"{path} is reserved: {RESERVED}/** is for the mesh itself; choose another path")
     rule = _rule(rules, path)
     if rule is None:

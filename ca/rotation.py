@@ -21,13 +21,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca import events, keys, lifetime, premises, profiles, slot_files, slots, storage
+from ca import events, issuance, keys, lifetime, premises, profiles, slot_files, slots, storage
 from ca.events import What
 from ca.lifetime import BACKDATE
 from ca.premises import AuthorityError
 from ca.revocation import revoking
 from ca.rows import BUNDLE, AuthorityState, State, sequence
 from ca.slot_files import Pair
+from ca.spiffe_id import SpiffeId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,8 +58,11 @@ def standing(view: View, *, now: datetime) -> Standing:
     for leaf in living:
         lives_until[leaf.issuer] = max(leaf.not_after, lives_until.get(leaf.issuer, leaf.not_after))
     prepared = slots.one(authorities, What.ROOT, State.PREPARED)
+    others = (
+        leaf for leaf in living if not issuance.is_reserved(SpiffeId.parse(leaf.id).path)
+    )  # the CA knows its roots
     behind = (
-        slots.laggards(living, view.reported(), sequence=prepared.published, now=now) if prepared is not None else ()
+        slots.laggards(others, view.reported(), sequence=prepared.published, now=now) if prepared is not None else ()
     )
     return Standing(authorities, sequence(view, BUNDLE), behind, lives_until)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -133,7 +134,12 @@ def refresh_head(directory: Path, ledger: SqliteLedger, *, now: datetime) -> Non
 
 @contextmanager
 def ledger_at(directory: Path) -> Iterator[SqliteLedger]:
-    """The ledger of the CA in `directory`, with its errors told."""
+    """The ledger of the CA in `directory`, with its errors told.
+
+    Root is sent to the owner: what root writes there, the server that runs as the owner could not read.
+    """
+    if os.geteuid() == 0 and directory.is_dir() and (owner := directory.stat().st_uid) != 0:
+        fail(f"{directory} belongs to user {owner}; run this as that user, with sudo -u '#{owner}'")
     with told(directory), premises.ledger_of(directory) as ledger:
         yield ledger
 

@@ -345,12 +345,41 @@ def test_reports_are_noted_once_and_never_believed_beyond_what_was_published(des
         validity=validity_of(own),
     ).sign(desk.authority.key, hashes.SHA256())
     assert not granting.report(desk.ledger, unknown.public_bytes(Encoding.DER), 2)
+    with desk.ledger.reading() as view:
+        assert rotation.standing(view, now=NOW).laggards == ()  # the CA's own leaf waits for nobody
 
 
 def test_the_servers_own_leaf_asks_no_rule(desk: Desk) -> None:
     svid = issue_own(desk.authority, desk.ledger, "/meshproxy/ca", dns=("ca.internal",), now=NOW)
     leaf = judge_leaf(svid.certificate.public_bytes(Encoding.DER), home=desk.authority.trust_domain, now=NOW)
     assert str(leaf.id) == "spiffe://mesh.test/meshproxy/ca"
+
+
+def test_of_many_who_use_a_token_at_once_one_is_let_in(tmp_path: Path) -> None:
+    mesh = make_mesh_ca(tmp_path)
+    with closing(open_ledger(mesh.directory / premises.LEDGER)) as ledger:
+        Desk(mesh.authority, ledger).token()
+    children = []
+    for _ in range(6):
+        child = os.fork()
+        if child == 0:
+            _exit_with_answer(mesh.authority, mesh.directory)
+        children.append(child)
+    exits = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert sorted(exits) == [0, 10, 10, 10, 10, 10]
+    with closing(open_ledger(mesh.directory / premises.LEDGER)) as ledger:
+        assert len(Desk(mesh.authority, ledger).issued()) == 1
+
+
+def _exit_with_answer(authority: Authority, directory: Path) -> None:
+    """In a child, which never returns: 0 for a certificate, 10 for the token having been used."""
+    code = 1
+    try:
+        ledger = open_ledger(directory / premises.LEDGER)
+        answer = granting.enrol(authority, ledger, Enrolment("aa", SECRET, request(generate()), PEER), now=NOW)
+        code = 0 if isinstance(answer, Granted) else 10 if answer.why is Why.TOKEN_USED else 2
+    finally:
+        os._exit(code)
 
 
 def killed_at_every_statement(directory: Path, act: Callable[[SqliteLedger], object]) -> Iterator[int]:

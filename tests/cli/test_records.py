@@ -203,6 +203,13 @@ def test_files_of_somebody_else_are_found(tmp_path: Path) -> None:
     assert "belongs to user 12345, the directory to 0" in run("doctor", exit_code=1).stdout
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_root_is_sent_to_the_owner(tmp_path: Path) -> None:
+    os.chown(tmp_path / "ca", 12345, 12345)
+    said = run("revoke", "--id", "/web", exit_code=2).stderr
+    assert said == "meshproxy: ca belongs to user 12345; run this as that user, with sudo -u '#12345'\n"
+
+
 @pytest.mark.parametrize("verb", ["list", "log", "publish", "backup", "restore", "doctor", "revoke", "rotate", "token"])
 def test_every_verb_has_an_example(verb: str) -> None:
     assert "Example:\n    meshproxy ca" in run(verb, "--help", exit_code=0).stdout

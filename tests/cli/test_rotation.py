@@ -92,6 +92,25 @@ def test_what_needs_no_key_is_done_without_and_says_what_waits(tmp_path: Path) -
     assert (tmp_path / "ca/ledger.head").read_bytes() != head
 
 
+def test_the_way_out_when_the_key_in_use_was_stolen(tmp_path: Path) -> None:
+    passphrase = tmp_path / "pass"
+    passphrase.write_text("correct horse\n")
+    passphrase.chmod(0o600)
+    made("--passphrase-file", "pass")
+    slot = next((tmp_path / "ca/authorities").iterdir()).name
+    assert (
+        "is active: first meshproxy ca rotate prepare"
+        in rotate("taint", "--what", "intermediate", "--slot", slot, exit_code=2).stderr
+    )
+    rotate("taint", "--what", "intermediate", "--slot", slot, "--force")
+    issue = ("ca", "issue", "/web", "--out", "web", "--passphrase-file", "pass")
+    assert "holds no active intermediate" in run(*issue).stderr
+    rotate("prepare", "--what", "intermediate", "--passphrase-file", "pass")
+    rotate("activate", "--what", "intermediate", "--passphrase-file", "pass")
+    assert run(*issue).exit_code == 0
+    rotate("retire", "--what", "intermediate", "--passphrase-file", "pass")
+
+
 @pytest.mark.parametrize("verb", ["prepare", "status", "activate", "retire", "taint"])
 def test_every_verb_has_an_example_and_refuses_what_is_no_ca(verb: str) -> None:
     assert "Example:\n    meshproxy ca rotate" in rotate(verb, "--help").stdout
