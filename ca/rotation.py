@@ -58,9 +58,8 @@ def standing(view: View, *, now: datetime) -> Standing:
     for leaf in living:
         lives_until[leaf.issuer] = max(leaf.not_after, lives_until.get(leaf.issuer, leaf.not_after))
     prepared = slots.one(authorities, What.ROOT, State.PREPARED)
-    others = (
-        leaf for leaf in living if not issuance.is_reserved(SpiffeId.parse(leaf.id).path)
-    )  # the CA knows its roots
+    # The CA's own services know its roots as soon as it does.
+    others = (leaf for leaf in living if not issuance.is_reserved(SpiffeId.parse(leaf.id).path))
     behind = (
         slots.laggards(others, view.reported(), sequence=prepared.published, now=now) if prepared is not None else ()
     )

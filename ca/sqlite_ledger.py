@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _PATIENCE: Final = 10.0  # seconds to wait for another writer; a transaction takes milliseconds
 _VERSION: Final = 1  # of the schema
+_SYNCHRONOUS: Final = "FULL"
 
 _SCHEMA: Final = """
 CREATE TABLE events (
@@ -283,7 +284,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, begin: Sequence[events.
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise LedgerError(f"{path} lies on a file system without shared memory; move the CA to a local disk")
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS}")
     if not _version(connection) and begin is not None:
         with _transaction(connection):
             if not _version(connection):  # nobody else was faster
