@@ -42,7 +42,7 @@ def read_bundle(pem: bytes, *, home: TrustDomain) -> tuple[x509.Certificate, ...
             else "no root: the only certificate is not a self-signed CA"
         )
     for root in roots:
-        _require_home(root, home)
+        require_home(root, home)
     return roots
 
 
@@ -63,7 +63,8 @@ def is_root(certificate: x509.Certificate) -> bool:
     return constraints.ca
 
 
-def _require_home(root: x509.Certificate, home: TrustDomain) -> None:
+def require_home(root: x509.Certificate, home: TrustDomain) -> None:
+    """Raise BundleError when a root says that it is of another trust domain than `home`, or that it is a service."""
     try:
         names = root.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

@@ -1,83 +1,121 @@
-"""The append-only record of every certificate issued: one JSON line each, on disk before the certificate is handed out.
+"""The ledger: what happened to this CA, in order, for good; and what that adds up to.
 
-A line is written whole (O_APPEND, one lock among issuers) and fsynced, so a certificate without a line cannot exist; a
-line without a certificate can (a crash in between), and is harmless. A crash of the machine may tear the last line:
-the next one starts on a line of its own, and reading reports what it could not read.
+This is the interface; there is no file and no SQL in it. `ca/sqlite_ledger` keeps one on the CA's own disk; a store
+that several CAs share can take its place. What every ledger promises:
+
+- A transaction happens whole or not at all, and when `writing` has ended well it is durable: a certificate may leave
+  the process only then. Two transactions never overlap, in this process or in any other.
+- Events are added at the end and never changed; each is chained to the one before (`ca/events`).
+- Rows are what `ca/fold` makes of the events, always: `rebuild` makes them anew from the events alone.
+- An event that cannot follow what was before is refused.
+
+Two things are noted that are no events, because they happen too often and may be lost: what roots a holder says it has
+loaded (then it counts as lagging behind until it says so again), and how many wrong secrets were tried on a token.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003 - msgspec reads the annotations at run time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
-from ca import storage
+from ca.rows import Rows
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from ca.events import Entry, Event, Head
+    from ca.rows import Issued
 
 
-class Issuance(msgspec.Struct, frozen=True, kw_only=True):
-    """One certificate. Times are UTC; `serial` and `fingerprint` (SHA-256 of the DER) are lower-case hex."""
+class LedgerError(Exception):
+    """The ledger cannot be read or written now; its text is a sentence that says why and what to do.
 
-    at: datetime
-    kind: Literal["root", "intermediate", "svid"]
-    id: str
-    serial: str
-    fingerprint: str
-    not_before: datetime
-    not_after: datetime
-    issuer: str  # the short name of the authority's directory, 0001-3f9a12cd
-    dns: tuple[str, ...] = ()
-    ips: tuple[str, ...] = ()
-    uid: int | None = None  # who ran the command
+    A transaction that ended so left nothing behind, and nothing may be issued on it.
+    """
+
+
+class LedgerFull(LedgerError):
+    """There is no space to record anything."""
+
+
+class LedgerBusy(LedgerError):
+    """Somebody else has been writing for too long; trying again is the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ledger:
-    """What a ledger file holds: the readable lines, and a phrase for each line that is torn or damaged."""
+class Link:
+    """One event as it is kept, for whoever checks the chain: its canonical JSON, the hash before it and its own."""
 
-    issuances: tuple[Issuance, ...]
-    faults: tuple[str, ...]
-
-
-def append(path: Path, *issuances: Issuance) -> None:
-    """Add one line per issuance to the ledger at `path`, made (0600) if missing, durable when this returns.
-
-    Raises OSError when it cannot be written; the file is then as it was before.
-    """
-    encoded = b"".join(msgspec.json.encode(each) + b"\n" for each in issuances)
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # two issuers must not interleave, nor truncate each other
-        size = os.fstat(descriptor).st_size
-        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        try:
-            storage.write_all(descriptor, (b"\n" if torn else b"") + encoded)
-            os.fsync(descriptor)
-        except BaseException:
-            os.ftruncate(descriptor, size)  # a half line would be taken for a torn one
-            raise
-    finally:
-        os.close(descriptor)
-    storage.sync_directory(path.parent)
+    seq: int
+    body: bytes
+    previous: bytes
+    hash: bytes
 
 
-def read(path: Path) -> Ledger:
-    """Read the ledger at `path`, skipping and reporting lines that cannot be read. Raises OSError if missing."""
-    issuances: list[Issuance] = []
-    faults: list[str] = []
-    content = path.read_bytes()
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line:
-            continue
-        try:
-            issuances.append(msgspec.json.decode(line, type=Issuance))
-        except msgspec.DecodeError as error:
-            last = number == content.count(b"\n") + 1
-            faults.append(f"line {number} is {'torn (a crash while it was written)' if last else f'damaged: {error}'}")
-    return Ledger(tuple(issuances), tuple(faults))
+class View(Rows, Protocol):
+    """What can be asked; all answers are of one moment."""
+
+    def head(self) -> Head:
+        """How far the ledger goes."""
+        ...
+
+    def entry(self, seq: int) -> Entry | None:
+        """The event of a number, or None when the ledger does not go so far."""
+        ...
+
+    def entries(self, after: int = 0) -> Iterator[Entry]:
+        """The events behind a number, in order."""
+        ...
+
+    def links(self) -> Iterator[Link]:
+        """Every event as it is kept, in order, unread."""
+        ...
+
+    def leaves(self, *, id: str | None = None, alive_at: datetime | None = None) -> Iterable[Issued]:  # noqa: A002
+        """The leaves in the order of their issue: of an identity, and those that have not expired by a moment."""
+        ...
+
+    def reported(self) -> Mapping[int, int]:
+        """By lineage, the sequence of the roots that its holder said it has loaded."""
+        ...
+
+
+class Transaction(View, Protocol):
+    """What can be asked and changed; others see nothing of it before it has ended well."""
+
+    def append(self, event: Event) -> int:
+        """Add an event and all that follows from it; returns its number. Raises `fold.ImpossibleEvent`, LedgerError."""
+        ...
+
+    def report(self, lineage: int, sequence: int) -> None:
+        """Note what roots the holder of a lineage has loaded; only ever forward."""
+        ...
+
+    def wrong_secret(self, token: str) -> int:
+        """Note one more wrong secret tried on a token; returns how many that makes."""
+        ...
+
+
+class Ledger(Protocol):
+    """A ledger that is open. Not for several threads at once; one block ends before the next begins."""
+
+    def reading(self) -> AbstractContextManager[View]:
+        """Look at one moment, while others go on writing. Raises LedgerError."""
+        ...
+
+    def writing(self) -> AbstractContextManager[Transaction]:
+        """Begin a transaction, alone; it is committed when the block ends well, and undone when it raises.
+
+        Raises LedgerError when it cannot begin or cannot be committed.
+        """
+        ...
+
+    def rebuild(self) -> None:
+        """Make all rows anew from the events alone. Raises LedgerError, and `fold.ImpossibleEvent`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...

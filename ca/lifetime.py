@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 BACKDATE: Final = timedelta(minutes=2)  # clocks 5 to 30 s apart are seen in the field (istio#32176)
 ROOT_TTL: Final = timedelta(days=3650)
 INTERMEDIATE_TTL: Final = timedelta(days=365)
+SHORTEST: Final = timedelta(seconds=10)  # of a leaf, where short ones are allowed at all
+_SHORT: Final = timedelta(minutes=5)  # of a leaf, where nothing else is said; what lives less is backdated less
+_SHORT_BACKDATE_SHARE: Final = 4  # a leaf that begins long before it was made would be due for renewal at once
 INTERMEDIATE_SHARE: Final = 6  # a leaf lives at most 1/6 of its intermediate, so rotating one always has time
 
 
@@ -30,19 +33,29 @@ class LifetimeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LeafLimits:
-    """What one CA allows its leaves. Constructing it checks 5m <= minimum <= default <= maximum <= 7d."""
+    """What one CA allows its leaves. Constructing it checks 5m <= minimum <= default <= maximum <= 7d.
+
+    With `short` the minimum may go down to 10s. Such a leaf does not outlive a restart of the CA, and is backdated by a
+    quarter of its life only, so clocks must agree that well.
+    """
 
     default: timedelta = timedelta(hours=24)
     minimum: timedelta = timedelta(minutes=5)
     maximum: timedelta = timedelta(days=7)
+    short: bool = False
 
     def __post_init__(self) -> None:
-        floor, ceiling = timedelta(minutes=5), timedelta(days=7)
+        floor, ceiling = SHORTEST if self.short else _SHORT, timedelta(days=7)
         if not floor <= self.minimum <= self.default <= self.maximum <= ceiling:
+            words = "10s" if self.short else "5m"
             raise LifetimeError(
-                f"leaf lifetimes must satisfy 5m <= minimum <= default <= maximum <= 7d, found minimum "
+                f"leaf lifetimes must satisfy {words} <= minimum <= default <= maximum <= 7d, found minimum "
                 f"{in_words(self.minimum)}, default {in_words(self.default)}, maximum {in_words(self.maximum)}"
             )
+
+    def narrowed(self, *, default: timedelta, maximum: timedelta) -> LeafLimits:
+        """The same with another default and maximum. Raises LifetimeError as constructing does."""
+        return LeafLimits(default=default, minimum=self.minimum, maximum=maximum, short=self.short)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +97,17 @@ def intermediate_validity(ttl: timedelta, *, now: datetime, root: Validity, limi
 
 
 def leaf_lifetime(
-    ttl: timedelta, *, now: datetime, limits: LeafLimits, issuers: Sequence[tuple[str, Validity]]
+    ttl: timedelta,
+    *,
+    now: datetime,
+    limits: LeafLimits,
+    issuers: Sequence[tuple[str, Validity]],
+    after: datetime | None = None,
 ) -> LeafLifetime:
     """Decide a leaf's validity at the aware time `now`, to last `ttl` from then on.
 
-    `issuers` are the CAs above it with the name to call each by, the intermediate first. Raises LifetimeError when
+    `issuers` are the CAs above it with the name to call each by, the intermediate first. `after`: it begins later than
+    that, because what began up to then is revoked. Raises LifetimeError when
     `ttl` is outside `limits` or above a sixth of the intermediate's life, when a CA is not yet valid or has expired,
     and when clamping to the first CA to expire leaves less than the minimum.
     """
@@ -99,7 +118,7 @@ def leaf_lifetime(
                 f"the {name} is valid only from {issuer.not_before:%Y-%m-%dT%H:%M:%SZ}, and it is "
                 f"{now:%Y-%m-%dT%H:%M:%SZ} here; check this machine's clock"
             )
-    wanted = _from(now, ttl)
+    wanted = _from(now, ttl, backdate=BACKDATE if ttl >= _SHORT else ttl / _SHORT_BACKDATE_SHARE)
     first_name, first = min(issuers, key=lambda each: each[1].not_after)
     left = first.not_after - now
     if left < limits.minimum:
@@ -110,6 +129,8 @@ def leaf_lifetime(
         )
         raise LifetimeError(f"the {first_name} {state}; make a new CA with meshproxy ca init")
     latest_start = max(issuer.not_before for _, issuer in issuers)
+    if after is not None:
+        latest_start = max(latest_start, after.replace(microsecond=0) + timedelta(seconds=1))
     validity = Validity(max(wanted.not_before, latest_start), min(wanted.not_after, first.not_after))
     return LeafLifetime(validity, first_name if validity.not_after < wanted.not_after else None)
 
@@ -158,9 +179,10 @@ def _ca_ttl(kind: str, ttl: timedelta) -> timedelta:
     return ttl
 
 
-def _from(now: datetime, ttl: timedelta) -> Validity:
+def _from(now: datetime, ttl: timedelta, *, backdate: timedelta = BACKDATE) -> Validity:
     start = now.replace(microsecond=0)  # certificates know whole seconds only
     try:
-        return Validity(start - BACKDATE, start + timedelta(seconds=int(ttl.total_seconds())))
+        begin = start - timedelta(seconds=int(backdate.total_seconds()))
+        return Validity(begin, start + timedelta(seconds=int(ttl.total_seconds())))
     except OverflowError:
         raise LifetimeError(f"a lifetime of {in_words(ttl)} reaches beyond the calendar") from None

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     from ca.lifetime import Validity
     from ca.spiffe_id import SpiffeId, TrustDomain
+
+# What a leaf may certify; a CA of ours is always P-256.
+LeafKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 
 # A CN holds at most 64 characters (RFC 5280 upper bounds); the longest addition is " intermediate 0123abcd".
 _CA_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,38}[A-Za-z0-9])?")
@@ -46,11 +48,18 @@ class Names:
         if not self.id.path:
             raise ValueError(f"{self.id} names the trust domain itself; a service needs a path, such as {self.id}/web")
         for name in self.dns:
-            if not _DNS_NAME.fullmatch(name):
-                raise ValueError(
-                    f"{name[:80]!a} is not a DNS name to certify: expected lower-case letters, digits, hyphens "
-                    "and dots, no wildcard, no address, as in ledger.internal"
-                )
+            if fault := dns_name_fault(name):
+                raise ValueError(fault)
+
+
+def dns_name_fault(name: str) -> str | None:
+    """Why `name` cannot be a DNS name in a leaf, as a sentence, or None when it can."""
+    if _DNS_NAME.fullmatch(name):
+        return None
+    return (
+        f"{name[:80]!a} is not a DNS name to certify: expected lower-case letters, digits, hyphens and dots, no "
+        "wildcard, no address, as in ledger.internal"
+    )
 
 
 def ca_name_fault(name: str) -> str | None:
@@ -63,6 +72,14 @@ def ca_name_fault(name: str) -> str | None:
 def short_key_id(key: ec.EllipticCurvePublicKey) -> str:
     """The first 8 hex digits of a key's identifier (RFC 5280 4.2.1.2 (1)), enough to tell generations apart."""
     return x509.SubjectKeyIdentifier.from_public_key(key).digest.hex()[:8]
+
+
+def key_id(authority: x509.Certificate) -> str:
+    """The subject key identifier of a CA, in hex: what its leaves and its CRLs call it. ValueError when it has none."""
+    try:
+        return authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex()
+    except x509.ExtensionNotFound:
+        raise ValueError("a CA certificate without a subject key identifier (RFC 5280 4.2.1.2)") from None
 
 
 def root(
@@ -100,7 +117,7 @@ def intermediate(
 
 
 def leaf(
-    names: Names, key: ec.EllipticCurvePublicKey, *, issuer: x509.Certificate, serial: int, validity: Validity
+    names: Names, key: LeafKey, *, issuer: x509.Certificate, serial: int, validity: Validity
 ) -> x509.CertificateBuilder:
     """An X509-SVID for `names` (X509-SVID 2 to 4): a server and a client, never a CA.
 

@@ -8,7 +8,7 @@
     mesh.forge(into=tmp_path / "two", uris=["spiffe://mesh.test/a", "spiffe://mesh.test/b"])
 
 Each returns an `Identity`: `.directory`, `.id`, `.key`, `.chain`, `.bundle` (paths), `.der` (the leaf). Everything is
-in-process; an identity takes a few milliseconds. `issue` goes through `ca.authority` with a `now` of its own, so what
+in-process; an identity takes a few milliseconds. `issue` goes through `ca.issuing` with a `now` of its own, so what
 it makes is what `meshproxy ca issue` makes; `forge` signs whatever it is told with the same intermediate.
 """
 
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ca import SpiffeId, TrustDomain, authority, identity_directory, keys, lifetime, profiles
+from ca import SpiffeId, TrustDomain, authority, founding, identity_directory, issuing, keys, lifetime, profiles
 from ca.spiffe_id import complete
 from ca.svid import read_chain
 
@@ -104,8 +104,8 @@ class MeshCa:
         shift = timedelta(days=-3 if expired else 2 if not_yet_valid else 0)
         identity = self.id(path)
         directory = into or self.workspace / path.rpartition("/")[2]
-        request = authority.SvidRequest(profiles.Names(identity, dns=dns), ttl)
-        authority.issue_into(self.authority, request, directory, now=now or today + shift)
+        request = issuing.SvidRequest(profiles.Names(identity, dns=dns), ttl)
+        issuing.issue_into(self.authority, request, directory, now=now or today + shift)
         return Identity(directory, identity)
 
     def forge(
@@ -186,7 +186,7 @@ def make_mesh_ca(
     Two of them in different workspaces have the same names and nothing else in common: each is the other's foreign CA.
     """
     directory = workspace / "ca"
-    opened = authority.initialise(
+    opened = founding.initialise(
         directory,
         TrustDomain.parse(trust_domain),
         passphrase=None,

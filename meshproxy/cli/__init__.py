@@ -3,6 +3,11 @@
 main        the command `meshproxy`, its table of commands, imported when called
 operate     run, check, status
 authority   ca init, ca issue
+rotation    ca rotate
+tokens      ca token
+revocation  ca revoke
+records     ca list, log, publish, backup, restore, doctor
+opening     what the commands of the CA share
 identity    inspect
 passphrase  where a passphrase may come from
 terminal    what all commands share: failing, problems, JSON, colour

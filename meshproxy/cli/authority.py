@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,41 +10,33 @@ import click
 from cryptography.hazmat.primitives import hashes
 
 from ca import authority as authorities
-from ca.authority import AuthorityError, SvidRequest
-from ca.identity_directory import IdentityDirectoryError
-from ca.lifetime import INTERMEDIATE_TTL, ROOT_TTL, LifetimeError, in_words
+from ca import founding, issuing
+from ca.lifetime import INTERMEDIATE_TTL, ROOT_TTL, in_words
 from ca.profiles import Names
 from ca.spiffe_id import TrustDomain, complete
 from meshproxy.cli import passphrase as passphrases
-from meshproxy.cli.terminal import Tone, example, fail, os_error_words, paint, print_json
-from meshproxy.units import parse_duration
+from meshproxy.cli.opening import (
+    addresses,
+    directory_option,
+    duration,
+    given_passphrase,
+    json_option,
+    no_passphrase_option,
+    passphrase_option,
+    told,
+)
+from meshproxy.cli.records import back_up, examine, list_leaves, log, publish_all, restore
+from meshproxy.cli.revocation import revoke
+from meshproxy.cli.rotation import rotate
+from meshproxy.cli.terminal import Tone, example, fail, paint, print_json
+from meshproxy.cli.tokens import token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from ipaddress import IPv4Address, IPv6Address
 
     from cryptography import x509
 
     from ca.authority import Authority
-
-
-def _duration(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> timedelta | None:
-    """A click callback: `24h` as a timedelta, a usage error otherwise."""
-    if text is None:
-        return None
-    try:
-        return timedelta(seconds=parse_duration(text))
-    except ValueError as error:
-        raise click.BadParameter(f"found {text!a}; expected {error}") from None
-
-
-def _addresses(
-    _ctx: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]
-) -> tuple[IPv4Address | IPv6Address, ...]:
-    """A click callback: addresses as such, a usage error otherwise."""
-    try:
-        return tuple(ip_address(text) for text in texts)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}; expected an address such as 10.0.0.7 or ::1") from None
 
 
 @click.group(
@@ -59,6 +49,10 @@ def ca() -> None:
     """Make a certificate authority and issue identities from it."""
 
 
+for _command in (token, revoke, rotate, publish_all, list_leaves, log, back_up, restore, examine):
+    ca.add_command(_command)
+
+
 @ca.command(epilog=example("meshproxy ca init --dir ca --trust-domain mesh.local --passphrase-file ca.pass"))
 @click.option(
     "--dir", "directory", required=True, type=click.Path(path_type=Path), help="Where the CA will live; new or empty."
@@ -69,11 +63,11 @@ def ca() -> None:
 )
 @click.option("--no-passphrase", is_flag=True, help="Leave the keys unsealed; file modes alone protect them.")
 @click.option("--name", default="meshproxy", show_default=True, help="Begins the subject of both certificates.")
-@click.option("--root-ttl", metavar="DURATION", callback=_duration, help="Life of the root.  [default: 3650d]")
+@click.option("--root-ttl", metavar="DURATION", callback=duration, help="Life of the root.  [default: 3650d]")
 @click.option(
-    "--intermediate-ttl", metavar="DURATION", callback=_duration, help="Life of the intermediate.  [default: 365d]"
+    "--intermediate-ttl", metavar="DURATION", callback=duration, help="Life of the intermediate.  [default: 365d]"
 )
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+@json_option
 def init(
     *,
     directory: Path,
@@ -90,9 +84,9 @@ def init(
         domain = TrustDomain.parse(trust_domain)
     except ValueError as error:
         fail(str(error))
-    with _told(directory):
-        authorities.refuse_occupied(directory)  # before anybody is asked for a passphrase
-        made = authorities.initialise(
+    with told(directory):
+        founding.refuse_occupied(directory)  # before anybody is asked for a passphrase
+        made = founding.initialise(
             directory,
             domain,
             passphrase=_new_passphrase(passphrase_file, no_passphrase=no_passphrase),
@@ -109,18 +103,18 @@ def init(
 
 @ca.command(epilog=example("meshproxy ca issue /web --dir ca --out web/identity --ttl 24h --dns web.internal"))
 @click.argument("identity", metavar="/PATH")
-@click.option("--dir", "directory", required=True, type=click.Path(path_type=Path), help="The CA's directory.")
+@directory_option
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The identity directory to write or renew.")
 @click.option(
-    "--ttl", metavar="DURATION", callback=_duration, help="How long it lasts, 5m to 7d.  [default: the CA's, 24h]"
+    "--ttl", metavar="DURATION", callback=duration, help="How long it lasts, 5m to 7d.  [default: the CA's, 24h]"
 )
 @click.option("--dns", multiple=True, metavar="NAME", help="A DNS name for peers that know no SPIFFE; repeatable.")
 @click.option(
-    "--ip", "ips", multiple=True, metavar="ADDRESS", callback=_addresses, help="An address, likewise; repeatable."
+    "--ip", "ips", multiple=True, metavar="ADDRESS", callback=addresses, help="An address, likewise; repeatable."
 )
-@click.option("--passphrase-file", metavar="FILE", help="Open the CA's key with the first line of FILE; - is stdin.")
-@click.option("--no-passphrase", is_flag=True, help="Never ask: the CA's key must be unsealed.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+@passphrase_option
+@no_passphrase_option
+@json_option
 def issue(
     *,
     identity: str,
@@ -138,18 +132,16 @@ def issue(
     /PATH is a path such as /web, or a full ID in the CA's own trust domain. Issuing into the same directory again
     renews the identity in place.
     """
-    if passphrase_file is not None and no_passphrase:
-        raise click.UsageError("--passphrase-file and --no-passphrase exclude each other")
-    with _told(out):
+    with told(out):
         opened = authorities.open_authority(
-            directory, passphrase=_opening_passphrase(directory, passphrase_file, no_passphrase=no_passphrase)
+            directory, passphrase=given_passphrase(directory, passphrase_file, no_passphrase=no_passphrase)
         )
         try:
             names = Names(complete(identity, opened.trust_domain), dns, ips)
         except ValueError as error:
             fail(str(error))
         now = datetime.now(UTC).replace(microsecond=0)  # certificates know whole seconds only
-        svid, generation = authorities.issue_into(opened, SvidRequest(names, ttl), out, now=now)
+        svid, generation = issuing.issue_into(opened, issuing.SvidRequest(names, ttl), out, now=now)
     ends = svid.certificate.not_valid_after_utc
     if as_json:
         print_json(
@@ -182,27 +174,6 @@ def _new_passphrase(source: str | None, *, no_passphrase: bool) -> bytes | None:
     if not passphrases.someone_is_there():
         fail("nobody to ask for a passphrase; give --passphrase-file FILE (- is standard input) or --no-passphrase")
     return passphrases.from_terminal(twice=True)
-
-
-def _opening_passphrase(directory: Path, source: str | None, *, no_passphrase: bool) -> bytes | None:
-    if source is not None:
-        return passphrases.from_source(source)
-    if not authorities.is_sealed(directory):
-        return None
-    if no_passphrase or not passphrases.someone_is_there():
-        fail(f"the key of the CA in {directory} is sealed; give --passphrase-file FILE (- is standard input)")
-    return passphrases.from_terminal(twice=False)
-
-
-@contextmanager
-def _told(target: Path) -> Iterator[None]:
-    """Turn what can go wrong into one sentence: exit 2 when the user can mend the call, 1 when the machine failed."""
-    try:
-        yield
-    except (AuthorityError, LifetimeError, IdentityDirectoryError) as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{target} was not written: {os_error_words(error)}; nothing was left half-written", exit_code=1)
 
 
 def _init_report(made: Authority, *, sealed: bool) -> dict[str, object]:

@@ -160,3 +160,21 @@ def test_limits_out_of_order_or_weakened_are_refused(
 )
 def test_spans_in_words(span: timedelta, words: str) -> None:
     assert in_words(span) == words
+
+
+def test_a_short_leaf_is_backdated_by_a_quarter_of_its_life() -> None:
+    """Two minutes would make a leaf of thirty seconds due for renewal before it is written."""
+    limits, above = LeafLimits(minimum=timedelta(seconds=10), short=True), issuers(300 * DAY, 3000 * DAY)
+    for seconds, backdate in ((10, 2), (30, 7), (299, 74), (300, 120)):
+        validity = leaf_lifetime(timedelta(seconds=seconds), now=NOW, limits=limits, issuers=above).validity
+        assert validity.not_before == NOW.replace(microsecond=0) - timedelta(seconds=backdate)
+        assert validity.not_after == NOW.replace(microsecond=0) + timedelta(seconds=seconds)
+
+
+def test_a_leaf_begins_after_what_is_revoked() -> None:
+    above = issuers(300 * DAY, 3000 * DAY)
+    for cutoff in (NOW, NOW - timedelta(seconds=30)):
+        validity = leaf_lifetime(HOUR, now=NOW, limits=LeafLimits(), issuers=above, after=cutoff).validity
+        assert validity.not_before == cutoff.replace(microsecond=0) + timedelta(seconds=1)
+    long_ago = leaf_lifetime(HOUR, now=NOW, limits=LeafLimits(), issuers=above, after=NOW - HOUR).validity
+    assert long_ago.not_before == NOW.replace(microsecond=0) - BACKDATE

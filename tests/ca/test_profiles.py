@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from ca import SpiffeId, TrustDomain
-from ca.authority import SvidRequest, issue_svid
+from ca.issuing import SvidRequest, issue_svid
 from ca.profiles import Names, ca_name_fault
 from tests.factory import MADE_AGO, MeshCa, make_mesh_ca
 
