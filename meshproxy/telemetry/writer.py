@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import queue
 import select
 import threading
 import time
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Final
 
 # Lines are bounded by their makers (peers' text is cut), so this bounds memory to a few tens of MiB.
 CAPACITY: Final = 16_384
@@ -27,14 +25,14 @@ class LogWriter:
     is preceded by one that says how many are missing.
     """
 
-    def __init__(self, descriptor: int, *, capacity: int = CAPACITY, at_once: int | None = None) -> None:
-        """Start the thread; `descriptor` stays open and is the caller's.
+    def __init__(self, descriptor: int, *, capacity: int = CAPACITY, turn: int | None = None) -> None:
+        """Start the thread; the descriptors stay open and are the caller's.
 
-        Where other processes write to the same pipe, `at_once` bounds the bytes of one write, at the borders of lines:
-        the kernel keeps together what fits into PIPE_BUF (pipe(7)), and anything longer may be cut up by others' lines.
+        Where other processes write to the same pipe, `turn` is the descriptor of a file they all lock meanwhile:
+        the kernel keeps together only what fits into PIPE_BUF (pipe(7)), and a batch, or one caller's path, is longer.
         """
         self._descriptor = descriptor
-        self._at_once = at_once
+        self._turn = turn
         self._capacity = capacity
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._refused = 0  # counted by who puts
@@ -70,26 +68,22 @@ class LogWriter:
                 while len(lines) < _LINES_PER_WRITE:
                     lines.append(self._queue.get_nowait())
             missing = self.dropped - self._reported
-            if missing and self._write(b'{"event":"log_lines_dropped","level":"warning","count":%d}\n' % missing) == 0:
+            report = b'{"event":"log_lines_dropped","level":"warning","count":%d}\n' % missing
+            if missing and self._write_in_turn(report) == 0:
                 self._reported += missing  # a report that got lost itself is made again
-            for batch in self._batches([line for line in lines if line is not _STOP]):
-                self._lost += self._write(batch)
+            self._lost += self._write_in_turn(b"".join(line for line in lines if line is not _STOP))
             if _STOP in lines:
                 return
 
-    def _batches(self, lines: list[bytes]) -> Iterator[bytes]:
-        if self._at_once is None:
-            yield b"".join(lines)
-            return
-        batch: list[bytes] = []
-        size = 0
-        for line in lines:
-            if batch and size + len(line) > self._at_once:
-                yield b"".join(batch)
-                batch, size = [], 0
-            batch.append(line)
-            size += len(line)
-        yield b"".join(batch)
+    def _write_in_turn(self, data: bytes) -> int:
+        """Write whole lines, with none of another process among them; returns how many were lost."""
+        if self._turn is None:
+            return self._write(data)
+        fcntl.lockf(self._turn, fcntl.LOCK_EX)  # the kernel unlocks for who dies
+        try:
+            return self._write(data)
+        finally:
+            fcntl.lockf(self._turn, fcntl.LOCK_UN)
 
     def _write(self, data: bytes) -> int:
         """Write whole lines; returns how many were lost."""
