@@ -1,9 +1,27 @@
 """The one place where all is wired, and the life of the process around it.
 
-judge      everything `run` would load, judged without starting anything
-build      the wiring: listeners, engine, identity, admin
-drain      ending: ready goes false, who got in is served, the rest is cut at a deadline
-signals    what SIGTERM, SIGINT and SIGHUP mean
-views      what /status, /ready and /metrics show
-process    descriptors, stderr, exit codes
+judge       everything `run` would load, judged without starting anything
+build       the wiring: a house, and the sidecar that is one process
+equip       what a listener's settings make of it
+stations    the listeners: they come, go, move and change one by one
+doors       where their sockets come from
+reload      files followed while running, as one transaction
+grants      those that end by themselves
+drain       ending: ready goes false, who got in is served, the rest is cut at a deadline
+signals     what SIGTERM, SIGINT and SIGHUP mean
+reception   the admin sockets
+views       what /status, /ready and /metrics show of one process; pages: what they are made of
+telling     where everything is told
+process     descriptors, stderr, exit codes
+cores       how many processes `auto` is
+
+Several workers:
+
+supervisor  judges, binds, leads and tells; carries no byte
+doorkeeper  the sockets it holds for its workers
+crew        the workers led as one: started again, changed together or not at all
+life        one worker process, from its start to its end
+control     what supervisor and workers say to each other
+worker      the other end: a house that does what it is told
+overview    what is shown of all, as one; scrape and samples: their numbers
 """

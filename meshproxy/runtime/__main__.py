@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -14,15 +15,16 @@ from meshproxy.runtime.worker import Place
 
 def main() -> None:
     """Read the command line (see `life`), and run; exits 0 when nothing was cut, else 1."""
-    descriptor, place, look, file = sys.argv[1:]
+    descriptor, turn, look, place, file = sys.argv[1:]
     for each in LED_SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LED_SIGNALS)
     number, _, of = place.partition("/")
     control = socket.socket(fileno=int(descriptor))
-    control.set_inheritable(False)
+    for inherited in (control.fileno(), int(turn)):
+        os.set_inheritable(inherited, False)
     try:
-        nothing_cut = run_worker(file, Place(int(number) - 1, int(of)), control, LogLook.parse(look))
+        nothing_cut = run_worker(file, Place(int(number) - 1, int(of)), control, LogLook.parse(look), int(turn))
     except (FaultyInput, StartError) as error:
         sys.exit(f"meshproxy: worker {number}: {error}")
     except Exception:  # noqa: BLE001 - it is in the log

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,6 +24,19 @@ _REAP = 2.0  # seconds from the end of its channel to the end of the process
 
 # A worker is told what to do by the supervisor, not by a terminal or a service manager that signals a whole group.
 LED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What every worker of a sidecar is started with.
+
+    `look` is how its log looks (`process.LogLook`), `turn` a descriptor that all lock when they write to it.
+    """
+
+    file: str
+    size: int
+    look: str
+    turn: int
 
 
 class Lost(Enum):
@@ -69,11 +83,11 @@ class Life:
         return f"<Life pid={self.pid} {self._channel!r}>"
 
     @classmethod
-    def begin(cls, arguments: Sequence[str]) -> Life:
-        """Start a worker with these arguments behind its descriptor; raises OSError."""
+    def begin(cls, launch: Launch, number: int) -> Life:
+        """Start the worker of a place, counted from 0; raises OSError."""
         ours, theirs = socket.socketpair()
         try:
-            process = _spawn(theirs, arguments)
+            process = _spawn(theirs, launch, number)
         except BaseException:
             ours.close()
             raise
@@ -169,13 +183,16 @@ def in_words(code: int) -> str:
     return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
 
-def _spawn(control: socket.socket, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+def _spawn(control: socket.socket, launch: Launch, number: int) -> subprocess.Popen[bytes]:
     # -P: the current directory is not where a worker's code comes from.
     safe = "-I" if sys.flags.isolated else "-P"
-    command = [sys.executable, safe, "-m", "meshproxy.runtime", str(control.fileno()), *arguments]
+    inherited = (control.fileno(), launch.turn)
+    # Last what a person who reads a list of processes wants to know.
+    words = [*map(str, inherited), launch.look, f"{number + 1}/{launch.size}", launch.file]
     # Blocked until it has said that it ignores them: Ctrl-C reaches a whole process group.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, LED_SIGNALS)
     try:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(control.fileno(),))  # noqa: S603 - our own
+        command = [sys.executable, safe, "-m", "meshproxy.runtime", *words]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=inherited)  # noqa: S603 - our own
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import resource
-import select
 import signal
 import sys
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from meshproxy.telemetry.access import make_access_log
 from meshproxy.telemetry.events import LogStyle, make_logger
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.writer import LogWriter
+from meshproxy.wire.anonymous import anonymous_file
 
 if TYPE_CHECKING:
     import socket
@@ -71,7 +71,8 @@ def run(path: Path, look: LogLook) -> bool:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     descriptors = _raise_descriptor_limit()
     workers = processes_for(configuration.settings.runtime.workers)
-    with _telling(look, shared=workers > 1) as telling:
+    turn = anonymous_file() if workers > 1 else None
+    with _telling(look, turn) as telling:
         wanted = _descriptors_wanted(configuration.settings, workers)
         if descriptors < wanted:
             telling.log.warning(
@@ -81,25 +82,30 @@ def run(path: Path, look: LogLook) -> bool:
                 remedy="raise the limit of open files (ulimit -n, LimitNOFILE=) or lower max_connections",
             )
         with _bare(telling.log):
-            if workers > 1:
+            if turn is not None:
+                from meshproxy.runtime.life import Launch  # noqa: PLC0415 - as below
                 from meshproxy.runtime.supervisor import run_supervisor  # noqa: PLC0415 - one process needs none
 
-                return trio.run(run_supervisor, str(look), workers, str(path), configuration, telling)
+                launch = Launch(str(path), workers, str(look), turn)
+                return trio.run(run_supervisor, launch, configuration, telling)
 
             from meshproxy.runtime.build import run_sidecar  # noqa: PLC0415 - a supervisor has no data path
 
             return trio.run(run_sidecar, str(path), replace(configuration, contents={}), telling)
 
 
-def run_worker(file: str, place: Place, control: socket.socket, look: LogLook) -> bool:
-    """Run one worker of the sidecar described by `file`, led through `control`. Returns whether nothing was cut."""
+def run_worker(file: str, place: Place, control: socket.socket, look: LogLook, turn: int) -> bool:
+    """Run one worker of the sidecar described by `file`, led through `control`. Returns whether nothing was cut.
+
+    `turn` is what all of its processes lock when they write to the log.
+    """
     from meshproxy.runtime.control import Channel, Order  # noqa: PLC0415 - as in run
     from meshproxy.runtime.worker import Worker  # noqa: PLC0415 - as in run
 
     async def serve() -> bool:
         return await Worker(file, place, Channel(control, Order), telling).run()
 
-    with _telling(look, shared=True) as everywhere:
+    with _telling(look, turn) as everywhere:
         telling = replace(everywhere, log=everywhere.log.bind(worker=place.number + 1))
         with _bare(telling.log):
             return trio.run(serve)
@@ -120,8 +126,8 @@ def _bare(log: Logger) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _telling(look: LogLook, *, shared: bool) -> Iterator[Telling]:
-    writer = LogWriter(sys.stderr.fileno(), at_once=select.PIPE_BUF if shared else None)
+def _telling(look: LogLook, turn: int | None) -> Iterator[Telling]:
+    writer = LogWriter(sys.stderr.fileno(), turn=turn)
     try:
         yield Telling(
             log=make_logger(writer, look.style, colors=look.colors),

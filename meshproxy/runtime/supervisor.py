@@ -8,6 +8,7 @@ closing one resets who waits in it.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from meshproxy.runtime.telling import announce, wall_clock
 from meshproxy.settings.load import load_and_keep
 
 if TYPE_CHECKING:
+    from meshproxy.runtime.life import Launch
     from meshproxy.runtime.telling import Telling
     from meshproxy.settings.load import Configuration
 
@@ -33,24 +35,21 @@ _TO_END = 5.0
 _TO_BE_CUT = 2.0
 
 
-async def run_supervisor(look: str, size: int, file: str, configuration: Configuration, telling: Telling) -> bool:
-    """Run `size` workers, whose log looks like `look`, until a signal ends it. Returns whether nothing had to be cut.
+async def run_supervisor(launch: Launch, configuration: Configuration, telling: Telling) -> bool:
+    """Run a sidecar's workers until a signal ends it. Returns whether nothing had to be cut.
 
     `configuration` was loaded with the contents of its files. Raises FaultyInput for an identity that cannot be used
     and cannot heal, StartError when a listener cannot be bound or no worker started.
     """
-    settings, log, metrics = configuration.settings, telling.log, telling.metrics
+    file, settings, log, metrics = launch.file, configuration.settings, telling.log, telling.metrics
     with ExitStack() as sockets:
         reception = Reception.open(settings.admin, sockets)
-        doors = Doorkeeper(size)
+        doors = Doorkeeper(launch.size)
         sockets.callback(doors.remove_files)
         sockets.callback(doors.close_all)
         doors.open_all(settings)
 
-        def begin(number: int) -> Life:
-            return Life.begin([f"{number + 1}/{size}", look, file])
-
-        crew = Crew(configuration, doors, size, begin, log=log, metrics=metrics)
+        crew = Crew(configuration, doors, launch.size, partial(Life.begin, launch), log=log, metrics=metrics)
         reloader = Reloader(
             Path(file), configuration, crew, wall=wall_clock, log=log, metrics=metrics, load=load_and_keep
         )
@@ -66,7 +65,7 @@ async def run_supervisor(look: str, size: int, file: str, configuration: Configu
             house.start_soon(reloader.watch)
             house.start_soon(reloader.grants.follow)
             listeners = {name: address for (_, name), address in doors.addresses.items()}
-            announce(log, file, reception, listeners, configuration, workers=size)
+            announce(log, file, reception, listeners, configuration, workers=launch.size)
 
         async def end() -> None:
             await stopping.wait()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import threading
 import time
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Final
 
 # What may wait for a slow reader: lines, and bytes. As much again may be on its way out at that moment.
 CAPACITY: Final = 16_384
@@ -35,15 +33,15 @@ class LogWriter:
         *,
         capacity: int = CAPACITY,
         most_bytes: int = MOST_BYTES,
-        at_once: int | None = None,
+        turn: int | None = None,
     ) -> None:
         """Start the thread; `descriptor` stays open and is the caller's. At most so many lines and bytes wait.
 
-        Where other processes write to the same pipe, `at_once` bounds the bytes of one write, at the borders of lines:
-        the kernel keeps together what fits into PIPE_BUF (pipe(7)), and anything longer may be cut up by others' lines.
+        Where other processes write to the same pipe, `turn` is the descriptor of a file they all lock meanwhile:
+        the kernel keeps together only what fits into PIPE_BUF (pipe(7)), and a batch, or one caller's path, is longer.
         """
         self._descriptor = descriptor
-        self._at_once = at_once
+        self._turn = turn
         self._capacity = capacity
         self._most_bytes = most_bytes
         self._lock = threading.Lock()  # over what waits and what was refused
@@ -96,27 +94,23 @@ class LogWriter:
                 lines, self._lines, self._bytes = self._lines, [], 0
             for start in range(0, len(lines), _LINES_PER_WRITE):
                 self._report_missing()
-                for batch in self._batches(lines[start : start + _LINES_PER_WRITE]):
-                    self._lost += self._write(batch)
+                self._lost += self._write_in_turn(b"".join(lines[start : start + _LINES_PER_WRITE]))
 
     def _report_missing(self) -> None:
         missing = self.dropped - self._reported
-        if missing and self._write(b'{"event":"log_lines_dropped","level":"warning","count":%d}\n' % missing) == 0:
+        report = b'{"event":"log_lines_dropped","level":"warning","count":%d}\n' % missing
+        if missing and self._write_in_turn(report) == 0:
             self._reported += missing  # a report that got lost itself is made again
 
-    def _batches(self, lines: list[bytes]) -> Iterator[bytes]:
-        if self._at_once is None:
-            yield b"".join(lines)
-            return
-        batch: list[bytes] = []
-        size = 0
-        for line in lines:
-            if batch and size + len(line) > self._at_once:
-                yield b"".join(batch)
-                batch, size = [], 0
-            batch.append(line)
-            size += len(line)
-        yield b"".join(batch)
+    def _write_in_turn(self, data: bytes) -> int:
+        """Write whole lines, with none of another process among them; returns how many were lost."""
+        if self._turn is None:
+            return self._write(data)
+        fcntl.lockf(self._turn, fcntl.LOCK_EX)  # the kernel unlocks for who dies
+        try:
+            return self._write(data)
+        finally:
+            fcntl.lockf(self._turn, fcntl.LOCK_UN)
 
     def _write(self, data: bytes) -> int:
         """Write whole lines; returns how many were lost."""

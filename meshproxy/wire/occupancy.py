@@ -8,9 +8,9 @@ than another lets the other go first.
 from __future__ import annotations
 
 import mmap
-import os
-import tempfile
 from typing import Final
+
+from meshproxy.wire.anonymous import anonymous_file
 
 # Connections accepted in a row before other tasks get a turn.
 _FAIR_SHARE: Final = 64
@@ -81,12 +81,7 @@ class SharedOccupancy(Occupancy):
 
 def make_page(sharers: int) -> int:
     """Return the descriptor of memory to be shared by so many processes, none of which accepts yet; the caller's."""
-    if hasattr(os, "memfd_create"):
-        page = os.memfd_create("meshproxy-occupancy", os.MFD_CLOEXEC)
-    else:
-        with tempfile.TemporaryFile() as file:
-            page = os.dup(file.fileno())
-    os.truncate(page, sharers * _BYTES)
+    page = anonymous_file(sharers * _BYTES)
     for slot in range(sharers):
         vacate(page, slot, sharers)
     return page
