@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import pytest
+
 from meshproxy.errors import FaultyInput
 from meshproxy.policy.document import parse_allow_list
 from tests.scenarios.actors import client_context
@@ -60,6 +62,7 @@ def try_prefixes(stage: Stage, number: int, sidecar: Sidecar, context: ssl.SSLCo
     return wider
 
 
+@pytest.mark.long
 def test_no_prefix_is_wider_than_the_old_or_the_new_version(stage: Stage) -> None:
     origin = stage.keep(Origin())
     context = client_context(stage.identity("/web"))
