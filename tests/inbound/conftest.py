@@ -19,7 +19,7 @@ from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Terms
 from meshproxy.inbound.deadlines import Patience
 from meshproxy.inbound.driver import HttpDriver
-from meshproxy.inbound.machinery import Machinery, Outcome
+from meshproxy.inbound.machinery import Machinery, Outcome, clock
 from meshproxy.upstream.pool import Pool, UpstreamConnection
 from meshproxy.wire.channel import PlainChannel, TlsChannel
 from meshproxy.wire.sweep import Sweeper
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from meshproxy.http.exchange import Exchange
+    from meshproxy.inbound.machinery import Teller
     from meshproxy.upstream.attempt import FailedAttempt
     from meshproxy.upstream.endpoint import OnFailure
     from meshproxy.upstream.pool import NoUpstreamConnection
@@ -200,7 +201,14 @@ class House:
 
     # Callers.
 
-    async def caller(self, *, patience: Patience = PATIENCE, valid_for: float = 3600.0) -> tuple[Peer, Visit]:
+    async def caller(
+        self,
+        *,
+        patience: Patience = PATIENCE,
+        valid_for: float = 3600.0,
+        relay: HttpRelay | None = None,
+        teller: Teller | None = None,
+    ) -> tuple[Peer, Visit]:
         near, far = self.wires.tcp(small=self.small)
         channel: Channel
         if self.far_tls:
@@ -210,10 +218,10 @@ class House:
             server = TlsConnection(far, self.contexts.server, server_side=True)
             await handshake_both(client, server)
             peer, channel = Peer(near, client), TlsChannel(server, self.engine, self.buffers)
-        relay = HttpRelay(Terms(LIMITS, judge, random.Random(1)), trio.current_time())
+        relay = relay or HttpRelay(Terms(LIMITS, judge, random.Random(1)), clock())
         machinery = Machinery(self.engine, self.sweeper, patience)
         visit = Visit.__new__(Visit)
-        Visit.__init__(visit, HttpDriver(machinery, channel, relay, self, visit))
+        Visit.__init__(visit, HttpDriver(machinery, channel, relay, self, teller or visit))
         self.visits.append(visit)
         self.nursery.start_soon(visit.run, valid_for)
         return peer, visit
