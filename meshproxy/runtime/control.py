@@ -138,15 +138,19 @@ class Channel(Generic[_M]):
         return f"<Channel waiting={len(self._outgoing)} closed={self._closed}>"
 
     def say(self, message: Order | Word, descriptors: Sequence[int] = ()) -> None:
-        """Queue a message, with duplicates of `descriptors`; after `close` it is lost. Raises Broken: nobody reads."""
+        """Queue a message, with duplicates of `descriptors`; after `close` it is lost.
+
+        Raises Broken when nobody reads, OSError when there is no room for the duplicates.
+        """
         if self._closed:
             return
         if len(self._outgoing) >= _MOST_WAITING:
             raise Broken("it reads nothing")
         body = msgspec.msgpack.encode(message)
+        duplicates = _duplicates(descriptors)
         if self._flushed.is_set():
             self._flushed = trio.Event()
-        self._outgoing.append((_LENGTH.pack(len(body)) + body, [os.dup(each) for each in descriptors]))
+        self._outgoing.append((_LENGTH.pack(len(body)) + body, duplicates))
         self._news.set()
 
     async def run(self) -> None:
@@ -228,6 +232,17 @@ class Channel(Generic[_M]):
         for _, descriptors in self._outgoing:
             _close(descriptors)
         self._outgoing.clear()
+
+
+def _duplicates(descriptors: Sequence[int]) -> list[int]:
+    made: list[int] = []
+    try:
+        for each in descriptors:
+            made.append(os.dup(each))  # noqa: PERF401 - what was made before a failure has to be known
+    except OSError:
+        _close(made)
+        raise
+    return made
 
 
 def _close(descriptors: Sequence[int]) -> None:

@@ -171,15 +171,15 @@ class Crew:
         async with self._changing:
             change = self._doors.prepare(plan, configuration.settings)
             crew = [(each, each.life) for each in self.members if each.life and each.state is State.SERVING]
+            problems: list[Problem] = []
             try:
                 replies = [_prepare(life, configuration, generation, change.new, self._doors) for _, life in crew]
-                problems = [
-                    found
-                    for (_, life), reply in zip(crew, replies, strict=True)
-                    for found in await self._problems(life, reply)
-                ]
-            except BaseException:
+                for (_, life), reply in zip(crew, replies, strict=True):
+                    problems += await self._problems(life, reply)
+            except BaseException as error:
                 self._doors.undo(change)
+                if isinstance(error, OSError):
+                    raise StartError(f"cannot hand over the listening sockets: {error.strerror}") from error
                 raise
             if problems or self._ending.is_set():
                 self._doors.undo(change)
@@ -244,6 +244,8 @@ class Crew:
                 nursery.cancel_scope.cancel()
         if self._ending.is_set():
             self.nothing_cut &= life.nothing_cut or not member.generation
+            if code < 0:
+                self._log.error("worker_exited", worker=member.number + 1, how=in_words(code), during="drain")
         return in_words(code)
 
     async def _introduce(self, member: Member, life: Life) -> None:
@@ -255,20 +257,26 @@ class Crew:
                 life.kill()
                 return
             now = self._in_force
-            if life.version == __version__:
-                reply = _prepare(life, now.configuration, now.generation, self._doors.kept, self._doors)
-                member.problems = await self._problems(life, reply)
-            else:
-                member.problems = (_another_version(life.version),)
+            member.problems = await self._hand_over(life, now)
             if member.problems:
-                error = "; ".join(map(str, member.problems))
-                self._log.error("worker_refused", worker=member.number + 1, error=error)
+                told = "; ".join(map(str, member.problems))
+                self._log.error("worker_refused", worker=member.number + 1, error=told)
                 life.kill()
                 return
             if isinstance(await life.commit().get(_PATIENCE), Answer):
                 self._serves(member, now.generation)
             else:
                 life.kill()
+
+    async def _hand_over(self, life: Life, now: _InForce) -> Sequence[Problem]:
+        """Give a new worker all it needs; returns what is wrong with that."""
+        if life.version != __version__:
+            return (_another_version(life.version),)
+        try:
+            reply = _prepare(life, now.configuration, now.generation, self._doors.kept, self._doors)
+        except OSError as error:
+            return (_no_room(error),)
+        return await self._problems(life, reply)
 
     def _serves(self, member: Member, generation: int) -> None:
         member.generation = generation
@@ -301,6 +309,13 @@ class Crew:
 def _another_version(version: str) -> Problem:
     return Problem(
         "meshproxy", f"version {version} installed by now", f"{__version__}, which runs", "restart the sidecar"
+    )
+
+
+def _no_room(error: OSError) -> Problem:
+    found = f"no room to hand over the listening sockets ({error.strerror})"
+    return Problem(
+        "meshproxy", found, "descriptors to spare", "raise the limit of open files (ulimit -n, LimitNOFILE=)"
     )
 
 

@@ -109,10 +109,9 @@ class Overview:
 
     def _listener(self, settings: Inbound | Outbound) -> ListenerStatus:
         policy = self._reloader.configuration.policies[settings.name] if isinstance(settings, Inbound) else None
-        address = self._doors.addresses[key_of(settings)]
-        return pages.listener_status(
-            settings, address, policy, ListenerCounts(settings.name, self._telling.metrics), wall_clock()
-        )
+        address = self._doors.addresses.get(key_of(settings), settings.listen)  # in the middle of a change: not there
+        counts = ListenerCounts(settings.name, self._telling.metrics)
+        return pages.listener_status(settings, address, policy, counts, wall_clock())
 
 
 def _worker(member: Member, state: str) -> WorkerStatus:
