@@ -16,15 +16,12 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import msgspec
 
+from meshproxy.http import parse
 from meshproxy.http.chunked import ChunkedDecoder
+from meshproxy.http.familiar import FamiliarAnswers, FamiliarRequests
 from meshproxy.http.guard import find_head_end, judge_start_line
 from meshproxy.http.head import BadMessage, Field, FramingKind, HeadLimits, RequestHead, ResponseHead
-from meshproxy.http.parse import (
-    read_request_head,
-    read_response_head,
-    recognised_request_head,
-    recognised_response_head,
-)
+from meshproxy.http.parse import read_request_head, read_response_head
 
 if TYPE_CHECKING:
     from meshproxy.http.head import Framing
@@ -111,24 +108,11 @@ class _Reader(ABC, Generic[_Head]):
         self._scanned -= self._at
         self._at = 0
 
-    def head_of(self, data: bytes) -> _Head | None:
-        """Take what came, and return the head it begins with, if it is a common one and nothing waits before it.
-
-        None for anything else: then nothing was taken, and it is to be fed. This is `feed` and `next` in one step.
-        """
-        if self.buffered or self._framing is not None or self._deaf or self._bad is not None:
-            return None
-        end = data.find(b"\r\n\r\n") + 4
-        if end < 4:
-            return None
-        rest = len(data) - end
-        head = self._recognised(data[:end] if rest else data)
-        if head is None:
-            return None
-        if rest:
-            self._buffer, self._at, self.buffered = data, end, rest
+    def begin(self, head: _Head, data: bytes, end: int) -> None:
+        """Take `data`, which begins with a head that was recognised and ends at `end`: `feed` and `next` in one."""
+        if len(data) > end:
+            self._buffer, self._at, self.buffered = data, end, len(data) - end
         self._begin_message(head)
-        return head
 
     def take_rest(self) -> bytes:
         """Hand over what waits, behind a switch to another protocol; the reader is of no use after it."""
@@ -151,10 +135,6 @@ class _Reader(ABC, Generic[_Head]):
     @abstractmethod
     def _next_head(self) -> _Head | None:
         """Take the next head off the buffer, if it is complete."""
-
-    @abstractmethod
-    def _recognised(self, raw: bytes) -> _Head | None:
-        """Return the value of a whole head, if it is a common one that may come now."""
 
     @abstractmethod
     def _begin_message(self, head: _Head) -> None:
@@ -232,12 +212,26 @@ class RequestReader(_Reader[RequestHead]):
     RFC 9112 section 9.6: behind a request that asks to close, what comes is not a request any more; it is dropped.
     """
 
-    __slots__ = ("_last", "_skipped_line")
+    __slots__ = ("_familiar", "_last", "_skipped_line")
 
     def __init__(self, limits: HeadLimits) -> None:
         """Stand before the first request."""
         super().__init__(limits)
+        self._familiar = FamiliarRequests(limits) if parse.USE_FAST_LANE else None
         self._last = False
+        self._skipped_line = False
+
+    def recognise(self, data: bytes) -> tuple[RequestHead, int] | None:
+        """Return the head that `data` begins with, and where it ends, if it is a common one and nothing waits before.
+
+        Nothing is taken: that is `begin`'s, or `take_whole`'s. None for anything else, which is to be fed.
+        """
+        if self._familiar is None or self.buffered or self._framing is not None or self._deaf or self._bad is not None:
+            return None
+        return self._familiar.recognise(data)
+
+    def take_whole(self) -> None:
+        """Take a request that was recognised, has no body, and is not the last: it is complete."""
         self._skipped_line = False
 
     def _next_head(self) -> RequestHead | None:
@@ -257,9 +251,6 @@ class RequestReader(_Reader[RequestHead]):
         head = read_request_head(raw, self._limits)
         self._begin_message(head)
         return head
-
-    def _recognised(self, raw: bytes) -> RequestHead | None:
-        return recognised_request_head(raw, self._limits)
 
     def _begin_message(self, head: RequestHead) -> None:
         self._skipped_line = False
@@ -282,12 +273,24 @@ class ResponseReader(_Reader[ResponseHead]):
     Without `expect`, `next` gives nothing; bytes that came all the same stay `buffered`, and belong to nobody.
     """
 
-    __slots__ = ("_method",)
+    __slots__ = ("_familiar", "_method")
 
     def __init__(self, limits: HeadLimits) -> None:
         """Stand before the first response."""
         super().__init__(limits)
+        self._familiar = FamiliarAnswers(limits) if parse.USE_FAST_LANE else None
         self._method: bytes | None = None
+
+    def recognise(self, data: bytes) -> tuple[ResponseHead, int] | None:
+        """As `RequestReader.recognise`, of the final answer that is expected."""
+        method, familiar = self._method, self._familiar
+        if method is None or familiar is None or self.buffered or self._framing is not None or self._bad is not None:
+            return None
+        return familiar.recognise(method, data)
+
+    def take_whole(self) -> None:
+        """Take an answer that was recognised and came whole: it is complete."""
+        self._method = None
 
     def expect(self, request_method: bytes) -> None:
         """Let one final response be read, with any interim ones before it: the answer to such a request."""
@@ -315,9 +318,6 @@ class ResponseReader(_Reader[ResponseHead]):
         head = read_response_head(self._method, raw, self._limits)
         self._begin_message(head)
         return head
-
-    def _recognised(self, raw: bytes) -> ResponseHead | None:
-        return None if self._method is None else recognised_response_head(self._method, raw, self._limits)
 
     def _begin_message(self, head: ResponseHead) -> None:
         if head.status >= 200:

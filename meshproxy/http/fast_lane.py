@@ -52,7 +52,10 @@ _SECTION: Final = rb"((?:\r\n" + TOKEN + rb"+: [\x21-\x7e\x80-\xff][\x20-\x7e\x8
 _SEGMENT: Final = rb"[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*+"
 _PLAIN: Final = rb"(/(?:" + _SEGMENT + rb"/)*(?:" + _SEGMENT + rb")?)(?:\?([\x21\x22\x24-\x7e]*+))?"
 
-_REQUEST: Final = re.compile(rb"(?!CONNECT )([A-Z]++) (?:" + _PLAIN + rb"|(/[\x21-\x7e]*+)) HTTP/1\.1" + _SECTION)
+_METHOD: Final = rb"(?!CONNECT )([A-Z]++) "
+PLAIN_REQUEST_LINE: Final = _METHOD + _PLAIN + rb" HTTP/1\.1"
+
+_REQUEST: Final = re.compile(_METHOD + rb"(?:" + _PLAIN + rb"|(/[\x21-\x7e]*+)) HTTP/1\.1" + _SECTION)
 _RESPONSE: Final = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ([\x20-\x7e]*+)" + _SECTION)
 
 _READ_IN_REQUESTS: Final = spelt(OURS_IN_REQUESTS)

@@ -73,9 +73,12 @@ _NEVER_UPGRADES: Final = frozenset({b"h2c", b"h2", b"http", b"tls"})
 _PROTOCOL: Final = re.compile(b"(" + TOKEN + b")(?:/" + TOKEN + b")?")  # RFC 9110 section 7.8
 
 # W3C Trace Context section 3.2.2; a later version may append to it.
-_TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+TRACE_ID: Final = slice(3, 35)  # of a well-formed traceparent
+PLAIN_TRACEPARENT: Final = rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+_TRACEPARENT: Final = re.compile(PLAIN_TRACEPARENT)
 _LATER_TRACEPARENT: Final = re.compile(rb"(?!00)" + _TRACEPARENT.pattern + rb"-[\x21-\x7e]{1,200}")
-_REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+PLAIN_REQUEST_ID: Final = rb"[\x21-\x7e]{1,128}"
+_REQUEST_ID: Final = re.compile(PLAIN_REQUEST_ID)
 
 
 class RandomSource(Protocol):
@@ -207,9 +210,9 @@ def new_traceparent(rng: RandomSource) -> bytes:
     return b"00-%b-%b-00" % (ids[:32], ids[32:])
 
 
-def trace_id(traceparent: bytes) -> bytes:
-    """Return the trace id of a well-formed traceparent."""
-    return traceparent[3:35]
+def with_new_ids(request_id: bytes | None, traceparent: bytes | None, rng: RandomSource) -> tuple[bytes, bytes]:
+    """Return what came, a new one in the place of each that did not."""
+    return request_id or new_request_id(rng), traceparent or new_traceparent(rng)
 
 
 def _is_refused_trailer(folded: bytes) -> bool:

@@ -42,7 +42,7 @@ _CLOSE: Final = b"\r\nConnection: close"
 
 
 def forwarded_head(
-    head: RequestHead, *, client_id: bytes | None, request_id: bytes, traceparent: bytes, host: bytes | None
+    head: RequestHead, client_id: bytes | None, request_id: bytes, traceparent: bytes, host: bytes | None
 ) -> bytes:
     """Return the head of a granted request, towards the service.
 

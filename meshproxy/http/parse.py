@@ -50,12 +50,8 @@ def read_request_head(raw: bytes, limits: HeadLimits) -> RequestHead:
 
     Raises BadMessage with the status to answer: 400, 405, 414, 417, 431, 501 or 505.
     """
-    return recognised_request_head(raw, limits) or parse_request_head(raw, limits)
-
-
-def recognised_request_head(raw: bytes, limits: HeadLimits) -> RequestHead | None:
-    """As `read_request_head`, the short way; None where that declines."""
-    return recognise_request(raw, limits) if USE_FAST_LANE else None
+    recognised = recognise_request(raw, limits) if USE_FAST_LANE else None
+    return recognised or parse_request_head(raw, limits)
 
 
 def parse_request_head(raw: bytes, limits: HeadLimits) -> RequestHead:
@@ -91,12 +87,8 @@ def parse_request_head(raw: bytes, limits: HeadLimits) -> RequestHead:
 
 def read_response_head(method: bytes, raw: bytes, limits: HeadLimits) -> ResponseHead:
     """Read a whole response head, interim or final, of the answer to a `method` request; raises BadMessage."""
-    return recognised_response_head(method, raw, limits) or parse_response_head(method, raw, limits)
-
-
-def recognised_response_head(method: bytes, raw: bytes, limits: HeadLimits) -> ResponseHead | None:
-    """As `read_response_head`, the short way; None where that declines."""
-    return recognise_response(method, raw, limits) if USE_FAST_LANE else None
+    recognised = recognise_response(method, raw, limits) if USE_FAST_LANE else None
+    return recognised or parse_response_head(method, raw, limits)
 
 
 def parse_response_head(method: bytes, raw: bytes, limits: HeadLimits) -> ResponseHead:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from meshproxy.errors import Failure
 from meshproxy.http.endings import MOST_DISCARDED, Endings
 from meshproxy.http.exchange import Exchange
-from meshproxy.http.fields import new_request_id, new_traceparent, trace_id
+from meshproxy.http.fields import TRACE_ID, with_new_ids
 from meshproxy.http.forwarded import ForwardedAnswer, can_be_sent_again, forwarded_head, write_piece
 from meshproxy.http.head import BadMessage, FramingKind, RequestHead, ResponseHead, Version
 from meshproxy.http.phase import Need, Phase
@@ -54,6 +54,7 @@ _DISCARDING: Final = Phase.DISCARDING
 _UPGRADED: Final = Phase.UPGRADED
 _OVER: Final = Phase.OVER
 _NO_BODY: Final = FramingKind.NONE
+_LENGTH: Final = FramingKind.LENGTH
 _CHUNKED: Final = FramingKind.CHUNKED
 _OLD: Final = Version.HTTP_1_0
 _UPSTREAM: Final = Need.UPSTREAM
@@ -80,18 +81,38 @@ class HttpRelay(Endings):
         """Whether bytes of further requests wait here until the caller has taken its answers."""
         return self.phase is _IDLE and self._requests.buffered > 0
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is going on, and nothing waits here: what the caller says next begins a request."""
+        return self.phase is _IDLE and not self._requests.buffered and not self._caller_ended
+
     # The caller's side.
 
     def feed(self, data: bytes, now: float) -> None:
         """Take bytes from the caller."""
-        head = self._requests.head_of(data) if self.phase is _IDLE and not self.to_downstream else None
-        if head is None:
+        if self.take_request(data, now):
+            self.needs.append(_UPSTREAM)
+
+    def take_request(self, data: bytes, now: float) -> bool:
+        """As `feed`; True if that was one whole request that was granted, and `ask` is all it needs.
+
+        That need is not among the `needs`, for mostly it can be met at once.
+        """
+        found = self._requests.recognise(data) if self.phase is _IDLE and not self.to_downstream else None
+        if found is None:
             self._requests.feed(data)
-        else:
-            self._begin(head, now)
-            if not self._requests.buffered:
-                return
-        self._advance(now)
+            self._advance(now)
+            return False
+        head, end = found
+        if end == len(data) and head.framing.kind is _NO_BODY and head.keep_alive:
+            self._requests.take_whole()
+            return self._begin(head, now)
+        self._requests.begin(head, data, end)
+        if self._begin(head, now):
+            self.needs.append(_UPSTREAM)
+        if self._requests.buffered:
+            self._advance(now)
+        return False
 
     def proceed(self, now: float) -> None:
         """Go on with requests that were held back: what was in `to_downstream` has been taken."""
@@ -136,7 +157,8 @@ class HttpRelay(Endings):
             return False
         head = self._requests.next()
         if isinstance(head, RequestHead):
-            self._begin(head, now)
+            if self._begin(head, now):
+                self.needs.append(_UPSTREAM)
             return True
         if not self._requests.buffered:
             self.phase = _IDLE
@@ -145,13 +167,15 @@ class HttpRelay(Endings):
             self.exchange = Exchange(now)
         return False
 
-    def _begin(self, head: RequestHead, now: float) -> None:
+    def _begin(self, head: RequestHead, now: float) -> bool:
+        """Take that a request has begun; whether it is granted, and needs an upstream connection."""
         terms = self._terms
         exchange = self.exchange if self.phase is _HEAD else Exchange(now)
-        request_id = head.request_id or new_request_id(terms.rng)
-        traceparent = head.traceparent or new_traceparent(terms.rng)
+        request_id, traceparent = head.request_id, head.traceparent
+        if request_id is None or traceparent is None:
+            request_id, traceparent = with_new_ids(request_id, traceparent, terms.rng)
         self.exchange, self._head = exchange, head
-        exchange.head, exchange.request_id, exchange.trace_id = head, request_id, trace_id(traceparent)
+        exchange.head, exchange.request_id, exchange.trace_id = head, request_id, traceparent[TRACE_ID]
         self._request_done = head.framing.kind is _NO_BODY
         self._answer = ForwardedAnswer(head, request_id)
         self._discarded = 0
@@ -160,12 +184,10 @@ class HttpRelay(Endings):
         exchange.decided = verdict.decided
         if isinstance(verdict, Refusal):
             self._reply(verdict.failure, "", now)
-            return
-        self._forwarded = forwarded_head(
-            head, client_id=verdict.client_id, request_id=request_id, traceparent=traceparent, host=terms.host
-        )
+            return False
+        self._forwarded = forwarded_head(head, verdict.client_id, request_id, traceparent, terms.host)
         self.phase = _CONNECTING
-        self.needs.append(_UPSTREAM)
+        return True
 
     def _carry(self, piece: Piece) -> None:
         """Pass a piece of the request's body on."""
@@ -193,17 +215,20 @@ class HttpRelay(Endings):
 
     def attach(self, responses: ResponseReader, now: float, *, reused: bool) -> None:
         """Take an upstream connection; `reused` when it has carried an exchange before."""
+        self.to_upstream.append(self.ask(responses, now, reused=reused))
+        if not self._request_done and self._head is not None:
+            self.phase = _EXPECTING if self._head.expects_continue else _BODY
+        self._advance(now)
+
+    def ask(self, responses: ResponseReader, now: float, *, reused: bool) -> bytes:
+        """As `attach`, for a request that has come whole: return what is to be sent on the connection."""
         if self.phase is not _CONNECTING or self._head is None or self._forwarded is None:
             raise AssertionError("nobody asked for an upstream")
         self._responses, self._reused = responses, reused
         responses.expect(self._head.method)
         self.exchange.upstream_asked = now
-        self.to_upstream.append(self._forwarded)
-        if self._request_done:
-            self.phase = _AWAITING
-        else:
-            self.phase = _EXPECTING if self._head.expects_continue else _BODY
-        self._advance(now)
+        self.phase = _AWAITING
+        return self._forwarded
 
     def upstream_failed(self, failure: Failure, detail: str, now: float) -> None:
         """Take that no upstream connection could be had."""
@@ -213,20 +238,33 @@ class HttpRelay(Endings):
 
     def feed_response(self, data: bytes, now: float) -> None:
         """Take bytes from the upstream; judged as strictly as the caller's."""
-        responses = self._responses
-        if responses is None:
-            return
-        try:
-            head = responses.head_of(data)
-            if head is None:
-                responses.feed(data)
-            else:
-                self._on_response_head(head, now)
-        except BadMessage as bad:
-            self._refuse_response(bad, now)
+        answer = self.take_answer(data, now)
+        if answer is not None:
+            self.to_downstream.append(answer)
+            self.finished.append(self.exchange)
+            self.needs.append(_RELEASE_UPSTREAM)
+
+    def take_answer(self, data: bytes, now: float) -> bytes | None:
+        """As `feed_response`; if that was the whole answer to a whole request, return it as it is to be passed on.
+
+        Then the exchange is over, though not among those that `finished`, and both connections rest.
+        """
+        responses, answer = self._responses, self._answer
+        if responses is None or answer is None:
+            return None
+        found = responses.recognise(data)
+        if found is None:
+            responses.feed(data)
         else:
-            self._read_response(responses, now)
+            head, end = found
+            if self._is_whole(head, len(data) - end):
+                responses.take_whole()
+                return self._answered(answer, head, data[end:], now)
+            responses.begin(head, data, end)
+            self._on_response_head(head, now)
+        self._read_response(responses, now)
         self._advance(now)
+        return None
 
     def upstream_ended(self, now: float, *, clean: bool) -> None:
         """Take the upstream's end of stream; `clean` unless anybody on the path could have sent it."""
@@ -301,6 +339,24 @@ class HttpRelay(Endings):
             self.phase = _ANSWERING
             if head.framing.kind is _NO_BODY:
                 self._complete(now)
+
+    def _is_whole(self, head: ResponseHead, came: int) -> bool:
+        """Whether an answer is complete with the `came` bytes behind its head, and no connection ends with it."""
+        if self.phase is not _AWAITING or not head.keep_alive or self._close or self._draining or self._caller_ended:
+            return False
+        framing = head.framing
+        is_complete = came == framing.length if framing.kind is _LENGTH else framing.kind is _NO_BODY and not came
+        return is_complete and not self._requests.buffered
+
+    def _answered(self, answer: ForwardedAnswer, head: ResponseHead, body: bytes, now: float) -> bytes:
+        """Take that the answer has come whole: all from `_on_response_head` to `_finish` in one step."""
+        exchange = self.exchange
+        exchange.status, exchange.bytes_out = head.status, len(body)
+        exchange.answered = exchange.ended = now
+        self._responses = None
+        self.phase = _IDLE
+        self._head = self._forwarded = self._answer = None
+        return answer.begin(head, close=False) + body
 
     def _on_response_piece(self, piece: Piece, now: float) -> None:
         if self._answer is None:

@@ -146,7 +146,7 @@ class Pump:
     def _pull_downstream(self, events: int) -> bool:
         """Take of the caller what can be used now; whether its socket was drained."""
         relay, down = self.relay, self.down
-        if not self._wants_downstream():
+        if (down.waiting or not relay.is_at_rest) and not self._wants_downstream():
             if events & SEVERED:
                 # It is not read now, so only the kernel can tell that the caller is gone.
                 self._lose_downstream("the caller went away")
@@ -163,7 +163,8 @@ class Pump:
             now = clock()
             if data:
                 self._deadlines.moved += len(data)
-                relay.feed(data, now)
+                if relay.take_request(data, now):
+                    self._ask(now)
             if down.ended:
                 relay.downstream_ended(now)
         self._act(now)
@@ -214,7 +215,9 @@ class Pump:
         now = clock()
         if data:
             self._deadlines.moved += len(data)
-            relay.feed_response(data, now)
+            answer = relay.take_answer(data, now)
+            if answer is not None:
+                self._pass_on(answer, connection, now)
         if channel.ended:
             relay.upstream_ended(now, clean=channel.ended_cleanly)
         self._act(now)
@@ -258,6 +261,30 @@ class Pump:
         now = clock()
         self.relay.upstream_lost(detail, now)
         self._act(now)
+
+    # The short ways of what came whole: the machine hands it over, and what it would have asked for is done at once.
+
+    def _ask(self, now: float) -> None:
+        """Send a whole request over a connection that rests; where none does, the owner is to get one."""
+        connection = self._upstreams.resting()
+        if connection is None:
+            self.woken.set()
+            return
+        self._take_upstream(connection)
+        try:
+            connection.channel.send(self.relay.ask(connection.responses, now, reused=connection.used))
+        except ChannelBroken as broken:
+            self.relay.upstream_lost(str(broken), now)
+
+    def _pass_on(self, answer: bytes, connection: UpstreamConnection, now: float) -> None:
+        """Send a whole answer, tell of its exchange, and let its upstream connection rest."""
+        try:
+            self.down.send(answer)
+        except ChannelBroken as broken:
+            self.relay.downstream_lost(str(broken), now)
+        self._teller.finished(self.relay.exchange, connection)
+        self.up = None
+        self._upstreams.pool.give_back(connection)
 
     # Carrying out what the machine says.
 
@@ -308,10 +335,13 @@ class Pump:
 
     def attach(self, connection: UpstreamConnection, now: float) -> None:
         """Give the current exchange its upstream connection; `now` by `clock`."""
-        self.up = connection
-        connection.user = self
-        self.deadline = min(self.deadline, connection.ends_at)
+        self._take_upstream(connection)
         self.relay.attach(connection.responses, now, reused=connection.used)
+
+    def _take_upstream(self, connection: UpstreamConnection) -> None:
+        self.up, connection.user = connection, self
+        if connection.ends_at < self.deadline:
+            self.deadline = connection.ends_at
         if not connection.channel.drained:
             self._engine.resume(connection.channel.sock)
 
