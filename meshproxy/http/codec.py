@@ -254,8 +254,8 @@ class RequestReader(_Reader[RequestHead]):
 
     def _begin_message(self, head: RequestHead) -> None:
         self._skipped_line = False
-        self._last = not head.keep_alive
-        self._begin_body(head.framing)
+        self._last = not head.fields.keep_alive
+        self._begin_body(head.fields.framing)
         if self._last and self._framing is None:
             self._ends()
 
@@ -275,10 +275,10 @@ class ResponseReader(_Reader[ResponseHead]):
 
     __slots__ = ("_familiar", "_method")
 
-    def __init__(self, limits: HeadLimits) -> None:
-        """Stand before the first response."""
+    def __init__(self, limits: HeadLimits, familiar: FamiliarAnswers | None = None) -> None:
+        """Stand before the first response; connections to one service may share what is `familiar` of its answers."""
         super().__init__(limits)
-        self._familiar = FamiliarAnswers(limits) if parse.USE_FAST_LANE else None
+        self._familiar = (familiar or FamiliarAnswers(limits)) if parse.USE_FAST_LANE else None
         self._method: bytes | None = None
 
     def recognise(self, data: bytes) -> tuple[ResponseHead, int] | None:

@@ -13,6 +13,7 @@ from meshproxy.http import reply
 from meshproxy.http.codec import RequestReader, ResponseReader
 from meshproxy.http.exchange import Exchange
 from meshproxy.http.fields import new_request_id
+from meshproxy.http.kept import KeptAnswer, KeptRequest
 from meshproxy.http.phase import Need, Phase
 
 if TYPE_CHECKING:
@@ -44,7 +45,9 @@ class Endings:
         self._responses: ResponseReader | None = None  # of the upstream connection, while there is one
         self._head: RequestHead | None = None  # of the current request; None: there is none, or it was unreadable
         self._forwarded: bytes | None = None  # the same towards the service, once it is granted
-        self._answer: ForwardedAnswer | None = None
+        self._answer: ForwardedAnswer | None = None  # to it, once there is any, not even an interim one
+        self._kept_request = KeptRequest(terms.host)
+        self._kept_answer = KeptAnswer()
         self._request_done = True
         self._discarded = 0
         self._close = False  # the connection ends with the current answer
@@ -142,7 +145,7 @@ class Endings:
         if self._request_done or head is None:
             return False
         # Who waits for 100 Continue may or may not send its body now.
-        return head.expects_continue or head.framing.length - self.exchange.bytes_in > MOST_DISCARDED
+        return head.fields.expects_continue or head.fields.framing.length - self.exchange.bytes_in > MOST_DISCARDED
 
     def _cut(self, failure: Failure, detail: str, now: float) -> None:
         """End the downstream so that it sees that its answer is incomplete."""

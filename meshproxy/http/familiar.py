@@ -16,7 +16,7 @@ from meshproxy.http.fields import PLAIN_REQUEST_ID, PLAIN_TRACEPARENT, REQUEST_I
 from meshproxy.http.head import RequestHead, Target, TargetForm, Version
 
 if TYPE_CHECKING:
-    from meshproxy.http.head import HeadLimits, ResponseHead
+    from meshproxy.http.head import HeadLimits, RequestFields, ResponseHead
 
 _LINE: Final = re.compile(PLAIN_REQUEST_LINE)
 
@@ -40,42 +40,28 @@ _VERSION: Final = Version.HTTP_1_1
 class FamiliarRequests:
     """Recognises the heads of one caller's requests, as `recognise_request` does."""
 
-    __slots__ = ("_known", "_limits", "_model", "_most_bytes")
+    __slots__ = ("_fields", "_known", "_limits", "_most_bytes")
 
     def __init__(self, limits: HeadLimits) -> None:
         """Know nothing yet."""
         self._limits = limits
         self._most_bytes = min(limits.head_bytes, limits.target)  # a target is within its limit where its head is
         self._known = b""  # the fields, from the line end before them on
-        self._model: RequestHead | None = None
+        self._fields: RequestFields | None = None  # what they mean
 
     def __repr__(self) -> str:
         return f"<FamiliarRequests with {len(self._known)} bytes>"
 
     def recognise(self, data: bytes) -> tuple[RequestHead, int] | None:
         """Return the head that `data` begins with, and where it ends; None to leave it to the other lane."""
-        model, fields_at = self._model, data.find(b"\r\n")
-        if model is not None and data.startswith(self._known, fields_at):
+        fields, fields_at = self._fields, data.find(b"\r\n")
+        if fields is not None and data.startswith(self._known, fields_at):
             line = _LINE.fullmatch(data, 0, fields_at)
             last = _LAST_OF_REQUEST.match(data, fields_at + len(self._known))
             if line is not None and last is not None and last.end() <= self._most_bytes:
                 method, path, query = line.groups()
-                request_id, traceparent = last.groups()
-                head = RequestHead(
-                    method,
-                    Target(_ORIGIN, path, query),
-                    _VERSION,
-                    model.host,
-                    model.carried,
-                    model.framing,
-                    model.keep_alive,
-                    False,  # noqa: FBT003 - in the order of the struct: by keywords it takes three times as long
-                    None,
-                    model.takes_trailers,
-                    request_id,
-                    traceparent,
-                )
-                return head, last.end()
+                target = Target(_ORIGIN, path, query)
+                return RequestHead(method, target, _VERSION, fields, *last.groups()), last.end()
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             return None
@@ -83,10 +69,10 @@ class FamiliarRequests:
         recognised = recognise_request(raw, self._limits)
         if recognised is None:
             return None
-        self._learn(raw, fields_at, recognised)
+        self._learn(raw, fields_at, recognised.fields)
         return recognised, end
 
-    def _learn(self, raw: bytes, fields_at: int, head: RequestHead) -> None:
+    def _learn(self, raw: bytes, fields_at: int, fields: RequestFields) -> None:
         cut = raw.rfind(_BEFORE_IDS)
         if cut < 0 or not _LAST_OF_REQUEST.fullmatch(raw, cut):
             cut = len(raw) - 4
@@ -94,9 +80,9 @@ class FamiliarRequests:
         folded = known.lower()
         is_kept = len(known) <= _MOST_KEPT and known.count(b"\r\n") + 2 <= self._limits.fields
         if is_kept and not any(name in folded for name in _NOT_KEPT):
-            self._known, self._model = known, head
+            self._known, self._fields = known, fields
         else:
-            self._known, self._model = b"", None
+            self._known, self._fields = b"", None
 
 
 class FamiliarAnswers:

@@ -33,6 +33,7 @@ from meshproxy.http.head import (
     BadMessage,
     Framing,
     FramingKind,
+    RequestFields,
     RequestHead,
     ResponseHead,
     Target,
@@ -98,18 +99,9 @@ def recognise_request(raw: bytes, limits: HeadLimits) -> RequestHead | None:
             judge_host(b"", target, _VERSION, [(b"host", host)])
     except BadMessage:
         return None
-    return RequestHead(
-        method,
-        target,
-        _VERSION,
-        host,
-        carried,
-        framing,
-        keep_alive,
-        takes_trailers=b"te" in read and takes_trailers(read.items()),
-        request_id=judged_request_id(read.get(REQUEST_ID)),
-        traceparent=traceparent,
-    )
+    trailers = b"te" in read and takes_trailers(read.items())
+    fields = RequestFields(host, carried, framing, keep_alive, takes_trailers=trailers)
+    return RequestHead(method, target, _VERSION, fields, judged_request_id(read.get(REQUEST_ID)), traceparent)
 
 
 def recognise_response(method: bytes, raw: bytes, limits: HeadLimits) -> ResponseHead | None:

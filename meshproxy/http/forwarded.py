@@ -14,7 +14,7 @@ from meshproxy.http.writing import chunk_start, fields_text, last_chunk, request
 
 if TYPE_CHECKING:
     from meshproxy.http.codec import Piece
-    from meshproxy.http.head import Field, Framing, RequestHead, ResponseHead
+    from meshproxy.http.head import Field, Framing, RequestFields, RequestHead, ResponseHead
 
 # RFC 9110 section 9.2.1: nothing happens twice if such a request is sent twice.
 _SAFE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
@@ -49,26 +49,27 @@ def forwarded_head(
     `client_id` is what the service is told about the caller (None: nothing, but nobody else tells it either), `host`
     replaces the Host.
     """
+    fields = head.fields
     via = b"1.1 meshproxy" if head.version is not _OLD else b"1.0 meshproxy"
     ours, count = _OURS % (via, request_id, traceparent), 3
     if client_id is not None:
         ours += _CALLER % client_id
         count += 1
-    if head.framing.kind is not _NONE:
-        ours = _framing_text(head.framing) + ours
+    if fields.framing.kind is not _NONE:
+        ours = _framing_text(fields.framing) + ours
         count += 1
-    if head.takes_trailers or head.upgrade is not None or head.expects_continue:
-        asked = _asked(head)
+    if fields.takes_trailers or fields.upgrade is not None or fields.expects_continue:
+        asked = _asked(fields)
         ours = fields_text(asked) + ours
         count += len(asked)
     # RFC 9112 section 3.2.2: the target's Host; where an HTTP/1.0 request has none, a default (section 3.3).
-    host = host or head.host or _DEFAULT_HOST
-    return request_bytes(head.method, head.target.as_origin_form(), host, head.carried, ours, count=count)
+    host = host or fields.host or _DEFAULT_HOST
+    return request_bytes(head.method, head.target.as_origin_form(), host, fields.carried, ours, count=count)
 
 
 def can_be_sent_again(head: RequestHead) -> bool:
     """Whether nothing happens twice, and nothing is lost, when the request is sent twice."""
-    return head.framing.kind is _NONE and head.method in _SAFE_METHODS
+    return head.fields.framing.kind is _NONE and head.method in _SAFE_METHODS
 
 
 class ForwardedAnswer:
@@ -88,11 +89,6 @@ class ForwardedAnswer:
 
     def __repr__(self) -> str:
         return f"<ForwardedAnswer head={self.head} interim={self._interim}>"
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether the service has said anything at all about this request."""
-        return self.head is not None or self._interim > 0
 
     @property
     def runs_until_close(self) -> bool:
@@ -132,7 +128,7 @@ class ForwardedAnswer:
 
     def switch(self, head: ResponseHead) -> bytes:
         """Return the 101 that grants the switch the caller offered (RFC 9110 section 7.8); raises BadMessage."""
-        if self._request.upgrade is None:
+        if self._request.fields.upgrade is None:
             raise BadMessage(502, "the upstream switches protocols unasked")
         if head.upgrade is None:  # RFC 9110 section 15.2.2
             raise BadMessage(502, "a 101 that names no protocol we would have offered")
@@ -152,19 +148,19 @@ def write_piece(piece: Piece, to: list[bytes], *, chunked: bool) -> None:
         to.append(last_chunk(outgoing_trailers(piece.trailers) if piece.trailers else ()))
 
 
-def _asked(head: RequestHead) -> list[Field]:
+def _asked(fields: RequestFields) -> list[Field]:
     """Return what is asked of the next connection, with the Connection field that says so, and the expectation."""
     asked: list[Field] = []
     options = []
-    if head.takes_trailers:
+    if fields.takes_trailers:
         options.append(b"TE")
         asked.append((b"TE", b"trailers"))  # RFC 9110 section 10.1.4: never another value than our own
-    if head.upgrade is not None:
+    if fields.upgrade is not None:
         options.append(b"upgrade")
-        asked.append((b"Upgrade", head.upgrade))
+        asked.append((b"Upgrade", fields.upgrade))
     if options:
         asked.append((b"Connection", b", ".join(options)))
-    if head.expects_continue:
+    if fields.expects_continue:
         asked.append((b"Expect", b"100-continue"))
     return asked
 

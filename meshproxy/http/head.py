@@ -72,22 +72,18 @@ class Target(msgspec.Struct, frozen=True, gc=False):
         return self.path if self.query is None else b"%b?%b" % (self.path, self.query)
 
 
-class RequestHead(msgspec.Struct, frozen=True, gc=False):
-    """A request without its body: what of its fields means something to a proxy, and the rest of them as text.
+class RequestFields(msgspec.Struct, frozen=True, gc=False):
+    """What the fields of a request mean to a proxy, and the rest of them as text; heads that repeat them share one.
 
-    `host`: the authority of its target or else its Host; None for an HTTP/1.0 request that names none.
+    `host`: the authority of the target or else the Host; None for an HTTP/1.0 request that names none.
     `carried`: the fields to be passed on as they are, each `CRLF name: value`; those about this connection, about the
-    caller's identity, and those read into the other attributes are not among them.
+    caller's identity, and those read into attributes, here and in the head, are not among them.
     `keep_alive`: the client lets another request follow on this connection (RFC 9112 section 9.3).
     `expects_continue`: it waits for a 100 before the body (RFC 9110 section 10.1.1).
     `upgrade`: the protocols it offers to switch to, when it may be granted (RFC 9110 section 7.8); never another HTTP.
     `takes_trailers`: it says so in TE (RFC 9110 section 10.1.4).
-    `request_id`, `traceparent`: what it came with, where that is well-formed and said once.
     """
 
-    method: bytes
-    target: Target
-    version: Version
     host: bytes | None
     carried: bytes
     framing: Framing
@@ -95,6 +91,18 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     expects_continue: bool = False
     upgrade: bytes | None = None
     takes_trailers: bool = False
+
+
+class RequestHead(msgspec.Struct, frozen=True, gc=False):
+    """A request without its body.
+
+    `request_id`, `traceparent`: what it came with, where that is well-formed and said once.
+    """
+
+    method: bytes
+    target: Target
+    version: Version
+    fields: RequestFields
     request_id: bytes | None = None
     traceparent: bytes | None = None
 
@@ -102,7 +110,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
 class ResponseHead(msgspec.Struct, frozen=True, gc=False):
     """A response without its body; interim when `status` is below 200 (RFC 9110 section 15.2).
 
-    `carried` and `keep_alive` as in a request. `upgrade`: the protocols a 101 switches to, if we would have offered
+    `carried` and `keep_alive` as for a request. `upgrade`: the protocols a 101 switches to, if we would have offered
     them.
     """
 

@@ -29,7 +29,15 @@ from meshproxy.http.fields import (
 )
 from meshproxy.http.framing import request_framing, response_framing
 from meshproxy.http.guard import judge_head
-from meshproxy.http.head import BadMessage, FramingKind, HeadLimits, RequestHead, ResponseHead, Version
+from meshproxy.http.head import (
+    BadMessage,
+    FramingKind,
+    HeadLimits,
+    RequestFields,
+    RequestHead,
+    ResponseHead,
+    Version,
+)
 from meshproxy.http.target import judge_host, parse_target
 
 if TYPE_CHECKING:
@@ -69,10 +77,7 @@ def parse_request_head(raw: bytes, limits: HeadLimits) -> RequestHead:
     traceparent = read_traceparent(fields)
     # W3C Trace Context section 3.3.1: the state belongs to the trace that came, and goes with it.
     ours = OURS_IN_REQUESTS if traceparent is not None else OURS_IN_REQUESTS | {TRACESTATE}
-    return RequestHead(
-        method=event.method,
-        target=target,
-        version=version,
+    meaning = RequestFields(
         host=target.authority or next((value for name, value in fields if name.lower() == b"host"), None),
         carried=carried(fields, ours, options),
         framing=framing,
@@ -80,9 +85,8 @@ def parse_request_head(raw: bytes, limits: HeadLimits) -> RequestHead:
         expects_continue=expects_continue(version, framing, fields),
         upgrade=offered_upgrade(version, options, fields),
         takes_trailers=takes_trailers(fields),
-        request_id=read_request_id(fields),
-        traceparent=traceparent,
     )
+    return RequestHead(event.method, target, version, meaning, read_request_id(fields), traceparent)
 
 
 def read_response_head(method: bytes, raw: bytes, limits: HeadLimits) -> ResponseHead:

@@ -20,7 +20,7 @@ from meshproxy.errors import Failure
 from meshproxy.http.endings import MOST_DISCARDED, Endings
 from meshproxy.http.exchange import Exchange
 from meshproxy.http.fields import TRACE_ID, with_new_ids
-from meshproxy.http.forwarded import ForwardedAnswer, can_be_sent_again, forwarded_head, write_piece
+from meshproxy.http.forwarded import ForwardedAnswer, can_be_sent_again, write_piece
 from meshproxy.http.head import BadMessage, FramingKind, RequestHead, ResponseHead, Version
 from meshproxy.http.phase import Need, Phase
 from meshproxy.http.terms import Refusal
@@ -104,7 +104,7 @@ class HttpRelay(Endings):
             self._advance(now)
             return False
         head, end = found
-        if end == len(data) and head.framing.kind is _NO_BODY and head.keep_alive:
+        if end == len(data) and head.fields.framing.kind is _NO_BODY and head.fields.keep_alive:
             self._requests.take_whole()
             return self._begin(head, now)
         self._requests.begin(head, data, end)
@@ -169,23 +169,21 @@ class HttpRelay(Endings):
 
     def _begin(self, head: RequestHead, now: float) -> bool:
         """Take that a request has begun; whether it is granted, and needs an upstream connection."""
-        terms = self._terms
-        exchange = self.exchange if self.phase is _HEAD else Exchange(now)
+        terms, fields = self._terms, head.fields
         request_id, traceparent = head.request_id, head.traceparent
         if request_id is None or traceparent is None:
             request_id, traceparent = with_new_ids(request_id, traceparent, terms.rng)
-        self.exchange, self._head = exchange, head
-        exchange.head, exchange.request_id, exchange.trace_id = head, request_id, traceparent[TRACE_ID]
-        self._request_done = head.framing.kind is _NO_BODY
-        self._answer = ForwardedAnswer(head, request_id)
-        self._discarded = 0
-        self._close = not head.keep_alive or head.version is _OLD
+        began = self.exchange.started if self.phase is _HEAD else now
         verdict = terms.judge(head)
-        exchange.decided = verdict.decided
+        self.exchange = Exchange(began, request_id, traceparent[TRACE_ID], head, verdict.decided)
+        self._head, self._answer = head, None
+        self._request_done = fields.framing.kind is _NO_BODY
+        self._discarded = 0
+        self._close = not fields.keep_alive or head.version is _OLD
         if isinstance(verdict, Refusal):
             self._reply(verdict.failure, "", now)
             return False
-        self._forwarded = forwarded_head(head, verdict.client_id, request_id, traceparent, terms.host)
+        self._forwarded = self._kept_request.head(head, verdict.client_id, request_id, traceparent)
         self.phase = _CONNECTING
         return True
 
@@ -193,7 +191,7 @@ class HttpRelay(Endings):
         """Pass a piece of the request's body on."""
         if self._head is None or self._forwarded is None:
             raise AssertionError("only what was granted is carried")
-        write_piece(piece, self.to_upstream, chunked=self._head.framing.kind is _CHUNKED)
+        write_piece(piece, self.to_upstream, chunked=self._head.fields.framing.kind is _CHUNKED)
         self.exchange.bytes_in += len(piece.payload)
         if piece.last:
             self._request_done = True
@@ -217,7 +215,7 @@ class HttpRelay(Endings):
         """Take an upstream connection; `reused` when it has carried an exchange before."""
         self.to_upstream.append(self.ask(responses, now, reused=reused))
         if not self._request_done and self._head is not None:
-            self.phase = _EXPECTING if self._head.expects_continue else _BODY
+            self.phase = _EXPECTING if self._head.fields.expects_continue else _BODY
         self._advance(now)
 
     def ask(self, responses: ResponseReader, now: float, *, reused: bool) -> bytes:
@@ -249,8 +247,8 @@ class HttpRelay(Endings):
 
         Then the exchange is over, though not among those that `finished`, and both connections rest.
         """
-        responses, answer = self._responses, self._answer
-        if responses is None or answer is None:
+        responses, request = self._responses, self._head
+        if responses is None or request is None:
             return None
         found = responses.recognise(data)
         if found is None:
@@ -259,7 +257,9 @@ class HttpRelay(Endings):
             head, end = found
             if self._is_whole(head, len(data) - end):
                 responses.take_whole()
-                return self._answered(answer, head, data[end:], now)
+                text = self._kept_answer.head(head, request, self.exchange.request_id)
+                self._answered(head.status, len(data) - end, now)
+                return text + data[end:]
             responses.begin(head, data, end)
             self._on_response_head(head, now)
         self._read_response(responses, now)
@@ -269,9 +269,9 @@ class HttpRelay(Endings):
     def upstream_ended(self, now: float, *, clean: bool) -> None:
         """Take the upstream's end of stream; `clean` unless anybody on the path could have sent it."""
         responses, answer = self._responses, self._answer
-        if responses is None or answer is None:
+        if responses is None:
             return
-        if answer.runs_until_close and not clean:
+        if answer is not None and answer.runs_until_close and not clean:
             self.upstream_lost("the upstream ended an answer of unknown length without close_notify", now)
             return
         try:
@@ -289,7 +289,7 @@ class HttpRelay(Endings):
         responses = self._responses
         if responses is None:
             return
-        silent = self._answer is not None and not self._answer.has_begun and not responses.buffered
+        silent = self._answer is None and not responses.buffered
         self._drop_upstream()
         if silent and self._may_resend():
             self.exchange.resent = True
@@ -324,7 +324,9 @@ class HttpRelay(Endings):
     def _on_response_head(self, head: ResponseHead, now: float) -> None:
         answer = self._answer
         if answer is None:
-            raise AssertionError("an answer has a request")
+            if self._head is None:
+                raise AssertionError("an answer has a request")
+            answer = self._answer = ForwardedAnswer(self._head, self.exchange.request_id)
         if head.status == 101:  # Switching Protocols
             self._upgrade(answer, head, now)
         elif head.status < 200:  # interim, RFC 9110 section 15.2
@@ -348,15 +350,13 @@ class HttpRelay(Endings):
         is_complete = came == framing.length if framing.kind is _LENGTH else framing.kind is _NO_BODY and not came
         return is_complete and not self._requests.buffered
 
-    def _answered(self, answer: ForwardedAnswer, head: ResponseHead, body: bytes, now: float) -> bytes:
+    def _answered(self, status: int, size: int, now: float) -> None:
         """Take that the answer has come whole: all from `_on_response_head` to `_finish` in one step."""
         exchange = self.exchange
-        exchange.status, exchange.bytes_out = head.status, len(body)
+        exchange.status, exchange.bytes_out = status, size
         exchange.answered = exchange.ended = now
-        self._responses = None
         self.phase = _IDLE
-        self._head = self._forwarded = self._answer = None
-        return answer.begin(head, close=False) + body
+        self._responses = self._head = self._forwarded = None
 
     def _on_response_piece(self, piece: Piece, now: float) -> None:
         if self._answer is None:

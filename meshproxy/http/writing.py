@@ -59,6 +59,13 @@ def last_chunk(trailers: Iterable[Field] = ()) -> bytes:
     return b"0%b\r\n\r\n" % fields_text(trailers)
 
 
+def rewritten(head: bytes, ends: int) -> bytes:
+    """Return a head of so many line ends that was written once, with parts of it exchanged; raises Unwritable."""
+    if head.count(b" ", 0, head.find(b"\r")) != 2:
+        raise Unwritable(f"spaces in a request line: {head[:60]!r}")
+    return _checked(head, ends)
+
+
 def _checked(text: bytes, ends: int) -> bytes:
     """Return a text if the line ends that were meant are the only ones, and no line before the last is blank."""
     if (

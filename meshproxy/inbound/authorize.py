@@ -172,17 +172,21 @@ class _CallersJudge:
     """Judges the requests of one caller on one connection, each on the policy of its moment.
 
     What does not change while policy and mode stay is found once: the part of the policy that speaks of the caller, and
-    what each finding there means. Whether a rule has expired is asked each time.
+    what each finding there means. Who asks for the same again is told the same, until a rule or the leaf expires.
     """
 
     __slots__ = (
+        "_asked",
         "_authorizer",
         "_home",
         "_indexes",
         "_leaf",
         "_mode",
         "_policy",
+        "_since",
         "_snapshot",
+        "_told",
+        "_until",
         "_verdicts",
         "_visit",
         "_wall",
@@ -199,6 +203,9 @@ class _CallersJudge:
         self._mode: Mode | None = None
         self._indexes: Sequence[RequestIndex] = ()
         self._verdicts: dict[int, Verdict] = {}
+        self._asked: tuple[bytes, bytes] | None = None  # the method and path that were granted last,
+        self._told: Verdict | None = None  # and how, from `_since` on and before `_until`
+        self._since = self._until = leaf.not_after
 
     def __repr__(self) -> str:
         return f"<_CallersJudge of {self._leaf.id} by {self._policy!r}>"
@@ -207,22 +214,36 @@ class _CallersJudge:
         """See `meshproxy.http.terms.Judge`."""
         authorizer = self._authorizer
         policy, mode, now = self._snapshot.value, authorizer.mode, self._wall()
+        asked = head.method, head.target.path
+        if (
+            asked == self._asked
+            and policy is self._policy
+            and mode is self._mode
+            and self._since <= now < self._until
+            and self._told is not None
+        ):
+            self._told.count.value += 1.0
+            return self._told.answer
         if now > self._leaf.not_after:
             # Deadlines run on a clock that stands still while a machine is suspended; certificates do not.
             return Refusal(Failure.DENIED)
         if policy is not self._policy or mode is not self._mode:
             self._policy, self._mode, self._verdicts = policy, mode, {}
             self._indexes = policy.request_indexes(self._leaf.id, home=self._home)
-        method, path = head.method.decode("ascii"), head.target.path.decode("ascii")
+        method, path = asked[0].decode("ascii"), asked[1].decode("ascii")
         sought = seek(self._indexes, method, path, now=now)
         verdict = self._verdicts.get(sought)
         if verdict is None:
             verdict = self._learn(policy, mode, sought)
         verdict.count.value += 1.0
         if sought < 0:
+            self._asked = self._told = None
             authorizer.explain(
                 self._visit, self._leaf, policy, verdict.decision, home=self._home, now=now, asked=(method, path)
             )
+        else:
+            self._asked, self._told = asked, verdict
+            self._since, self._until = now, min(policy.unchanged_until(now), self._leaf.not_after)
         return verdict.answer
 
     def _learn(self, policy: Policy, mode: Mode, sought: int) -> Verdict:

@@ -83,11 +83,14 @@ class Pump:
         if self._is_over:
             return False
         try:
+            down = self.down
             if events & ~READ:
                 self._notice_downstream(events)
             elif events:
-                self.down.drained = False
-            return self._pull_downstream(events)
+                down.drained = False
+            if down.waiting or not self.relay.is_at_rest:
+                return self._pull_downstream(events)
+            return self._hear()
         except BaseException as error:  # noqa: BLE001 - see the class
             return self._fail(error)
 
@@ -145,33 +148,43 @@ class Pump:
 
     def _pull_downstream(self, events: int) -> bool:
         """Take of the caller what can be used now; whether its socket was drained."""
-        relay, down = self.relay, self.down
-        if (down.waiting or not relay.is_at_rest) and not self._wants_downstream():
+        relay = self.relay
+        if not self._wants_downstream():
             if events & SEVERED:
                 # It is not read now, so only the kernel can tell that the caller is gone.
                 self._lose_downstream("the caller went away")
             return False
-        if relay.held_back:
-            now = clock()
-            relay.proceed(now)
-        else:
-            try:
-                data = down.receive()
-            except ChannelBroken as broken:
-                self._lose_downstream(str(broken))
-                return False
-            now = clock()
-            if data:
-                self._deadlines.moved += len(data)
-                if relay.take_request(data, now):
-                    self._ask(now)
-            if down.ended:
-                relay.downstream_ended(now)
+        if not relay.held_back:
+            return self._hear()
+        now = clock()
+        relay.proceed(now)
         self._act(now)
-        if not down.drained or relay.held_back:
+        return self._leave_downstream()
+
+    def _hear(self) -> bool:
+        """Read once, and take what the caller says; whether its socket was drained."""
+        relay, down = self.relay, self.down
+        try:
+            data = down.receive()
+        except ChannelBroken as broken:
+            self._lose_downstream(str(broken))
+            return False
+        now = clock()
+        if data:
+            self._deadlines.moved += len(data)
+            if relay.take_request(data, now) and self._ask(now) and not down.ended:
+                return True if down.drained else self._leave_downstream()
+        if down.ended:
+            relay.downstream_ended(now)
+        self._act(now)
+        return self._leave_downstream()
+
+    def _leave_downstream(self) -> bool:
+        """Turn to the others; whether the caller's socket was drained."""
+        if not self.down.drained or self.relay.held_back:
             self._resume_downstream()
             return False
-        return not down.ended
+        return not self.down.ended
 
     def _notice_downstream(self, events: int) -> None:
         """Take a hint of an end, or of room."""
@@ -216,8 +229,10 @@ class Pump:
         if data:
             self._deadlines.moved += len(data)
             answer = relay.take_answer(data, now)
-            if answer is not None:
-                self._pass_on(answer, connection, now)
+            if answer is not None and self._pass_on(answer, connection, now):
+                if not down.drained:
+                    self._resume_downstream()
+                return channel.drained and not channel.ended
         if channel.ended:
             relay.upstream_ended(now, clean=channel.ended_cleanly)
         self._act(now)
@@ -264,27 +279,38 @@ class Pump:
 
     # The short ways of what came whole: the machine hands it over, and what it would have asked for is done at once.
 
-    def _ask(self, now: float) -> None:
-        """Send a whole request over a connection that rests; where none does, the owner is to get one."""
+    def _ask(self, now: float) -> bool:
+        """Send a whole request over a connection that rests, if one does: the owner is to get one otherwise.
+
+        Whether that went well, so that there is nothing to act on.
+        """
         connection = self._upstreams.resting()
         if connection is None:
             self.woken.set()
-            return
+            return False
         self._take_upstream(connection)
         try:
             connection.channel.send(self.relay.ask(connection.responses, now, reused=connection.used))
         except ChannelBroken as broken:
             self.relay.upstream_lost(str(broken), now)
+            return False
+        self._begin_phase()
+        return True
 
-    def _pass_on(self, answer: bytes, connection: UpstreamConnection, now: float) -> None:
-        """Send a whole answer, tell of its exchange, and let its upstream connection rest."""
+    def _pass_on(self, answer: bytes, connection: UpstreamConnection, now: float) -> bool:
+        """Send a whole answer, tell of its exchange, and let its upstream connection rest; as `_ask`."""
+        relay = self.relay
         try:
             self.down.send(answer)
         except ChannelBroken as broken:
-            self.relay.downstream_lost(str(broken), now)
-        self._teller.finished(self.relay.exchange, connection)
+            relay.downstream_lost(str(broken), now)
+        self._teller.finished(relay.exchange, connection)
         self.up = None
         self._upstreams.pool.give_back(connection)
+        if relay.needs:
+            return False
+        self._begin_phase()
+        return True
 
     # Carrying out what the machine says.
 
@@ -304,11 +330,15 @@ class Pump:
             self._carry_out(relay.needs.popleft(), now)
         # A phase of another exchange begins anew, also where no other lay between the two.
         if relay.phase is not self._phase or relay.exchange is not self._exchange:
-            self._phase, self._exchange = relay.phase, relay.exchange
-            deadlines = self._deadlines
-            deadlines.since, deadlines.moved = self._sweeper.now, 0
-            if self.dialling is not None:
-                self.dialling.cancel()  # the exchange it was for has ended, or has its upstream
+            self._begin_phase()
+
+    def _begin_phase(self) -> None:
+        """Take that the machine stands in a phase that has begun just now."""
+        self._phase, self._exchange = self.relay.phase, self.relay.exchange
+        deadlines = self._deadlines
+        deadlines.since, deadlines.moved = self._sweeper.now, 0
+        if self.dialling is not None:
+            self.dialling.cancel()  # the exchange it was for has ended, or has its upstream
 
     def _carry_out(self, need: Need, now: float) -> None:
         pool = self._upstreams.pool
@@ -340,8 +370,7 @@ class Pump:
 
     def _take_upstream(self, connection: UpstreamConnection) -> None:
         self.up, connection.user = connection, self
-        if connection.ends_at < self.deadline:
-            self.deadline = connection.ends_at
+        self.deadline = min(self.deadline, connection.ends_at)
         if not connection.channel.drained:
             self._engine.resume(connection.channel.sock)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Grant, Terms
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from meshproxy.settings.schema import Outbound
 
 
+_GRANTED: Final = Grant()
+
+
 def grant_all(_head: RequestHead) -> Grant:
     """Grant whatever is acceptable HTTP: who may call what is the far side's to say, and it knows us by our name."""
-    return Grant()
+    return _GRANTED
 
 
 class OutboundRequestsHandler:

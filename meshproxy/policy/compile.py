@@ -7,7 +7,9 @@ over the requests that the rules there grant.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from meshproxy.policy.requests import RequestRules
@@ -15,7 +17,6 @@ from meshproxy.policy.tree import PatternTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from ca.spiffe_id import SpiffeId, TrustDomain
     from meshproxy.policy.document import Document, Rule
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # in an index that its callers share, one for all rules of the same `from`: a thousand callers times a thousand paths
 # would be a million entries out of a file of some kilobytes.
 _FEW: Final = 16
+
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class _Grants:
@@ -53,6 +56,7 @@ class Policy:
     content_hash: str
     rules: tuple[Rule, ...]
     _index: Mapping[str | None, PatternTree[_Grants]]  # by trust domain; None: the own one, whichever it is
+    _ends: Sequence[datetime]  # of all rules that expire, rising
 
     def __repr__(self) -> str:
         return f"<Policy {self.file} generation {self.generation} ({self.content_hash}), {len(self.rules)} rules>"
@@ -78,6 +82,11 @@ class Policy:
         if domain == home.name and (own := self._index.get(None)) is not None:
             found += own.find(caller.path)
         return found
+
+    def unchanged_until(self, now: datetime) -> datetime:
+        """Return when a rule that grants at `now` (aware) grants no more: until then the clock changes no decision."""
+        ended = bisect_right(self._ends, now)
+        return self._ends[ended] if ended < len(self._ends) else _NEVER
 
     def expired(self, now: datetime) -> tuple[Rule, ...]:
         """Return the rules that no longer grant at `now` (aware), in file order; worth a warning, never an error."""
@@ -109,7 +118,8 @@ def compile_policy(document: Document, *, generation: int = 1) -> Policy:
         request_index = rules.index()
         for grants in places:
             grants.indexes += (request_index,)
-    return Policy(document.file, generation, document.content_hash, document.rules, index)
+    ends = sorted({rule.expires for rule in document.rules if rule.expires is not None})
+    return Policy(document.file, generation, document.content_hash, document.rules, index, ends)
 
 
 def _place(index: dict[str | None, PatternTree[_Grants]], pattern: IdentityPattern) -> _Grants:

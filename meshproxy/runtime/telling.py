@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,9 +29,8 @@ class Telling:
     metrics: Metrics
 
 
-def wall_clock() -> datetime:
-    """Return the time certificates go by."""
-    return datetime.now(UTC)
+# The time certificates go by. A partial, for each request asks: a function of our own takes 0.1 us more.
+wall_clock = partial(datetime.now, UTC)
 
 
 def announce(

@@ -110,10 +110,10 @@ present_time = Stamp()
 
 def make_access_log(writer: LogWriter, style: LogStyle) -> AccessLog:
     """Return a function that writes one line per connection or request to `writer`."""
-    encode = msgspec.json.Encoder().encode
+    encode, put = msgspec.json.Encoder().encode, writer.put
 
     def as_json(line: AccessLine) -> None:
-        writer.put(encode(line) + b"\n")
+        put(encode(line) + b"\n")
 
     def as_text(line: AccessLine) -> None:
         writer.put(in_words(line).encode() + b"\n")

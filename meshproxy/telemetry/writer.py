@@ -66,15 +66,15 @@ class LogWriter:
     def put(self, line: bytes) -> None:
         """Take one line, which ends with a newline; never waits for the reader."""
         with self._lock:
-            lines = self._lines
-            if len(lines) >= self._capacity or self._bytes + len(line) > self._most_bytes:
+            lines, size = self._lines, self._bytes + len(line)
+            if size > self._most_bytes or len(lines) >= self._capacity:
                 self._refused += 1
                 return
-            self._bytes += len(line)
+            is_first = not lines
+            self._bytes = size
             lines.append(line)
-            if len(lines) > 1:
-                return
-        self._news.set()
+        if is_first:
+            self._news.set()
 
     def close(self, *, within: float = 2.0) -> None:
         """Write what waits, for at most `within` seconds."""

@@ -73,7 +73,7 @@ def test_requests_that_are_written_are_read_back(
     for event in events:
         if isinstance(event, RequestHead):
             assert (event.target.path, event.target.query, event.version) == (b"/a", b"b", Version.HTTP_1_1)
-            found.append((event.method, fields_in(event.carried), event.framing, b""))
+            found.append((event.method, fields_in(event.fields.carried), event.fields.framing, b""))
         else:
             assert isinstance(event, Piece)
             assert event.last
@@ -155,7 +155,7 @@ def test_what_follows_an_upgrade_is_handed_over() -> None:
     reader.feed(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x00")
     head = reader.next()
     assert isinstance(head, RequestHead)
-    assert head.upgrade == b"websocket"
+    assert head.fields.upgrade == b"websocket"
     assert (reader.take_rest(), reader.buffered) == (b"\x81\x00", 0)
 
 

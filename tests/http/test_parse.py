@@ -8,6 +8,7 @@ from meshproxy.http.head import (
     Framing,
     FramingKind,
     HeadLimits,
+    RequestFields,
     RequestHead,
     ResponseHead,
     Target,
@@ -26,13 +27,15 @@ def test_a_request_in_full() -> None:
         method=b"POST",
         target=Target(TargetForm.ORIGIN, b"/a", b"b"),
         version=Version.HTTP_1_1,
-        host=b"a",
-        carried=b"\r\nX-A: b\r\ny: c\r\nz: ",
-        framing=Framing(FramingKind.LENGTH, 7),
-        keep_alive=False,
-        expects_continue=True,
-        upgrade=None,
-        takes_trailers=True,
+        fields=RequestFields(
+            host=b"a",
+            carried=b"\r\nX-A: b\r\ny: c\r\nz: ",
+            framing=Framing(FramingKind.LENGTH, 7),
+            keep_alive=False,
+            expects_continue=True,
+            upgrade=None,
+            takes_trailers=True,
+        ),
         request_id=b"r",
         traceparent=None,
     )
@@ -92,5 +95,5 @@ def test_start_lines_that_are_refused(start: bytes, status: int) -> None:
 
 def test_http_1_0_waits_for_no_body() -> None:
     head = read_request_head(b"POST / HTTP/1.0\r\n\r\n", _LIMITS)
-    assert head.framing == NO_BODY
-    assert not head.keep_alive
+    assert head.fields.framing == NO_BODY
+    assert not head.fields.keep_alive

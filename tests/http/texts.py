@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshproxy.http.codec import Piece
-from meshproxy.http.head import FramingKind, ResponseHead
+from meshproxy.http.head import FramingKind, RequestHead
 from meshproxy.http.writing import chunk_start
 
 if TYPE_CHECKING:
-    from meshproxy.http.head import Field, RequestHead
+    from meshproxy.http.head import Field, ResponseHead
 
 
 def fields_in(text: bytes) -> list[Field]:
@@ -32,5 +32,6 @@ def is_complete_with(event: RequestHead | ResponseHead | Piece) -> bool:
     """Whether a message is complete with what its reader has just given out."""
     if isinstance(event, Piece):
         return event.last
-    is_interim = isinstance(event, ResponseHead) and event.status < 200
-    return event.framing.kind is FramingKind.NONE and not is_interim
+    if isinstance(event, RequestHead):
+        return event.fields.framing.kind is FramingKind.NONE
+    return event.framing.kind is FramingKind.NONE and event.status >= 200
