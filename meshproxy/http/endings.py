@@ -137,7 +137,7 @@ class Endings:
         if self._request_done or self._close:
             self._finish(now)
         else:
-            self.phase = Phase.DISCARDING
+            self.phase, self._discarded = Phase.DISCARDING, 0
 
     def _will_not_be_discarded(self) -> bool:
         """Whether the rest of a refused request is too much to read, or may never come, so that nothing can follow."""

@@ -176,9 +176,8 @@ class HttpRelay(Endings):
         began = self.exchange.started if self.phase is _HEAD else now
         verdict = terms.judge(head)
         self.exchange = Exchange(began, request_id, traceparent[TRACE_ID], head, verdict.decided)
-        self._head, self._answer = head, None
+        self._head = head
         self._request_done = fields.framing.kind is _NO_BODY
-        self._discarded = 0
         self._close = not fields.keep_alive or head.version is _OLD
         if isinstance(verdict, Refusal):
             self._reply(verdict.failure, "", now)
@@ -255,11 +254,17 @@ class HttpRelay(Endings):
             responses.feed(data)
         else:
             head, end = found
-            if self._is_whole(head, len(data) - end):
+            size, framing = len(data) - end, head.framing
+            is_complete = size == framing.length if framing.kind is _LENGTH else framing.kind is _NO_BODY and not size
+            if is_complete and head.keep_alive and self._both_go_on():
                 responses.take_whole()
-                text = self._kept_answer.head(head, request, self.exchange.request_id)
-                self._answered(head.status, len(data) - end, now)
-                return text + data[end:]
+                # All from `_on_response_head` to `_finish`.
+                exchange = self.exchange
+                exchange.status, exchange.bytes_out = head.status, size
+                exchange.answered = exchange.ended = now
+                self.phase = _IDLE
+                self._responses = self._head = self._forwarded = None
+                return self._kept_answer.head(head, request, exchange.request_id) + data[end:]
             responses.begin(head, data, end)
             self._on_response_head(head, now)
         self._read_response(responses, now)
@@ -342,21 +347,11 @@ class HttpRelay(Endings):
             if head.framing.kind is _NO_BODY:
                 self._complete(now)
 
-    def _is_whole(self, head: ResponseHead, came: int) -> bool:
-        """Whether an answer is complete with the `came` bytes behind its head, and no connection ends with it."""
-        if self.phase is not _AWAITING or not head.keep_alive or self._close or self._draining or self._caller_ended:
-            return False
-        framing = head.framing
-        is_complete = came == framing.length if framing.kind is _LENGTH else framing.kind is _NO_BODY and not came
-        return is_complete and not self._requests.buffered
-
-    def _answered(self, status: int, size: int, now: float) -> None:
-        """Take that the answer has come whole: all from `_on_response_head` to `_finish` in one step."""
-        exchange = self.exchange
-        exchange.status, exchange.bytes_out = status, size
-        exchange.answered = exchange.ended = now
-        self.phase = _IDLE
-        self._responses = self._head = self._forwarded = None
+    def _both_go_on(self) -> bool:
+        """Whether the request is complete, and the caller's connection stays when its answer is, with nothing to do."""
+        return self.phase is _AWAITING and not (
+            self._close or self._draining or self._caller_ended or self._requests.buffered
+        )
 
     def _on_response_piece(self, piece: Piece, now: float) -> None:
         if self._answer is None:

@@ -43,5 +43,8 @@ class Teller(Protocol):
     def finished(self, exchange: Exchange, upstream: UpstreamConnection | None) -> None:
         """Take an exchange that is over; `upstream` is where it went, if anywhere."""
 
+    def answered(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
+        """As `finished`, of a request that the upstream has answered whole, in one piece."""
+
     def upstream_failed(self, failure: FailedAttempt) -> None:
         """Take an attempt at an upstream that failed."""

@@ -304,7 +304,7 @@ class Pump:
             self.down.send(answer)
         except ChannelBroken as broken:
             relay.downstream_lost(str(broken), now)
-        self._teller.finished(relay.exchange, connection)
+        self._teller.answered(relay.exchange, connection)
         self.up = None
         self._upstreams.pool.give_back(connection)
         if relay.needs:

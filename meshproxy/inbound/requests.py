@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
 
-from meshproxy.http.exchange import Decided
 from meshproxy.http.head import HeadLimits
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Terms
@@ -19,7 +17,7 @@ from meshproxy.inbound.admit import admit
 from meshproxy.inbound.driver import HttpDriver
 from meshproxy.inbound.live import Call, Live
 from meshproxy.inbound.machinery import Outcome, clock
-from meshproxy.telemetry.access import RequestLine, present_time
+from meshproxy.inbound.story import Story
 from meshproxy.wire.channel import TlsChannel
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
 from meshproxy.wire.relay import Term, Traffic
@@ -35,81 +33,11 @@ if TYPE_CHECKING:
     from meshproxy.inbound.authorize import Authorizer
     from meshproxy.inbound.machinery import Machinery
     from meshproxy.settings.schema import Inbound, Limits
-    from meshproxy.upstream.attempt import FailedAttempt
     from meshproxy.upstream.pool import UpstreamConnection, Upstreams
     from meshproxy.wire.channel import Channel
 
-# What of a path goes into a log line; lines that wait for a slow reader are bounded by their number.
-_LONGEST_PATH = 1024
-
-
-# Outbound, and where what came was no request.
-_NOT_DECIDED = Decided("", "", "", "", "", "")
-
 # Request and trace ids must not repeat; nothing secret hangs on them.
 IDS = Random(secrets.randbits(128))  # noqa: S311 - see above
-
-
-class Story:
-    """Tells the requests of one connection: an access line and a count for each."""
-
-    def __init__(self, visit: Visit, services: Services) -> None:
-        self._visit = visit
-        self._recorder = services.recorder
-        self._requests = services.recorder.requests_of(visit.listener)
-
-    def finished(self, exchange: Exchange, upstream: UpstreamConnection | None) -> None:
-        """Tell of an exchange that is over."""
-        self._requests.tell(self.line(exchange, upstream))
-
-    def upgraded(self, exchange: Exchange, upstream: UpstreamConnection, ended: ConnectionEnd) -> None:
-        """Tell of an exchange that became a stream, which is over."""
-        line = self.line(exchange, upstream)
-        self._requests.tell(msgspec.structs.replace(line, end=ended.end, detail=ended.detail))
-
-    def upstream_failed(self, failure: FailedAttempt) -> None:
-        """Tell of an attempt at an upstream that failed."""
-        self._recorder.upstream_failed(
-            self._visit.listener, failure.phase, endpoint=failure.endpoint, detail=failure.detail
-        )
-
-    def line(self, exchange: Exchange, upstream: UpstreamConnection | None) -> RequestLine:
-        """Return the access line of an exchange."""
-        visit, head, failure = self._visit, exchange.head, exchange.failure
-        decided = exchange.decided or _NOT_DECIDED
-        asked, answered = exchange.upstream_asked, exchange.answered
-        method, path = (b"", b"") if head is None else (head.method, head.target.path[:_LONGEST_PATH])
-        # A pipelined request that was refused stands beside the upstream of the one before it.
-        target, identity = ("", "") if upstream is None or not asked else (upstream.target, upstream.identity)
-        # In the order of the struct: by keywords this took 2.0 us instead of 0.2. Times are milliseconds to the
-        # microsecond; round() takes three times as long.
-        return RequestLine(
-            present_time(),
-            visit.listener,
-            visit.direction,
-            visit.id,
-            exchange.request_id.decode("latin-1"),
-            visit.peer,
-            method.decode("latin-1"),
-            path.decode("latin-1"),
-            exchange.status,
-            visit.caller,
-            decided.decision,
-            decided.rule,
-            decided.reason,
-            decided.mode,
-            decided.policy,
-            target,
-            identity,
-            exchange.bytes_in,
-            exchange.bytes_out,
-            int((exchange.ended - exchange.started) * 1e6 + 0.5) / 1e3,
-            int((answered - asked) * 1e6 + 0.5) / 1e3 if asked and answered else 0.0,
-            exchange.trace_id.decode("latin-1"),
-            "" if failure is None else failure.word,
-            exchange.detail,
-            exchange.resent,
-        )
 
 
 @dataclass(frozen=True, slots=True)

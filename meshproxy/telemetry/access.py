@@ -108,17 +108,27 @@ class Stamp:
 present_time = Stamp()
 
 
+class JsonAccessLog:
+    """Writes lines as JSON; `put` is for who has written one that way already."""
+
+    __slots__ = ("_encode", "put")
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._encode = msgspec.json.Encoder().encode
+        self.put = writer.put
+
+    def __call__(self, line: AccessLine) -> None:
+        """See AccessLog."""
+        self.put(self._encode(line) + b"\n")
+
+
 def make_access_log(writer: LogWriter, style: LogStyle) -> AccessLog:
     """Return a function that writes one line per connection or request to `writer`."""
-    encode, put = msgspec.json.Encoder().encode, writer.put
-
-    def as_json(line: AccessLine) -> None:
-        put(encode(line) + b"\n")
 
     def as_text(line: AccessLine) -> None:
         writer.put(in_words(line).encode() + b"\n")
 
-    return as_text if style is LogStyle.CONSOLE else as_json
+    return as_text if style is LogStyle.CONSOLE else JsonAccessLog(writer)
 
 
 def in_words(line: AccessLine) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshproxy.limits.rate import Rate
+from meshproxy.telemetry.access import JsonAccessLog
 from meshproxy.telemetry.text import printable
 
 if TYPE_CHECKING:
@@ -65,13 +66,14 @@ class Tally:
 class Requests:
     """Counts the HTTP requests of one listener and writes their access lines; what it adds to is looked up once."""
 
-    __slots__ = ("_access", "_by_answer", "_bytes_in", "_bytes_out", "_family", "_listener")
+    __slots__ = ("_access", "_by_answer", "_bytes_in", "_bytes_out", "_family", "_listener", "put")
 
     def __init__(self, listener: str, metrics: Metrics, access: AccessLog) -> None:
         self._listener = listener
         self._access = access
+        self.put = access.put if isinstance(access, JsonAccessLog) else None  # takes a line that is written already
         self._family = metrics.requests
-        self._by_answer: dict[tuple[int, str], Number] = {}  # by the hundreds of the status, and the failure
+        self._by_answer: dict[tuple[int, str], Number] = {}  # by status and failure
         self._bytes_in = metrics.bytes.labels(listener, "in")
         self._bytes_out = metrics.bytes.labels(listener, "out")
 
@@ -80,15 +82,19 @@ class Requests:
 
     def tell(self, line: RequestLine) -> None:
         """Take a request that is over."""
-        answer = (line.status // 100, line.failure)
-        number = self._by_answer.get(answer)
-        if number is None:
-            number = self._family.labels(self._listener, _CLASSES[answer[0]], answer[1])
-            self._by_answer[answer] = number
-        number.value += 1.0
-        self._bytes_in.value += line.bytes_in
-        self._bytes_out.value += line.bytes_out
+        self.count(line.status, line.failure, line.bytes_in, line.bytes_out)
         self._access(line)
+
+    def count(self, status: int, failure: str, bytes_in: int, bytes_out: int) -> None:
+        """Count a request whose line is written already."""
+        number = self._by_answer.get((status, failure))
+        if number is None:
+            number = self._family.labels(self._listener, _CLASSES[status // 100], failure)
+            self._by_answer[status, failure] = number
+        number.value += 1.0
+        if bytes_in:
+            self._bytes_in.value += bytes_in
+        self._bytes_out.value += bytes_out
 
 
 class ListenerCounts:

@@ -185,11 +185,11 @@ class PlainChannel(_Base):
     def receive(self) -> bytes:
         """See Channel."""
         data = self._fill()
-        if data:
-            return data
-        if data is not None:
-            self.ended = self.ended_cleanly = self.drained = True
-        return b""
+        if not data:
+            if data is not None:
+                self.ended = self.ended_cleanly = self.drained = True
+            return b""
+        return data
 
     send = _Base.transmit
 

@@ -128,6 +128,9 @@ class Visit:
         if self.bug is not None:
             raise self.bug
 
+    def answered(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
+        self.finished(exchange, upstream)
+
     def upstream_failed(self, failure: FailedAttempt) -> None:
         raise AssertionError(failure)
 

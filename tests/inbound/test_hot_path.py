@@ -19,7 +19,7 @@ from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Terms
 from meshproxy.inbound.accept import Services
 from meshproxy.inbound.accept import Visit as Arrival
-from meshproxy.inbound.requests import Story
+from meshproxy.inbound.story import Story
 from meshproxy.outbound.requests import grant_all
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.record import Recorder

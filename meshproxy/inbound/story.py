@@ -1,0 +1,159 @@
+"""What became of each request of one connection: its access line, and its place in the numbers."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from meshproxy.http.exchange import Decided
+from meshproxy.telemetry.access import RequestLine, present_time
+
+if TYPE_CHECKING:
+    from meshproxy.http.exchange import Exchange
+    from meshproxy.inbound.accept import Services, Visit
+    from meshproxy.upstream.attempt import FailedAttempt
+    from meshproxy.upstream.pool import UpstreamConnection
+    from meshproxy.wire.ends import ConnectionEnd
+
+# What of a path goes into a log line; lines that wait for a slow reader are bounded by their number.
+_LONGEST_PATH: Final = 1024
+
+# Outbound, and where what came was no request.
+_NOT_DECIDED: Final = Decided("", "", "", "", "", "")
+
+# A request in which nothing is out of the ordinary, as its line is encoded; between the fields that each has anew stand
+# those that are the same for many.
+_ORDINARY: Final = (
+    b'{"event":"request","ts":"%b",%b,"request_id":"%b",%b,"method":"%b","path":"%b","status":%d,%b'
+    b'"bytes_out":%d,"duration_ms":%a,"answer_ms":%a,"trace_id":"%b"}\n'
+)
+_ESCAPED: Final = re.compile(rb'["\\]')  # of visible ASCII, in JSON
+
+
+class Story:
+    """Tells the requests of one connection: an access line and a count for each."""
+
+    __slots__ = ("_common", "_decided", "_put", "_recorder", "_requests", "_target", "_visit", "_went_to")
+
+    def __init__(self, visit: Visit, services: Services) -> None:
+        self._visit = visit
+        self._recorder = services.recorder
+        self._requests = services.recorder.requests_of(visit.listener)
+        self._put = self._requests.put
+        self._decided: Decided | None = None  # of the last ordinary request, and where it went,
+        self._target = self._went_to = ""
+        self._common: tuple[bytes, bytes, bytes] | None = None  # and what lines have in common while these are the same
+
+    def __repr__(self) -> str:
+        return f"<Story of {self._visit.id}>"
+
+    def finished(self, exchange: Exchange, upstream: UpstreamConnection | None) -> None:
+        """Tell of an exchange that is over."""
+        self._requests.tell(self.line(exchange, upstream))
+
+    def answered(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
+        """As `finished`, byte for byte, of a request that was answered whole; in half the time."""
+        head, put = exchange.head, self._put
+        if (
+            put is None
+            or head is None
+            or not exchange.bytes_out
+            or exchange.bytes_in
+            or exchange.resent
+            or len(head.target.path) > _LONGEST_PATH
+            or _ESCAPED.search(exchange.request_id + head.target.path)
+        ):
+            self._requests.tell(self.line(exchange, upstream))
+            return
+        common = self._common
+        if (
+            common is None
+            or exchange.decided is not self._decided
+            or upstream.target != self._target
+            or upstream.identity != self._went_to
+        ):
+            common = self._common = _common_parts(self.line(exchange, upstream))
+            self._decided, self._target, self._went_to = exchange.decided, upstream.target, upstream.identity
+        begins, who, how = common
+        self._requests.count(exchange.status, "", 0, exchange.bytes_out)
+        put(
+            _ORDINARY
+            % (
+                present_time().encode(),
+                begins,
+                exchange.request_id,
+                who,
+                head.method,
+                head.target.path,
+                exchange.status,
+                how,
+                exchange.bytes_out,
+                int((exchange.ended - exchange.started) * 1e6 + 0.5) / 1e3,
+                int((exchange.answered - exchange.upstream_asked) * 1e6 + 0.5) / 1e3,
+                exchange.trace_id,
+            )
+        )
+
+    def upgraded(self, exchange: Exchange, upstream: UpstreamConnection, ended: ConnectionEnd) -> None:
+        """Tell of an exchange that became a stream, which is over."""
+        line = self.line(exchange, upstream)
+        self._requests.tell(msgspec.structs.replace(line, end=ended.end, detail=ended.detail))
+
+    def upstream_failed(self, failure: FailedAttempt) -> None:
+        """Tell of an attempt at an upstream that failed."""
+        self._recorder.upstream_failed(
+            self._visit.listener, failure.phase, endpoint=failure.endpoint, detail=failure.detail
+        )
+
+    def line(self, exchange: Exchange, upstream: UpstreamConnection | None) -> RequestLine:
+        """Return the access line of an exchange."""
+        visit, head, failure = self._visit, exchange.head, exchange.failure
+        decided = exchange.decided or _NOT_DECIDED
+        asked, answered = exchange.upstream_asked, exchange.answered
+        method, path = (b"", b"") if head is None else (head.method, head.target.path[:_LONGEST_PATH])
+        # A pipelined request that was refused stands beside the upstream of the one before it.
+        target, identity = ("", "") if upstream is None or not asked else (upstream.target, upstream.identity)
+        # In the order of the struct: by keywords this took 2.0 us instead of 0.2. Times are milliseconds to the
+        # microsecond; round() takes three times as long.
+        return RequestLine(
+            present_time(),
+            visit.listener,
+            visit.direction,
+            visit.id,
+            exchange.request_id.decode("latin-1"),
+            visit.peer,
+            method.decode("latin-1"),
+            path.decode("latin-1"),
+            exchange.status,
+            visit.caller,
+            decided.decision,
+            decided.rule,
+            decided.reason,
+            decided.mode,
+            decided.policy,
+            target,
+            identity,
+            exchange.bytes_in,
+            exchange.bytes_out,
+            int((exchange.ended - exchange.started) * 1e6 + 0.5) / 1e3,
+            int((answered - asked) * 1e6 + 0.5) / 1e3 if asked and answered else 0.0,
+            exchange.trace_id.decode("latin-1"),
+            "" if failure is None else failure.word,
+            exchange.detail,
+            exchange.resent,
+        )
+
+
+def _common_parts(line: RequestLine) -> tuple[bytes, bytes, bytes]:
+    """Return what stands in an ordinary line before the request id, behind it, and behind the status.
+
+    A quote within a value is escaped, so the marks are found where they are meant.
+    """
+    text = msgspec.json.encode(line)
+    begins = text[text.index(b'"listener":') : text.index(b',"request_id":')]
+    who = text[text.index(b'"peer":') : text.index(b',"method":')]
+    status = b'"status":%d,' % line.status
+    how = text[text.index(status) + len(status) : text.index(b'"bytes_out":')]
+    return begins, who, how

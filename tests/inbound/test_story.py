@@ -1,0 +1,193 @@
+"""The access line of a request: every field tells what its name says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshproxy.errors import Failure
+from meshproxy.http.codec import RequestReader, ResponseReader
+from meshproxy.http.exchange import Decided, Exchange
+from meshproxy.http.head import RequestHead
+from meshproxy.inbound.accept import Services, Visit
+from meshproxy.inbound.story import Story
+from meshproxy.telemetry.access import RequestLine, make_access_log
+from meshproxy.telemetry.events import LogStyle
+from meshproxy.telemetry.metrics import Metrics
+from meshproxy.telemetry.record import Recorder
+from meshproxy.upstream.pool import UpstreamConnection
+from tests.hearing import listening_log
+from tests.http.screenplay import LIMITS
+
+if TYPE_CHECKING:
+    from meshproxy.identity.store import IdentityStore
+    from meshproxy.telemetry.access import AccessLine
+    from meshproxy.telemetry.writer import LogWriter
+    from meshproxy.wire.channel import Channel
+    from meshproxy.wire.dial import Resolver
+    from meshproxy.wire.relay import Relay
+
+
+def a_head(target: bytes = b"/" + b"p" * 2000 + b"?secret", method: bytes = b"GET") -> RequestHead:
+    reader = RequestReader(LIMITS)
+    reader.feed(b"%b %b HTTP/1.1\r\nHost: h\r\n\r\n" % (method, target))
+    head = reader.next()
+    assert isinstance(head, RequestHead)
+    return head
+
+
+class Told:
+    def __init__(self) -> None:
+        self.lines: list[AccessLine] = []
+        self.metrics = Metrics()
+        recorder = Recorder(self.metrics, listening_log()[0], self.lines.append, trio.current_time)
+        nobody = cast("Relay", None), cast("Resolver", None), cast("IdentityStore", None)  # a story asks none of them
+        self.visit = Visit("api", "inbound", "10.0.0.9:1", id="id-1", caller="spiffe://td/c")
+        self.story = Story(self.visit, Services(*nobody, recorder))
+
+    def tell(self, exchange: Exchange, upstream: UpstreamConnection | None) -> dict[str, object]:
+        self.story.finished(exchange, upstream)
+        line = self.lines.pop()
+        assert isinstance(line, RequestLine)
+        return msgspec.structs.asdict(line)
+
+
+@pytest.fixture
+async def told() -> Told:
+    return Told()
+
+
+def upstream(target: str = "10.0.0.7:80", identity: str = "spiffe://td/far") -> UpstreamConnection:
+    return UpstreamConnection(cast("Channel", None), ResponseReader(LIMITS), target, identity=identity)
+
+
+async def test_every_field_of_a_line_tells_what_its_name_says(told: Told) -> None:
+    exchange = Exchange(
+        started=10.0,
+        request_id=b"request-1",
+        trace_id=b"trace-1",
+        head=a_head(),
+        decided=Decided("spiffe://td/c", "allow", "rule-1", "granted", "enforce", "api.allow.toml@3"),
+        status=503,
+        failure=Failure.LIMIT,
+        detail="too much",
+        upstream_asked=10.25,
+        answered=10.5,
+        ended=11.0000004,
+        bytes_in=3,
+        bytes_out=5,
+        resent=True,
+    )
+    line = told.tell(exchange, upstream())
+    assert str(line.pop("ts")).endswith("Z")
+    assert line == {
+        "listener": "api",
+        "direction": "inbound",
+        "id": "id-1",
+        "request_id": "request-1",
+        "peer": "10.0.0.9:1",
+        "method": "GET",
+        "path": "/" + "p" * 1023,
+        "status": 503,
+        "caller": "spiffe://td/c",
+        "decision": "allow",
+        "rule": "rule-1",
+        "reason": "granted",
+        "mode": "enforce",
+        "policy": "api.allow.toml@3",
+        "upstream": "10.0.0.7:80",
+        "upstream_id": "spiffe://td/far",
+        "bytes_in": 3,
+        "bytes_out": 5,
+        "duration_ms": 1000.0,
+        "answer_ms": 250.0,
+        "trace_id": "trace-1",
+        "failure": "limit",
+        "detail": "too much",
+        "resent": True,
+        "end": "",
+    }
+    assert told.metrics.requests.labels("api", "5xx", "limit").value == 1
+
+
+async def test_what_was_no_request_has_a_line_of_little(told: Told) -> None:
+    """The upstream beside it is the one of the request before."""
+    line = told.tell(Exchange(10.0, request_id=b"r", status=400, answered=10.1, ended=10.1234567), upstream())
+    kept = {name: value for name, value in line.items() if value}
+    assert set(kept) == {"ts", "listener", "direction", "id", "request_id", "peer", "caller", "status", "duration_ms"}
+    assert kept["duration_ms"] == 123.457
+
+
+class Paper:
+    """All that an access log asks of a writer."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    def put(self, line: bytes) -> None:
+        self.lines.append(line)
+
+
+_DECISIONS = (
+    None,
+    Decided("spiffe://td/c", "allow", "rule-1", "granted", "enforce", "api.allow.toml@3"),
+    Decided("spiffe://td/c", "would_deny", "", "no_rule", "audit", 'a "b" \\ ,"method":"x" é.toml@3'),
+)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "started": st.just(1.0),
+                "request_id": st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1).map(
+                    str.encode
+                ),
+                "trace_id": st.just(b"0af7651916cd43dd8448eb211c80319c"),
+                "head": st.sampled_from(
+                    [None, a_head(b"/a/b?c"), a_head(b"/'a", b"PATCH"), a_head(b"/" + b"p" * 2000)]
+                ),
+                "decided": st.sampled_from(_DECISIONS),
+                "status": st.integers(200, 599),
+                "failure": st.sampled_from([None, None, None, Failure.LIMIT]),
+                "upstream_asked": st.sampled_from([0.0, 1.5]),
+                "answered": st.floats(1.6, 1e6),
+                "ended": st.floats(1.6, 1e6),
+                "bytes_in": st.sampled_from([0, 0, 7]),
+                "bytes_out": st.integers(0, 1 << 40),
+                "resent": st.booleans(),
+            }
+        ).flatmap(
+            lambda told: st.tuples(
+                st.just(Exchange(**cast("Any", told))), st.sampled_from(["10.0.0.7:80", "[::1]:1", None])
+            )
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from(["", "spiffe://td/far"]),
+)
+def test_an_ordinary_line_is_written_as_any_other(told: list[tuple[Exchange, str | None]], identity: str) -> None:
+    paper, metrics = Paper(), Metrics()
+    log = make_access_log(cast("LogWriter", paper), LogStyle.JSON)
+    nobody = cast("Relay", None), cast("Resolver", None), cast("IdentityStore", None)
+    visit = Visit("api", "inbound", "10.0.0.9:1", id="id-1", caller="spiffe://td/c", started=0.0)
+    story = Story(visit, Services(*nobody, Recorder(metrics, listening_log()[0], log, lambda: 0.0)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("meshproxy.inbound.story.present_time", lambda: "2026-11-22T10:00:00.000Z")
+        for exchange, target in told:
+            connection = None if target is None else upstream(target, identity)
+            if connection is None or exchange.head is None or exchange.failure or not exchange.upstream_asked:
+                story.finished(exchange, connection)
+            else:
+                story.answered(exchange, connection)
+            assert paper.lines.pop() == msgspec.json.encode(story.line(exchange, connection)) + b"\n"
+    assert paper.lines == []
+    assert metrics.bytes.labels("api", "out").value == sum(exchange.bytes_out for exchange, _ in told)
+    assert metrics.bytes.labels("api", "in").value == sum(exchange.bytes_in for exchange, _ in told)
+    assert sum(number.value for _, number in metrics.requests.numbers()) == len(told)
