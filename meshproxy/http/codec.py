@@ -214,10 +214,10 @@ class RequestReader(_Reader[RequestHead]):
 
     __slots__ = ("_familiar", "_last", "_skipped_line")
 
-    def __init__(self, limits: HeadLimits) -> None:
-        """Stand before the first request."""
+    def __init__(self, limits: HeadLimits, familiar: FamiliarRequests | None = None) -> None:
+        """Stand before the first request; connections of one listener may share what is `familiar` of theirs."""
         super().__init__(limits)
-        self._familiar = FamiliarRequests(limits) if parse.USE_FAST_LANE else None
+        self._familiar = (familiar or FamiliarRequests(limits)) if parse.USE_FAST_LANE else None
         self._last = False
         self._skipped_line = False
 
@@ -230,9 +230,10 @@ class RequestReader(_Reader[RequestHead]):
             return None
         return self._familiar.recognise(data)
 
-    def take_whole(self) -> None:
-        """Take a request that was recognised, has no body, and is not the last: it is complete."""
+    def take_whole(self, head: RequestHead) -> None:
+        """Take a request that was recognised and has no body: it is complete, and nothing came behind it."""
         self._skipped_line = False
+        self._last = self._deaf = not head.fields.keep_alive
 
     def _next_head(self) -> RequestHead | None:
         # RFC 9112 section 2.2: an empty line before the request line is forgiven, for old clients send one behind a

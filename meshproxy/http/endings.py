@@ -13,7 +13,7 @@ from meshproxy.http import reply
 from meshproxy.http.codec import RequestReader, ResponseReader
 from meshproxy.http.exchange import Exchange
 from meshproxy.http.fields import new_request_id
-from meshproxy.http.kept import KeptAnswer, KeptRequest
+from meshproxy.http.kept import Memory
 from meshproxy.http.phase import Need, Phase
 
 if TYPE_CHECKING:
@@ -41,13 +41,12 @@ class Endings:
 
     def __init__(self, terms: Terms, now: float) -> None:
         self._terms = terms
-        self._requests = RequestReader(terms.limits)
+        self._memory = terms.memory or Memory(terms.limits, terms.host)
+        self._requests = RequestReader(terms.limits, self._memory.requests)
         self._responses: ResponseReader | None = None  # of the upstream connection, while there is one
         self._head: RequestHead | None = None  # of the current request; None: there is none, or it was unreadable
         self._forwarded: bytes | None = None  # the same towards the service, once it is granted
         self._answer: ForwardedAnswer | None = None  # to it, once there is any, not even an interim one
-        self._kept_request = KeptRequest(terms.host)
-        self._kept_answer = KeptAnswer()
         self._request_done = True
         self._discarded = 0
         self._close = False  # the connection ends with the current answer

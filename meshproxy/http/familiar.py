@@ -1,9 +1,11 @@
-"""Heads that say again what the last one on their connection said.
+"""Heads whose fields were read before.
 
 Who asks often says the same fields each time and changes the target, the ids of the request, or nothing at all; so does
-who answers. The fields that were read last are kept with what was made of them: where they stand again byte for byte,
+who answers. The fields that were read lately are kept with what was made of them: where they stand again byte for byte,
 nothing of them is judged anew, and what is left is judged as ever. HTTP/2 saves the same repetitions (RFC 7541, its
 dynamic table). What is not familiar is the fast lane's, and it alone teaches.
+
+All connections of a listener share what is familiar: it is a function of the bytes, whoever sent them.
 """
 
 from __future__ import annotations
@@ -30,100 +32,103 @@ _LAST_OF_ANSWER: Final = re.compile(rb"(?:\r\n%b: %b)?\r\n\r\n" % (REQUEST_ID, P
 # Where a name is said twice, or a state comes without its trace, the fast lane has a say.
 _NOT_KEPT: Final = (REQUEST_ID, TRACEPARENT, TRACESTATE)
 
-# Of one head (bytes); whoever needs more is not worth the memory of a connection at rest.
-_MOST_KEPT: Final = 4096
+# How many are kept, of how many bytes each; a peer that never says the same costs no more than that.
+_MOST_KEPT: Final = 64
+_LONGEST_KEPT: Final = 2048
 
 _ORIGIN: Final = TargetForm.ORIGIN
 _VERSION: Final = Version.HTTP_1_1
 
 
 class FamiliarRequests:
-    """Recognises the heads of one caller's requests, as `recognise_request` does."""
+    """Recognises the heads of requests, as `recognise_request` does."""
 
-    __slots__ = ("_fields", "_known", "_limits", "_most_bytes")
+    __slots__ = ("_known", "_limits", "_most_bytes")
 
     def __init__(self, limits: HeadLimits) -> None:
         """Know nothing yet."""
         self._limits = limits
         self._most_bytes = min(limits.head_bytes, limits.target)  # a target is within its limit where its head is
-        self._known = b""  # the fields, from the line end before them on
-        self._fields: RequestFields | None = None  # what they mean
+        self._known: dict[bytes, RequestFields] = {}  # by the fields, from the line end before them on, without ids
 
     def __repr__(self) -> str:
-        return f"<FamiliarRequests with {len(self._known)} bytes>"
+        return f"<FamiliarRequests with {len(self._known)}>"
 
     def recognise(self, data: bytes) -> tuple[RequestHead, int] | None:
         """Return the head that `data` begins with, and where it ends; None to leave it to the other lane."""
-        fields, fields_at = self._fields, data.find(b"\r\n")
-        if fields is not None and data.startswith(self._known, fields_at):
+        fields_at = data.find(b"\r\n")
+        end = data.find(b"\r\n\r\n", fields_at) + 4
+        ids_at = data.rfind(_BEFORE_IDS, fields_at, end)
+        if ids_at < 0:
+            ids_at = end - 4
+        fields = self._known.get(data[fields_at:ids_at])
+        if fields is not None and end <= self._most_bytes:
             line = _LINE.fullmatch(data, 0, fields_at)
-            last = _LAST_OF_REQUEST.match(data, fields_at + len(self._known))
-            if line is not None and last is not None and last.end() <= self._most_bytes:
+            last = _LAST_OF_REQUEST.fullmatch(data, ids_at, end)
+            if line is not None and last is not None:
                 method, path, query = line.groups()
                 target = Target(_ORIGIN, path, query)
-                return RequestHead(method, target, _VERSION, fields, *last.groups()), last.end()
-        end = data.find(b"\r\n\r\n") + 4
+                return RequestHead(method, target, _VERSION, fields, *last.groups()), end
         if end < 4:
             return None
         raw = data[:end]
         recognised = recognise_request(raw, self._limits)
         if recognised is None:
             return None
-        self._learn(raw, fields_at, recognised.fields)
+        if _LAST_OF_REQUEST.fullmatch(raw, ids_at):
+            self._learn(raw[fields_at:ids_at], recognised.fields)
         return recognised, end
 
-    def _learn(self, raw: bytes, fields_at: int, fields: RequestFields) -> None:
-        cut = raw.rfind(_BEFORE_IDS)
-        if cut < 0 or not _LAST_OF_REQUEST.fullmatch(raw, cut):
-            cut = len(raw) - 4
-        known = raw[fields_at:cut]
-        folded = known.lower()
-        is_kept = len(known) <= _MOST_KEPT and known.count(b"\r\n") + 2 <= self._limits.fields
-        if is_kept and not any(name in folded for name in _NOT_KEPT):
-            self._known, self._fields = known, fields
-        else:
-            self._known, self._fields = b"", None
+    def _learn(self, text: bytes, fields: RequestFields) -> None:
+        folded = text.lower()
+        if (
+            len(text) <= _LONGEST_KEPT
+            and text.count(b"\r\n") + 2 <= self._limits.fields
+            and not any(name in folded for name in _NOT_KEPT)
+        ):
+            if len(self._known) >= _MOST_KEPT:
+                self._known.clear()
+            self._known[text] = fields
 
 
 class FamiliarAnswers:
-    """Recognises the heads of one upstream connection's answers, as `recognise_response` does."""
+    """Recognises the heads of answers, as `recognise_response` does."""
 
-    __slots__ = ("_known", "_limits", "_method", "_model")
+    __slots__ = ("_known", "_limits")
 
     def __init__(self, limits: HeadLimits) -> None:
         """Know nothing yet."""
         self._limits = limits
-        self._known = b""  # all of the head but its end
-        self._method = b""  # of the request it answered
-        self._model: ResponseHead | None = None
+        self._known: dict[tuple[bytes, bytes], ResponseHead] = {}  # by the method asked and the head without its id
 
     def __repr__(self) -> str:
-        return f"<FamiliarAnswers with {len(self._known)} bytes>"
+        return f"<FamiliarAnswers with {len(self._known)}>"
 
     def recognise(self, method: bytes, data: bytes) -> tuple[ResponseHead, int] | None:
         """As `FamiliarRequests.recognise`, of the final answer to a `method` request."""
-        model = self._model
-        if model is not None and method == self._method and data.startswith(self._known):
-            last = _LAST_OF_ANSWER.match(data, len(self._known))
-            if last is not None and last.end() <= self._limits.head_bytes:
-                return model, last.end()
         end = data.find(b"\r\n\r\n") + 4
+        id_at = data.rfind(_BEFORE_IDS, 0, end)
+        if id_at < 0:
+            id_at = end - 4
+        head = self._known.get((method, data[:id_at]))
+        if head is not None and end <= self._limits.head_bytes and _LAST_OF_ANSWER.fullmatch(data, id_at, end):
+            return head, end
         if end < 4:
             return None
         raw = data[:end]
         recognised = recognise_response(method, raw, self._limits)
         if recognised is None:
             return None
-        self._learn(method, raw, recognised)
+        if _LAST_OF_ANSWER.fullmatch(raw, id_at):
+            self._learn(method, raw[:id_at], recognised)
         return recognised, end
 
-    def _learn(self, method: bytes, raw: bytes, head: ResponseHead) -> None:
-        cut = raw.rfind(_BEFORE_IDS)
-        if cut < 0 or not _LAST_OF_ANSWER.fullmatch(raw, cut):
-            cut = len(raw) - 4
-        known = raw[:cut]
-        is_kept = len(known) <= _MOST_KEPT and known.count(b"\r\n") < self._limits.fields
-        if is_kept and REQUEST_ID not in known.lower():
-            self._known, self._method, self._model = known, method, head
-        else:
-            self._known, self._model = b"", None
+    def _learn(self, method: bytes, text: bytes, head: ResponseHead) -> None:
+        if (
+            len(text) <= _LONGEST_KEPT
+            and 0 < text.count(b"\r\n") < self._limits.fields
+            and REQUEST_ID not in text.lower()
+        ):
+            if len(self._known) >= _MOST_KEPT:
+                self._known.clear()
+            self._known[method, text] = head

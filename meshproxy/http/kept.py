@@ -1,71 +1,95 @@
-"""Heads that were written before, towards the same side of the same connection: all but what changes is kept.
+"""Heads that were written before: all but what changes is kept.
 
 What a head says is written by `forwarded`, and kept by the identity of the value it was written from: who repeats
-itself gives the same value again (see `familiar`).
+itself gives the same value again (see `familiar`). All connections of a listener share it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from meshproxy.http.familiar import FamiliarRequests
 from meshproxy.http.fields import REQUEST_ID, TRACEPARENT
 from meshproxy.http.forwarded import ForwardedAnswer, forwarded_head
 from meshproxy.http.writing import rewritten
 
 if TYPE_CHECKING:
-    from meshproxy.http.head import RequestFields, RequestHead, ResponseHead
+    from meshproxy.http.head import HeadLimits, RequestFields, RequestHead, ResponseHead
 
 _BEFORE_ID: Final = b"\r\n%b: " % REQUEST_ID
 _REQUEST: Final = b"%%b %%b%%b%%b\r\n%b: %%b%%b" % TRACEPARENT
-_ANSWER: Final = b"%b%b\r\n\r\n"
+_ANSWER: Final = b"%b%b%b"
+
+_MOST_KEPT: Final = 64
 
 
-class KeptRequest:
+class KeptRequests:
     """Writes the heads of granted requests; `host` as for `forwarded_head`, which it does the work of."""
 
-    __slots__ = ("_after", "_before", "_client_id", "_ends", "_fields", "_host")
+    __slots__ = ("_host", "_kept")
 
     def __init__(self, host: bytes | None) -> None:
         self._host = host
-        self._fields: RequestFields | None = None  # what was written last, and for whom
-        self._client_id: bytes | None = None
-        self._before = self._after = b""  # from the target to the request id, and behind the trace
-        self._ends = 0  # of lines, in all
+        # By what was written, which is held so that its identity stays its own, and for whom: what stands between
+        # target and request id, what stands behind the trace, and the number of line ends in all.
+        self._kept: dict[tuple[int, bytes | None], tuple[RequestFields, bytes, bytes, int]] = {}
 
     def __repr__(self) -> str:
-        return f"<KeptRequest of {len(self._before)} bytes>"
+        return f"<KeptRequests with {len(self._kept)}>"
 
     def head(self, head: RequestHead, client_id: bytes | None, request_id: bytes, traceparent: bytes) -> bytes:
         """As `forwarded_head`."""
         target = head.target
         method, path = head.method, target.path if target.query is None else target.as_origin_form()
-        if head.fields is self._fields and client_id is self._client_id:
-            text = _REQUEST % (method, path, self._before, request_id, traceparent, self._after)
-            return rewritten(text, self._ends)
+        kept = self._kept.get((id(head.fields), client_id))
+        if kept is not None:
+            _, before, after, ends = kept
+            return rewritten(_REQUEST % (method, path, before, request_id, traceparent, after), ends)
         text = forwarded_head(head, client_id, request_id, traceparent, self._host)
         id_at = text.rindex(_BEFORE_ID) + len(_BEFORE_ID)
-        self._before = text[len(method) + len(path) + 1 : id_at]
-        self._after = text[text.index(b"\r\n", id_at + len(request_id) + 2) :]
-        self._fields, self._client_id, self._ends = head.fields, client_id, text.count(b"\r\n")
+        before = text[len(method) + len(path) + 1 : id_at]
+        after = text[text.index(b"\r\n", id_at + len(request_id) + 2) :]
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        self._kept[id(head.fields), client_id] = head.fields, before, after, text.count(b"\r\n")
         return text
 
 
-class KeptAnswer:
-    """Writes the heads of final answers that end no connection, for callers who know HTTP/1.1."""
+class KeptAnswers:
+    """Writes the heads of final answers whose length is known."""
 
-    __slots__ = ("_before", "_head")
+    __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._head: ResponseHead | None = None
-        self._before = b""  # up to the request id, which is the last
+        # As for requests: what stands before the request id, and behind it.
+        self._kept: dict[tuple[int, bool], tuple[ResponseHead, bytes, bytes]] = {}
 
     def __repr__(self) -> str:
-        return f"<KeptAnswer of {len(self._before)} bytes>"
+        return f"<KeptAnswers with {len(self._kept)}>"
 
-    def head(self, head: ResponseHead, request: RequestHead, request_id: bytes) -> bytes:
+    def head(self, head: ResponseHead, request: RequestHead, request_id: bytes, *, close: bool) -> bytes:
         """As `ForwardedAnswer.begin`; the id was written towards the service before, so it holds no line end."""
-        if head is self._head:
-            return _ANSWER % (self._before, request_id)
-        text = ForwardedAnswer(request, request_id).begin(head, close=False)
-        self._head, self._before = head, text[: -len(request_id) - 4]
+        kept = self._kept.get((id(head), close))
+        if kept is not None:
+            _, before, after = kept
+            return _ANSWER % (before, request_id, after)
+        text = ForwardedAnswer(request, request_id).begin(head, close=close)
+        id_at = text.rindex(_BEFORE_ID) + len(_BEFORE_ID)
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        self._kept[id(head), close] = head, text[:id_at], text[id_at + len(request_id) :]
         return text
+
+
+class Memory:
+    """What the exchanges of one listener have in common: the heads that come and go again and again."""
+
+    __slots__ = ("answers", "requests", "to_service")
+
+    def __init__(self, limits: HeadLimits, host: bytes | None) -> None:
+        self.requests = FamiliarRequests(limits)
+        self.to_service = KeptRequests(host)
+        self.answers = KeptAnswers()
+
+    def __repr__(self) -> str:
+        return f"<Memory of {self.requests!r} {self.to_service!r} {self.answers!r}>"

@@ -104,8 +104,8 @@ class HttpRelay(Endings):
             self._advance(now)
             return False
         head, end = found
-        if end == len(data) and head.fields.framing.kind is _NO_BODY and head.fields.keep_alive:
-            self._requests.take_whole()
+        if end == len(data) and head.fields.framing.kind is _NO_BODY:
+            self._requests.take_whole(head)
             return self._begin(head, now)
         self._requests.begin(head, data, end)
         if self._begin(head, now):
@@ -182,7 +182,7 @@ class HttpRelay(Endings):
         if isinstance(verdict, Refusal):
             self._reply(verdict.failure, "", now)
             return False
-        self._forwarded = self._kept_request.head(head, verdict.client_id, request_id, traceparent)
+        self._forwarded = self._memory.to_service.head(head, verdict.client_id, request_id, traceparent)
         self.phase = _CONNECTING
         return True
 
@@ -239,12 +239,12 @@ class HttpRelay(Endings):
         if answer is not None:
             self.to_downstream.append(answer)
             self.finished.append(self.exchange)
-            self.needs.append(_RELEASE_UPSTREAM)
+            self.needs.appendleft(_RELEASE_UPSTREAM)
 
     def take_answer(self, data: bytes, now: float) -> bytes | None:
         """As `feed_response`; if that was the whole answer to a whole request, return it as it is to be passed on.
 
-        Then the exchange is over, though not among those that `finished`, and both connections rest.
+        Then the exchange is over, though not among those that `finished`, and the upstream connection free.
         """
         responses, request = self._responses, self._head
         if responses is None or request is None:
@@ -256,15 +256,18 @@ class HttpRelay(Endings):
             head, end = found
             size, framing = len(data) - end, head.framing
             is_complete = size == framing.length if framing.kind is _LENGTH else framing.kind is _NO_BODY and not size
-            if is_complete and head.keep_alive and self._both_go_on():
+            if is_complete and head.keep_alive and self._waits_for_nothing_else():
                 responses.take_whole()
                 # All from `_on_response_head` to `_finish`.
-                exchange = self.exchange
+                exchange, close = self.exchange, self._close or self._draining
                 exchange.status, exchange.bytes_out = head.status, size
                 exchange.answered = exchange.ended = now
-                self.phase = _IDLE
                 self._responses = self._head = self._forwarded = None
-                return self._kept_answer.head(head, request, exchange.request_id) + data[end:]
+                if close:
+                    self._over(Need.CLOSE)
+                else:
+                    self.phase = _IDLE
+                return self._memory.answers.head(head, request, exchange.request_id, close=close) + data[end:]
             responses.begin(head, data, end)
             self._on_response_head(head, now)
         self._read_response(responses, now)
@@ -347,11 +350,9 @@ class HttpRelay(Endings):
             if head.framing.kind is _NO_BODY:
                 self._complete(now)
 
-    def _both_go_on(self) -> bool:
-        """Whether the request is complete, and the caller's connection stays when its answer is, with nothing to do."""
-        return self.phase is _AWAITING and not (
-            self._close or self._draining or self._caller_ended or self._requests.buffered
-        )
+    def _waits_for_nothing_else(self) -> bool:
+        """Whether the request is complete, and nothing came behind it, not even the caller's end."""
+        return self.phase is _AWAITING and not self._caller_ended and not self._requests.buffered
 
     def _on_response_piece(self, piece: Piece, now: float) -> None:
         if self._answer is None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from meshproxy.http.exchange import Decided
     from meshproxy.http.fields import RandomSource
     from meshproxy.http.head import HeadLimits
+    from meshproxy.http.kept import Memory
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
@@ -42,3 +43,4 @@ class Terms:
     judge: Judge
     rng: RandomSource
     host: bytes | None = None
+    memory: Memory | None = None  # None: each connection has its own

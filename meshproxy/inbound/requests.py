@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshproxy.http.head import HeadLimits
+from meshproxy.http.kept import Memory
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Terms
 from meshproxy.inbound.admit import admit
@@ -63,6 +64,8 @@ class RequestsHandler:
         self._authorizer = authorizer
         self._services = services
         self._way = way
+        self._limits = head_limits(settings.limits)
+        self._memory = Memory(self._limits, host=None)
 
     def __repr__(self) -> str:
         return f"<RequestsHandler {self._settings.name} -> {self._settings.forward}>"
@@ -78,7 +81,7 @@ class RequestsHandler:
         downstream = TlsChannel(guest.tls, services.relay.engine, services.relay.buffers)
         await converse(
             downstream,
-            HttpRelay(Terms(head_limits(limits), judge, IDS), clock()),
+            HttpRelay(Terms(self._limits, judge, IDS, memory=self._memory), clock()),
             Conversation(self._way, services, visit, Standing(guest, self._authorizer)),
             Term(limits.idle_timeout, guest.valid_until),
         )

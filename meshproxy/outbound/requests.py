@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from meshproxy.http.kept import Memory
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Grant, Terms
 from meshproxy.inbound.machinery import clock
@@ -37,6 +38,8 @@ class OutboundRequestsHandler:
         self._settings = settings
         self._services = services
         self._way = way
+        limits, host = head_limits(settings.limits), None if settings.host is None else settings.host.encode("ascii")
+        self._terms = Terms(limits, grant_all, IDS, host, Memory(limits, host))
 
     def __repr__(self) -> str:
         return f"<OutboundRequestsHandler {self._settings.name} -> {self._settings.to}>"
@@ -46,11 +49,9 @@ class OutboundRequestsHandler:
         settings, services = self._settings, self._services
         if not is_caller_allowed(sock, settings, visit, services.recorder):
             return
-        host = None if settings.host is None else settings.host.encode("ascii")
-        terms = Terms(head_limits(settings.limits), grant_all, IDS, host)
         await converse(
             PlainChannel(sock, services.relay.engine, services.relay.buffers),
-            HttpRelay(terms, clock()),
+            HttpRelay(self._terms, clock()),
             Conversation(self._way, services, visit),
             Term(settings.limits.idle_timeout, NEVER),
         )
