@@ -12,21 +12,16 @@ T = TypeVar("T")
 class Snapshot(Generic[T]):
     """Holds the current value and its generation (1 for the first), and wakes who waits for the next one.
 
-    Readers take `value` once and decide on that; nothing is ever changed inside it.
+    Readers take `value` once and decide on that; nothing is ever changed inside it, and only `replace` sets another.
     """
 
     def __init__(self, value: T) -> None:
-        self._value = value
+        self.value = value
         self._generation = 1
         self._replaced = trio.Event()
 
     def __repr__(self) -> str:
-        return f"<Snapshot generation={self._generation} {self._value!r}>"
-
-    @property
-    def value(self) -> T:
-        """The current value."""
-        return self._value
+        return f"<Snapshot generation={self._generation} {self.value!r}>"
 
     @property
     def generation(self) -> int:
@@ -35,7 +30,7 @@ class Snapshot(Generic[T]):
 
     def replace(self, value: T) -> None:
         """Make `value` the current one and wake everybody who waits; synchronous, so nobody sees half a swap."""
-        self._value = value
+        self.value = value
         self._generation += 1
         replaced, self._replaced = self._replaced, trio.Event()
         replaced.set()

@@ -92,7 +92,7 @@ class Authorizer:
 
     def judge_of(self, visit: Visit, leaf: Leaf, *, home: TrustDomain, wall: Wall) -> Judge:
         """Return the judge of one caller's requests: each is asked about on the policy of its moment."""
-        return _CallersJudge(self, visit, leaf, home, wall)
+        return _CallersJudge(self, visit, leaf, home, wall).judge
 
     def verdict(self, policy: Policy, mode: Mode, sought: int, *, listener: str, caller: str) -> Verdict:
         """Return what a finding of `seek` means for a request of `caller` (its identity) under `mode`."""
@@ -210,10 +210,11 @@ class _CallersJudge:
     def __repr__(self) -> str:
         return f"<_CallersJudge of {self._leaf.id} by {self._policy!r}>"
 
-    def __call__(self, head: RequestHead) -> Grant | Refusal:
+    def judge(self, head: RequestHead) -> Grant | Refusal:
         """See `meshproxy.http.terms.Judge`."""
         authorizer = self._authorizer
-        policy, mode, now = self._snapshot.value, authorizer.mode, self._wall()
+        policy, mode, wall = self._snapshot.value, authorizer.mode, self._wall
+        now = wall()
         asked = head.method, head.target.path
         if (
             asked == self._asked

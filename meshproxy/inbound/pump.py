@@ -88,7 +88,7 @@ class Pump:
                 self._notice_downstream(events)
             elif events:
                 down.drained = False
-            if down.waiting or not self.relay.is_at_rest:
+            if down.waiting or not self.relay.rests():
                 return self._pull_downstream(events)
             return self._hear()
         except BaseException as error:  # noqa: BLE001 - see the class
@@ -370,7 +370,8 @@ class Pump:
 
     def _take_upstream(self, connection: UpstreamConnection) -> None:
         self.up, connection.user = connection, self
-        self.deadline = min(self.deadline, connection.ends_at)
+        if connection.ends_at < self.deadline:  # noqa: PLR1730 - `min` takes ten times as long
+            self.deadline = connection.ends_at
         if not connection.channel.drained:
             self._engine.resume(connection.channel.sock)
 

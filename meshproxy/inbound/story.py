@@ -35,7 +35,7 @@ _ESCAPED: Final = re.compile(rb'["\\]')  # of visible ASCII, in JSON
 class Story:
     """Tells the requests of one connection: an access line and a count for each."""
 
-    __slots__ = ("_common", "_decided", "_put", "_recorder", "_requests", "_target", "_visit", "_went_to")
+    __slots__ = ("_common", "_decided", "_is_first", "_put", "_recorder", "_requests", "_target", "_visit", "_went_to")
 
     def __init__(self, visit: Visit, services: Services) -> None:
         self._visit = visit
@@ -45,6 +45,7 @@ class Story:
         self._decided: Decided | None = None  # of the last ordinary request, and where it went,
         self._target = self._went_to = ""
         self._common: tuple[bytes, bytes, bytes] | None = None  # and what lines have in common while these are the same
+        self._is_first = True  # mostly also the last
 
     def __repr__(self) -> str:
         return f"<Story of {self._visit.id}>"
@@ -59,6 +60,7 @@ class Story:
         if (
             put is None
             or head is None
+            or self._is_first
             or not exchange.bytes_out
             or exchange.bytes_in
             or exchange.resent
@@ -66,6 +68,7 @@ class Story:
             or _ESCAPED.search(exchange.request_id + head.target.path)
         ):
             self._requests.tell(self.line(exchange, upstream))
+            self._is_first = False
             return
         common = self._common
         if (

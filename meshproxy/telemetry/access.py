@@ -96,7 +96,8 @@ class Stamp:
 
     def __call__(self) -> str:
         """Return the present time."""
-        now = self._clock()
+        clock = self._clock
+        now = clock()
         whole = int(now)
         second, text = self._second
         if whole != second:

@@ -85,7 +85,7 @@ class Pool:
             connection = self._resting.pop()
             if connection.generation != generation or connection.ends_at <= self._sweeper.now:
                 self.close(connection)
-            elif connection.channel.stirs and not _is_quiet(connection.channel):
+            elif connection.channel.stirs() and not _is_quiet(connection.channel):
                 self.drop(connection)
             else:
                 return connection

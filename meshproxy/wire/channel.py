@@ -55,7 +55,6 @@ class Channel(Protocol):
     def flush(self) -> None:
         """Go on sending what is held. Raises ChannelBroken."""
 
-    @property
     def stirs(self) -> bool:
         """Whether the kernel has something for us: bytes, an end, an error. It is asked now, without an exception."""
 
@@ -87,7 +86,6 @@ class _Base:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} fd={self.sock.fileno()} waiting={self.waiting} ended={self.ended}>"
 
-    @property
     def stirs(self) -> bool:
         """See Channel."""
         if self._poll is None:

@@ -145,8 +145,8 @@ async def test_what_is_remembered_of_one_caller_is_bounded() -> None:
     for _ in range(2):
         assert [court.ask(f"/{n}") for n in range(200)] == [f"r{n}" for n in range(200)]
     assert set(court.counted().values()) == {2}
-    assert isinstance(court.judge, _CallersJudge)
-    assert len(court.judge._verdicts) <= 64
-    assert repr(court.judge).startswith(
-        "<_CallersJudge of spiffe://mesh.test/web by <Policy x.allow.toml generation 1 "
-    )
+    assert isinstance(court.judge, MethodType)
+    judge = court.judge.__self__
+    assert isinstance(judge, _CallersJudge)
+    assert len(judge._verdicts) <= 64
+    assert repr(judge).startswith("<_CallersJudge of spiffe://mesh.test/web by <Policy x.allow.toml generation 1 ")
