@@ -27,7 +27,7 @@ import trio
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 # The values of epoll_ctl(2), spelled out because the portable engine uses the same words without `select.epoll`.
 READ = 0x001
@@ -132,8 +132,9 @@ class EpollReadiness:
     async def _run_events(self) -> None:
         poll, handlers, descriptor = self._epoll.poll, self._handlers, self._epoll.fileno()
         rounds = 0
+        batch: Sequence[tuple[int, int]] = ()
         while True:
-            if not self._resumed:
+            if not batch and not self._resumed:
                 rounds = 0
                 self._asleep = True
                 await trio.lowlevel.wait_readable(descriptor)
@@ -141,12 +142,14 @@ class EpollReadiness:
             elif (rounds := rounds + 1) == _ROUNDS:
                 rounds = 0
                 await trio.lowlevel.checkpoint()
-            for ready, events in poll(0, BATCH):
+            batch = poll(0, BATCH)
+            for ready, events in batch:
                 # An earlier callback of this batch may have ended this connection.
                 handler = handlers.get(ready)
                 if handler is not None:
                     handler(events)
-            self._drain_resumed()
+            if self._resumed:
+                self._drain_resumed()
 
     async def _run_resumed(self) -> None:
         # A connection's owner may resume it outside any batch, while the loop above sleeps in the kernel.
