@@ -6,7 +6,7 @@
     contest     everybody's pair stands side by side, and turns are taken round after round
     check       before a row: does a pair carry bytes rightly, and refuse whom it must?
     pair        what a contestant is: plain in, mutual TLS between, plain out
-    product     the product as two sidecars; h11_only is its command with the fast lane turned off
+    product     the product as two sidecars; h11_only and unfamiliar are its command with short ways turned off
     peers/      the others, a room each
     floor       what the kernel and the cryptography alone take; pump and tls_memory are its programs
     stage       a temporary directory with a CA and identities made by the product's own command

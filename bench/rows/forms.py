@@ -12,7 +12,6 @@ from bench.processes import BenchError, cpu_time, family
 from bench.product import NAME, Product
 from bench.results import Block, Must
 from bench.rows.cpu import CPU, KEPT, Small, measure
-from meshproxy.http import parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,16 +81,18 @@ def _own_cpu(pid: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class LanesRow:
-    """The fast lane for common heads on and off."""
+    """The product where all heads are familiar, as wrk's are; where none ever is; and without the fast lane."""
 
     name: str
     title: str
 
     def run(self, contest: Contest) -> list[Block]:
-        """Measure both in turns."""
-        if not hasattr(parse, "USE_FAST_LANE"):
-            raise BenchError("this version has no fast lane to turn off")
-        forms = [Product(), Product("h11 only", launcher=("-m", "bench.h11_only"))]
+        """Measure them in turns."""
+        forms = [
+            Product(),
+            Product("every head new", launcher=("-m", "bench.unfamiliar")),
+            Product("h11 only", launcher=("-m", "bench.h11_only")),
+        ]
         with contest.stage() as stage:
             pairs = line_up(stage, forms, Mode.HTTP, KEPT.backend(stage))
             samples = contest.take_turns({name: partial(measure, stage, pair, KEPT) for name, pair in pairs.items()})

@@ -13,7 +13,7 @@ from meshproxy.http.phase import Phase
 from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.inbound.pump import Pump
 from meshproxy.upstream.pool import NoUpstreamConnection
-from meshproxy.wire.closing import linger, reset
+from meshproxy.wire.closing import reset
 
 if TYPE_CHECKING:
     from meshproxy.http.relay import HttpRelay
@@ -70,10 +70,10 @@ class HttpDriver:
                 self._engine.forget(sock)
                 pump.drop_upstream()
                 pump.down.release()
-                if outcome is not Outcome.CLOSED:
+                if outcome is Outcome.CLOSED:
+                    sock.close()
+                else:
                     reset(sock)
-        if outcome is Outcome.CLOSED:
-            await linger(sock)
         return outcome
 
     def drain(self, grace: float) -> None:
@@ -85,7 +85,7 @@ class HttpDriver:
 
     async def _attend(self) -> Outcome:
         pump = self._pump
-        while pump.ending is None or (pump.ending is Outcome.CLOSED and pump.down.waiting):
+        while pump.ending is None or not pump.is_over:
             await pump.woken.wait()
             pump.woken = trio.Event()
             if pump.error is not None:

@@ -6,14 +6,13 @@ between is not missed, and asked about again on each change; HTTP requests are a
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from ca import SpiffeId, TrustDomain
 
@@ -40,21 +39,24 @@ class Call:
     cut: str = ""
 
 
-class Registration:
-    """A context: `call` is among `calls` meanwhile. Not made of a generator, which takes three times as long."""
+Member = TypeVar("Member")
 
-    __slots__ = ("_call", "_calls")
 
-    def __init__(self, calls: set[Call], call: Call) -> None:
-        self._calls = calls
-        self._call = call
+class Membership(Generic[Member]):
+    """A context: `member` is among `members` meanwhile. Not made of a generator, which takes three times as long."""
 
-    def __enter__(self) -> Call:
-        self._calls.add(self._call)
-        return self._call
+    __slots__ = ("_member", "_members")
+
+    def __init__(self, members: set[Member], member: Member) -> None:
+        self._members = members
+        self._member = member
+
+    def __enter__(self) -> Member:
+        self._members.add(self._member)
+        return self._member
 
     def __exit__(self, *_: object) -> None:
-        self._calls.discard(self._call)
+        self._members.discard(self._member)
 
 
 class Live:
@@ -68,20 +70,15 @@ class Live:
     def __repr__(self) -> str:
         return f"<Live open={len(self._open)} calls={len(self._calls)} draining={self._grace is not None}>"
 
-    @contextlib.contextmanager
-    def holding(self, connection: Drainable) -> Iterator[None]:
+    def holding(self, connection: Drainable) -> Membership[Drainable]:
         """Know of `connection` meanwhile; one that comes during a drain is asked to end at once."""
-        self._open.add(connection)
         if self._grace is not None:
             connection.drain(self._grace)
-        try:
-            yield
-        finally:
-            self._open.discard(connection)
+        return Membership(self._open, connection)
 
-    def registered(self, call: Call) -> Registration:
+    def registered(self, call: Call) -> Membership[Call]:
         """Ask about `call` again on each change meanwhile."""
-        return Registration(self._calls, call)
+        return Membership(self._calls, call)
 
     def recheck(self, objection: Callable[[Call], str]) -> int:
         """Ask about every registered call and cut those with an objection (a phrase); returns how many."""

@@ -6,6 +6,8 @@ exception raised, nothing armed. What takes time is left to the task that owns t
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,6 +16,7 @@ from meshproxy.http.phase import Need, Phase
 from meshproxy.inbound.deadlines import Deadlines, Due, Waiting
 from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.wire.channel import ChannelBroken
+from meshproxy.wire.closing import LINGER_BYTES, LINGER_SECONDS
 from meshproxy.wire.readiness import READ, SEVERED
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ class Pump:
         self._phase: Phase | None = None  # the one the deadlines know of
         self._exchange: Exchange | None = None
         self._is_over = False  # no callback does anything any more
+        self._to_discard: int | None = None  # lingering: how much more of the caller's talk is thrown away
         self.down = downstream
         self.relay = relay
         self.up: UpstreamConnection | None = None
@@ -57,6 +61,11 @@ class Pump:
         self.dialling: trio.CancelScope | None = None  # the owner's, while it dials
         self.woken = trio.Event()
         self.deadline = _NEVER
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is said or heard: the socket is to be closed, in the way of its `ending`."""
+        return self._is_over
 
     def __repr__(self) -> str:
         return f"<Pump {self.relay!r} down={self.down!r} up={self.up!r} ending={self.ending}>"
@@ -70,6 +79,8 @@ class Pump:
 
     def drain(self, grace: float) -> None:
         """End with the current answer; when idle, with the next, or after `grace` seconds without a request."""
+        if self._to_discard is not None:
+            return
         self.relay.drain()
         now = trio.current_time()
         self._look_again(now)
@@ -148,6 +159,8 @@ class Pump:
 
     def _pull_downstream(self, events: int) -> bool:
         """Take of the caller what can be used now; whether its socket was drained."""
+        if self._to_discard is not None:
+            return self._discard(self._to_discard)
         relay = self.relay
         if not self._wants_downstream():
             if events & SEVERED:
@@ -207,7 +220,7 @@ class Pump:
         if down.waiting:
             return
         if self.ending is Outcome.CLOSED:
-            self.woken.set()
+            self._linger()
             return
         if self.up is not None:
             self._engine.resume(self.up.channel.sock)
@@ -412,8 +425,38 @@ class Pump:
                 self.down.finish()
             except ChannelBroken:
                 how = Outcome.ABORTED
-        self.ending, self._is_over = how, how is not Outcome.CLOSED
+        self.ending = how
+        if how is not Outcome.CLOSED:
+            self._be_over()
+        elif not self.down.waiting:
+            self._linger()
+
+    def _be_over(self) -> None:
+        self._is_over = True
         self.woken.set()
+
+    # As `wire.closing.linger`, but without a task that wakes for it.
+
+    def _linger(self) -> None:
+        """Wait for the end of the caller, who is told of ours; what it still says is of no use."""
+        self._to_discard = LINGER_BYTES
+        self.deadline = self._sweeper.within(LINGER_SECONDS)
+        with contextlib.suppress(OSError):
+            self.down.sock.shutdown(socket.SHUT_WR)
+        if not self.down.drained:
+            self._engine.resume(self.down.sock)
+
+    def _discard(self, most: int) -> bool:
+        """Throw away what the caller says; whether its socket was drained."""
+        try:
+            while most > 0 and (received := len(self.down.sock.recv(LINGER_BYTES))):
+                most = self._to_discard = most - received
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        self._be_over()
+        return False
 
     # Deadlines.
 
@@ -429,6 +472,9 @@ class Pump:
         self.deadline = min(deadlines.earliest, now + deadlines.shortest, ends_at)
 
     def _expire(self, now: float) -> None:
+        if self._to_discard is not None:
+            self._be_over()
+            return
         up = self.up
         waiting = Waiting(bool(self.down.waiting), up is not None and bool(up.channel.waiting))
         self._look_again(now)

@@ -100,12 +100,23 @@ class Requests:
 class ListenerCounts:
     """What `status` tells about one listener; what /metrics counts by the same words is not counted twice."""
 
-    __slots__ = ("_metrics", "_name", "ended", "failed_upstream", "handshake_failures", "open", "refused", "requests")
+    __slots__ = (
+        "_metrics",
+        "_name",
+        "ended",
+        "failed_upstream",
+        "handshake_failures",
+        "open",
+        "open_now",
+        "refused",
+        "requests",
+    )
 
     def __init__(self, name: str, metrics: Metrics) -> None:
         self._name = name
         self._metrics = metrics
         self.open = 0
+        self.open_now = metrics.connections_open.labels(name)  # the same, for /metrics
         self.handshake_failures = 0
         self.failed_upstream = 0
         self.requests: Requests | None = None
@@ -167,8 +178,9 @@ class Recorder:
 
     def opened(self, listener: str) -> None:
         """Count a connection that was taken on."""
-        self.listener(listener).open += 1
-        self.metrics.connections_open.labels(listener).inc()
+        counts = self.listener(listener)
+        counts.open += 1
+        counts.open_now.value += 1.0
 
     def closed(self, listener: str, line: ConnectionLine | None) -> None:
         """Count the end of a connection that was `opened`, and write its access line.
@@ -177,7 +189,7 @@ class Recorder:
         """
         counts = self.listener(listener)
         counts.open -= 1
-        self.metrics.connections_open.labels(listener).dec()
+        counts.open_now.value -= 1.0
         if line is None:
             return
         counts.ended[line.end] = counts.ended.get(line.end, 0) + 1

@@ -13,8 +13,8 @@ import trio
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, zero seconds
 
 # A peer that does not read what we still say is waited for this long, and this much of its own talk is discarded.
-_LINGER_SECONDS = 1.0
-_LINGER_BYTES = 64 * 1024
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 64 * 1024
 
 
 def reset(sock: socket.socket) -> None:
@@ -34,10 +34,10 @@ async def linger(sock: socket.socket) -> None:
     try:
         sock.shutdown(socket.SHUT_WR)
         discarded = 0
-        with trio.move_on_after(_LINGER_SECONDS):
-            while discarded < _LINGER_BYTES:
+        with trio.move_on_after(LINGER_SECONDS):
+            while discarded < LINGER_BYTES:
                 await trio.lowlevel.wait_readable(sock)
-                received = len(sock.recv(_LINGER_BYTES))
+                received = len(sock.recv(LINGER_BYTES))
                 if not received:
                     break
                 discarded += received
@@ -51,6 +51,6 @@ async def delivered(sock: socket.socket) -> None:
     """Wait, at most 1 s, until the peer's kernel has acknowledged what was sent; then RST loses nothing of it."""
     if sock.family == socket.AF_UNIX:
         return  # what was sent is in the peer's queue already
-    with trio.move_on_after(_LINGER_SECONDS), contextlib.suppress(OSError):
+    with trio.move_on_after(LINGER_SECONDS), contextlib.suppress(OSError):
         while struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]:  # noqa: ASYNC110 - the kernel has no event for it
             await trio.sleep(0.005)
