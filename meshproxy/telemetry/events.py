@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
 
+from meshproxy.telemetry.structured import structlog
 from meshproxy.telemetry.text import printable
 
 if TYPE_CHECKING:
