@@ -74,8 +74,8 @@ class ChunkedDecoder:
     def __repr__(self) -> str:
         return f"<ChunkedDecoder {self._part.name} left={self._left}>"
 
-    def take(self, buffer: bytes | bytearray, at: int, pieces: list[bytes | bytearray]) -> int:
-        """Take all that can be taken from `at` on, and append the data to `pieces`.
+    def take(self, buffer: bytes | bytearray, at: int, pieces: list[bytes | memoryview]) -> int:
+        """Take all that can be taken from `at` on, and append the data to `pieces`, as views where nothing can change.
 
         Returns the offset behind it: what stands there is incomplete, and to be offered again with more, or, once
         `done`, belongs to the next message. Raises BadMessage (400, or 431 for a trailer section beyond the limits);
@@ -92,7 +92,7 @@ class ChunkedDecoder:
             at = behind
         return at
 
-    def _step(self, buffer: bytes | bytearray, at: int, pieces: list[bytes | bytearray]) -> int | None:
+    def _step(self, buffer: bytes | bytearray, at: int, pieces: list[bytes | memoryview]) -> int | None:
         """Take one part; returns the offset behind it, or None when more bytes are needed."""
         part = self._part
         if part is _DATA:
@@ -125,8 +125,8 @@ class ChunkedDecoder:
         self._part = _DATA if size else _Part.TRAILERS
         return end + 2
 
-    def _take_data(self, buffer: bytes | bytearray, at: int, pieces: list[bytes | bytearray]) -> int | None:
-        data = buffer[at : at + self._left]
+    def _take_data(self, buffer: bytes | bytearray, at: int, pieces: list[bytes | memoryview]) -> int | None:
+        data = _stretch(buffer, at, at + self._left)
         if not data:
             return None
         pieces.append(data)
@@ -160,7 +160,7 @@ class ChunkedDecoder:
         return end
 
 
-def _take_whole_chunks(buffer: bytes | bytearray, at: int, pieces: list[bytes | bytearray]) -> int:
+def _take_whole_chunks(buffer: bytes | bytearray, at: int, pieces: list[bytes | memoryview]) -> int:
     """Take the chunks that are there from their size to their end; a peer may send very many, and very small ones.
 
     What is not that simple is left where it stands, to be taken or refused part by part.
@@ -175,9 +175,15 @@ def _take_whole_chunks(buffer: bytes | bytearray, at: int, pieces: list[bytes | 
         end = start + size
         if not size or start - at > _LONGEST_SIZE_LINE or buffer[end : end + 2] != b"\r\n":
             break
-        pieces.append(buffer[start:end])
+        pieces.append(_stretch(buffer, start, end))
         at = end + 2
     return at
+
+
+def _stretch(buffer: bytes | bytearray, start: int, end: int) -> bytes | memoryview:
+    if isinstance(buffer, bytes):
+        return memoryview(buffer)[start:end]
+    return bytes(memoryview(buffer)[start:end])
 
 
 def _field(line: bytes) -> Field:

@@ -26,18 +26,32 @@ from meshproxy.http.parse import read_request_head, read_response_head
 if TYPE_CHECKING:
     from meshproxy.http.head import Framing
 
+Part = bytes | memoryview
+
 _Head = TypeVar("_Head", RequestHead, ResponseHead)
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
-    """A piece of a body, its transfer coding taken off.
+    """A piece of a body, its transfer coding taken off: `first`, and behind it the `rest`, which were chunks.
 
-    `last` when the message is complete with it: only then may it be empty. `trailers` came behind a chunked body.
+    `last` when the message is complete with it: only then may it be empty. `trailers` came behind a chunked body. The
+    parts may be views of what was fed, to be let go of soon.
     """
 
-    payload: bytes
+    first: Part
     last: bool = False
     trailers: tuple[Field, ...] = ()
+    rest: tuple[Part, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are of it."""
+        return len(self.first) + sum(map(len, self.rest))
+
+    @property
+    def payload(self) -> bytes:
+        """All of it in one."""
+        return b"".join((self.first, *self.rest))
 
 
 # Bound once: to look a member up in its class takes ten times as long on Python 3.11.
@@ -144,12 +158,16 @@ class _Reader(ABC, Generic[_Head]):
         """Take the bytes that wait before `end`: without copying them, where they are all there are."""
         buffer, at = self._buffer, self._at
         taken = buffer[at:end] if isinstance(buffer, bytes) else bytes(memoryview(buffer)[at:end])
-        self.buffered -= end - at
+        self._leave(end)
+        return taken
+
+    def _leave(self, end: int) -> None:
+        """Take that the bytes that wait before `end` have been taken."""
+        self.buffered -= end - self._at
         if self.buffered:
             self._at = end
         else:  # an empty reader holds no memory
             self._buffer, self._at = b"", 0
-        return taken
 
     def _take_head(self) -> bytes | None:
         """Take a complete head off the buffer; None while it is incomplete."""
@@ -188,17 +206,18 @@ class _Reader(ABC, Generic[_Head]):
 
     def _next_of_chunks(self, chunked: ChunkedDecoder) -> Piece | None:
         """Give out all chunks that are there as one piece: tiny chunks must not become tiny pieces."""
-        pieces: list[bytes | bytearray] = []
+        pieces: list[Part] = []
         try:
-            self._take(chunked.take(self._buffer, self._at, pieces))
+            self._leave(chunked.take(self._buffer, self._at, pieces))
         except BadMessage as bad:
             # What came before the fault was sound; how the bytes were portioned must make no difference.
             if not pieces:
                 raise
             self._bad = bad
+        first = pieces[0] if pieces else b""
         if chunked.done:
-            return Piece(b"".join(pieces), self._ends(), chunked.trailers)
-        return Piece(b"".join(pieces)) if pieces else None
+            return Piece(first, self._ends(), chunked.trailers, tuple(pieces[1:]))
+        return Piece(first, rest=tuple(pieces[1:])) if pieces else None
 
     def _ends(self) -> bool:
         """Take that the message is complete; returns True."""

@@ -17,6 +17,7 @@ from meshproxy.http.kept import Memory
 from meshproxy.http.phase import Need, Phase
 
 if TYPE_CHECKING:
+    from meshproxy.http.codec import Part
     from meshproxy.http.forwarded import ForwardedAnswer
     from meshproxy.http.head import BadMessage, RequestHead
     from meshproxy.http.terms import Terms
@@ -56,8 +57,8 @@ class Endings:
         self.phase = Phase.IDLE
         self.exchange = Exchange(now)
         self.finished: list[Exchange] = []
-        self.to_downstream: list[bytes] = []
-        self.to_upstream: list[bytes] = []
+        self.to_downstream: list[Part] = []
+        self.to_upstream: list[Part] = []
         self.needs: deque[Need] = deque()
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from meshproxy.http.head import BadMessage, FramingKind, Version
 from meshproxy.http.writing import chunk_start, fields_text, last_chunk, request_bytes, response_bytes
 
 if TYPE_CHECKING:
-    from meshproxy.http.codec import Piece
+    from meshproxy.http.codec import Part, Piece
     from meshproxy.http.head import Field, Framing, RequestFields, RequestHead, ResponseHead
 
 # RFC 9110 section 9.2.1: nothing happens twice if such a request is sent twice.
@@ -136,14 +136,14 @@ class ForwardedAnswer:
         return response_bytes(head.status, head.reason, head.carried, fields_text(ours), count=len(ours))
 
 
-def write_piece(piece: Piece, to: list[bytes], *, chunked: bool) -> None:
-    """Append a piece of a body, framed as its head says: the payload as it is, however large, framing around it."""
-    payload = piece.payload
+def write_piece(piece: Piece, to: list[Part], *, chunked: bool) -> None:
+    """Append a piece of a body, framed as its head says: what it consists of as it is, framing around it."""
     if not chunked:
-        to.append(payload)
+        to.append(piece.first)
+        to += piece.rest
         return
-    if payload:
-        to += (chunk_start(len(payload)), payload, b"\r\n")
+    if size := piece.size:
+        to += (chunk_start(size), piece.first, *piece.rest, b"\r\n")
     if piece.last:
         to.append(last_chunk(outgoing_trailers(piece.trailers) if piece.trailers else ()))
 

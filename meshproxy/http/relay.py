@@ -194,7 +194,7 @@ class HttpRelay(Endings):
         if self._head is None or self._forwarded is None:
             raise AssertionError("only what was granted is carried")
         write_piece(piece, self.to_upstream, chunked=self._head.fields.framing.kind is _CHUNKED)
-        self.exchange.bytes_in += len(piece.payload)
+        self.exchange.bytes_in += piece.size
         if piece.last:
             self._request_done = True
             if self.phase is not _ANSWERING:
@@ -203,7 +203,7 @@ class HttpRelay(Endings):
             self.phase = _BODY  # it did not wait
 
     def _discard(self, piece: Piece, now: float) -> None:
-        self._discarded += len(piece.payload)
+        self._discarded += piece.size
         if self._discarded > MOST_DISCARDED:
             self._end_exchange(now)
             self._over(Need.CLOSE)
@@ -361,7 +361,7 @@ class HttpRelay(Endings):
         if self._answer is None:
             raise AssertionError("an answer has a request")
         write_piece(piece, self.to_downstream, chunked=self._answer.chunked)
-        self.exchange.bytes_out += len(piece.payload)
+        self.exchange.bytes_out += piece.size
         if piece.last:
             self._complete(now)
 

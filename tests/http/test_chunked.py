@@ -19,7 +19,7 @@ _LIMITS = HeadLimits()
 def _decode(raw: bytes, step: int = 1 << 20, limits: HeadLimits = _LIMITS) -> tuple[bytes, tuple[Field, ...], bytes]:
     """Body, trailers and what is left behind the end; raises BadMessage, or EOFError when the body is incomplete."""
     decoder, buffer = ChunkedDecoder(limits), bytearray()
-    pieces: list[bytes | bytearray] = []
+    pieces: list[bytes | memoryview] = []
     for start in range(0, len(raw), step):
         buffer += raw[start : start + step]
         del buffer[: decoder.take(buffer, 0, pieces)]
@@ -59,7 +59,7 @@ def test_what_is_written_is_read_at_any_portion(pieces: list[bytes], step: int, 
 )
 def test_runs_of_tiny_chunks_are_read_as_one_by_one(chunks: list[tuple[bytes, bytes]], then: bytes, step: int) -> None:
     raw = b"".join(size % len(data) + b"\r\n" + data + b"\r\n" for size, data in chunks)
-    decoder, pieces = ChunkedDecoder(_LIMITS), list[bytes | bytearray]()
+    decoder, pieces = ChunkedDecoder(_LIMITS), list[bytes | memoryview]()
     with contextlib.suppress(BadMessage):
         rest = bytearray()
         for start in range(0, len(raw + then), step):

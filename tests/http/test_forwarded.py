@@ -193,7 +193,7 @@ def test_a_body_is_passed_on_as_it_is() -> None:
     for start, chunked in ((b"GET / HTTP/1.1", True), (b"GET / HTTP/1.0", False)):
         answer = _answers(start=start)
         answer.begin(_response(b"Transfer-Encoding: chunked"), close=False)
-        told: list[bytes] = []
+        told: list[bytes | memoryview] = []
         write_piece(Piece(payload), told, chunked=answer.chunked)
         assert any(piece is payload for piece in told)  # not a copy
         trailers = ((b"X-Sum", b"1"), (b"X-Mesh-Client-Id", b"me"))
