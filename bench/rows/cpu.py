@@ -47,6 +47,11 @@ class Load(Protocol):
         """What the CPU time is per."""
         ...
 
+    @property
+    def pools(self) -> bool:
+        """Whether it can go over connections that were there before: a turn begins with a second that is not counted."""
+        ...
+
     def backend(self, stage: Stage) -> int:
         """Start what answers; returns its port."""
         ...
@@ -67,6 +72,7 @@ class Small:
     connections: int = 32
     keeps: bool = True
     unit: str = "us CPU/request"
+    pools: bool = True
 
     def backend(self, stage: Stage) -> int:
         """Start the small backend."""
@@ -90,6 +96,7 @@ class Bulk:
     direction: Direction
     chunked: bool = False
     unit: str = "us CPU/MB"
+    pools: bool = False
 
     def backend(self, stage: Stage) -> int:
         """Start the bulk backend."""
@@ -158,6 +165,8 @@ class CpuRow:
 
 def measure(stage: Stage, pair: Pair, load: Load) -> Sample:
     """Give a pair its turn; returns its CPU time in microseconds per unit of work, and what else was seen."""
+    if load.pools:
+        load.put(pair, 1)
     before = cpu_time(pair.pids)
     done = load.put(pair, stage.options.seconds)
     used = cpu_time(pair.pids) - before
