@@ -49,7 +49,7 @@ class Load(Protocol):
 
     @property
     def pools(self) -> bool:
-        """Whether it can go over connections that were there before: a turn begins with a second that is not counted."""
+        """Whether it can go over connections that were there before: a turn begins with an uncounted second."""
         ...
 
     def backend(self, stage: Stage) -> int:

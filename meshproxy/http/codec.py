@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import msgspec
 
-from meshproxy.http import parse
 from meshproxy.http.chunked import ChunkedDecoder
-from meshproxy.http.familiar import FamiliarAnswers, FamiliarRequests
 from meshproxy.http.guard import find_head_end, judge_start_line
 from meshproxy.http.head import BadMessage, Field, FramingKind, HeadLimits, RequestHead, ResponseHead
 from meshproxy.http.parse import read_request_head, read_response_head
@@ -123,7 +121,10 @@ class _Reader(ABC, Generic[_Head]):
         self._at = 0
 
     def begin(self, head: _Head, data: bytes, end: int) -> None:
-        """Take `data`, which begins with a head that was recognised and ends at `end`: `feed` and `next` in one."""
+        """Take `data`, which begins with a head that was recognised and ends at `end`: `feed` and `next` in one.
+
+        Between two messages only, when nothing waits.
+        """
         if len(data) > end:
             self._buffer, self._at, self.buffered = data, end, len(data) - end
         self._begin_message(head)
@@ -231,26 +232,16 @@ class RequestReader(_Reader[RequestHead]):
     RFC 9112 section 9.6: behind a request that asks to close, what comes is not a request any more; it is dropped.
     """
 
-    __slots__ = ("_familiar", "_last", "_skipped_line")
+    __slots__ = ("_last", "_skipped_line")
 
-    def __init__(self, limits: HeadLimits, familiar: FamiliarRequests | None = None) -> None:
-        """Stand before the first request; connections of one listener may share what is `familiar` of theirs."""
+    def __init__(self, limits: HeadLimits) -> None:
+        """Stand before the first request."""
         super().__init__(limits)
-        self._familiar = (familiar or FamiliarRequests(limits)) if parse.USE_FAST_LANE else None
         self._last = False
         self._skipped_line = False
 
-    def recognise(self, data: bytes) -> tuple[RequestHead, int] | None:
-        """Return the head that `data` begins with, and where it ends, if it is a common one and nothing waits before.
-
-        Nothing is taken: that is `begin`'s, or `take_whole`'s. None for anything else, which is to be fed.
-        """
-        if self._familiar is None or self.buffered or self._framing is not None or self._deaf or self._bad is not None:
-            return None
-        return self._familiar.recognise(data)
-
     def take_whole(self, head: RequestHead) -> None:
-        """Take a request that was recognised and has no body: it is complete, and nothing came behind it."""
+        """Take a request that was recognised, and is complete with its head; nothing waited before it, nor behind."""
         self._skipped_line = False
         self._last = self._deaf = not head.fields.keep_alive
 
@@ -293,23 +284,15 @@ class ResponseReader(_Reader[ResponseHead]):
     Without `expect`, `next` gives nothing; bytes that came all the same stay `buffered`, and belong to nobody.
     """
 
-    __slots__ = ("_familiar", "_method")
+    __slots__ = ("_method",)
 
-    def __init__(self, limits: HeadLimits, familiar: FamiliarAnswers | None = None) -> None:
-        """Stand before the first response; connections to one service may share what is `familiar` of its answers."""
+    def __init__(self, limits: HeadLimits) -> None:
+        """Stand before the first response."""
         super().__init__(limits)
-        self._familiar = (familiar or FamiliarAnswers(limits)) if parse.USE_FAST_LANE else None
         self._method: bytes | None = None
 
-    def recognise(self, data: bytes) -> tuple[ResponseHead, int] | None:
-        """As `RequestReader.recognise`, of the final answer that is expected."""
-        method, familiar = self._method, self._familiar
-        if method is None or familiar is None or self.buffered or self._framing is not None or self._bad is not None:
-            return None
-        return familiar.recognise(method, data)
-
     def take_whole(self) -> None:
-        """Take an answer that was recognised and came whole: it is complete."""
+        """Take an expected answer that was recognised and came whole: nothing waited before it, nor behind."""
         self._method = None
 
     def expect(self, request_method: bytes) -> None:

@@ -43,7 +43,7 @@ class Endings:
     def __init__(self, terms: Terms, now: float) -> None:
         self._terms = terms
         self._memory = terms.memory or Memory(terms.limits, terms.host)
-        self._requests = RequestReader(terms.limits, self._memory.requests)
+        self._requests = RequestReader(terms.limits)
         self._responses: ResponseReader | None = None  # of the upstream connection, while there is one
         self._head: RequestHead | None = None  # of the current request; None: there is none, or it was unreadable
         self._forwarded: bytes | None = None  # the same towards the service, once it is granted

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from meshproxy.http import parse
 from meshproxy.http.fast_lane import PLAIN_REQUEST_LINE, recognise_request, recognise_response
 from meshproxy.http.fields import PLAIN_REQUEST_ID, PLAIN_TRACEPARENT, REQUEST_ID, TRACEPARENT, TRACESTATE
 from meshproxy.http.head import RequestHead, Target, TargetForm, Version
@@ -55,7 +56,9 @@ class FamiliarRequests:
         return f"<FamiliarRequests with {len(self._known)}>"
 
     def recognise(self, data: bytes) -> tuple[RequestHead, int] | None:
-        """Return the head that `data` begins with, and where it ends; None to leave it to the other lane."""
+        """Return the head that `data` begins with, and where it ends; None to leave it to the slow lane."""
+        if not parse.USE_FAST_LANE:
+            return None
         fields_at = data.find(b"\r\n")
         end = data.find(b"\r\n\r\n", fields_at) + 4
         ids_at = data.rfind(_BEFORE_IDS, fields_at, end)
@@ -106,6 +109,8 @@ class FamiliarAnswers:
 
     def recognise(self, method: bytes, data: bytes) -> tuple[ResponseHead, int] | None:
         """As `FamiliarRequests.recognise`, of the final answer to a `method` request."""
+        if not parse.USE_FAST_LANE:
+            return None
         end = data.find(b"\r\n\r\n") + 4
         id_at = data.rfind(_BEFORE_IDS, 0, end)
         if id_at < 0:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from meshproxy.http.familiar import FamiliarRequests
+from meshproxy.http.familiar import FamiliarAnswers, FamiliarRequests
 from meshproxy.http.fields import REQUEST_ID, TRACEPARENT
 from meshproxy.http.forwarded import ForwardedAnswer, forwarded_head
 from meshproxy.http.writing import rewritten
@@ -84,12 +84,14 @@ class KeptAnswers:
 class Memory:
     """What the exchanges of one listener have in common: the heads that come and go again and again."""
 
-    __slots__ = ("answers", "requests", "to_service")
+    __slots__ = ("from_caller", "from_service", "to_caller", "to_service")
 
     def __init__(self, limits: HeadLimits, host: bytes | None) -> None:
-        self.requests = FamiliarRequests(limits)
+        """Remember nothing yet; `limits` bound the heads that come, `host` is as for `forwarded_head`."""
+        self.from_caller = FamiliarRequests(limits)
         self.to_service = KeptRequests(host)
-        self.answers = KeptAnswers()
+        self.from_service = FamiliarAnswers(limits)
+        self.to_caller = KeptAnswers()
 
     def __repr__(self) -> str:
-        return f"<Memory of {self.requests!r} {self.to_service!r} {self.answers!r}>"
+        return f"<Memory {self.from_caller!r} {self.to_service!r} {self.from_service!r} {self.to_caller!r}>"

@@ -100,19 +100,21 @@ class HttpRelay(Endings):
 
         That need is not among the `needs`, for mostly it can be met at once.
         """
-        found = self._requests.recognise(data) if self.phase is _IDLE and not self.to_downstream else None
+        requests = self._requests
+        is_at_rest = self.phase is _IDLE and not self.to_downstream and not requests.buffered
+        found = self._memory.from_caller.recognise(data) if is_at_rest else None
         if found is None:
-            self._requests.feed(data)
+            requests.feed(data)
             self._advance(now)
             return False
         head, end = found
         if end == len(data) and head.fields.framing.kind is _NO_BODY:
-            self._requests.take_whole(head)
+            requests.take_whole(head)
             return self._begin(head, now)
-        self._requests.begin(head, data, end)
+        requests.begin(head, data, end)
         if self._begin(head, now):
             self.needs.append(_UPSTREAM)
-        if self._requests.buffered:
+        if requests.buffered:
             self._advance(now)
         return False
 
@@ -252,7 +254,9 @@ class HttpRelay(Endings):
         responses, request = self._responses, self._head
         if responses is None or request is None:
             return None
-        found = responses.recognise(data)
+        # Before the final head nothing of it waits in the reader, unless it came in portions.
+        is_awaited = not responses.buffered and (self.phase is _AWAITING or self.phase is _BODY)
+        found = self._memory.from_service.recognise(request.method, data) if is_awaited else None
         if found is None:
             responses.feed(data)
         else:
@@ -270,7 +274,7 @@ class HttpRelay(Endings):
                     self._over(Need.CLOSE)
                 else:
                     self.phase = _IDLE
-                return self._memory.answers.head(head, request, exchange.request_id, close=close) + data[end:]
+                return self._memory.to_caller.head(head, request, exchange.request_id, close=close) + data[end:]
             responses.begin(head, data, end)
             self._on_response_head(head, now)
         self._read_response(responses, now)

@@ -61,9 +61,15 @@ def last_chunk(trailers: Iterable[Field] = ()) -> bytes:
 
 def rewritten(head: bytes, ends: int) -> bytes:
     """Return a head of so many line ends that was written once, with parts of it exchanged; raises Unwritable."""
-    if head.count(b" ", 0, head.find(b"\r")) != 2:
-        raise Unwritable(f"spaces in a request line: {head[:60]!r}")
-    return _checked(head, ends)
+    if (
+        head.count(b" ", 0, head.find(b"\r")) != 2
+        or head.count(b"\n") != ends
+        or head.count(b"\r") != ends
+        or head.find(b"\r\n\r\n") != len(head) - 4
+        or b"\0" in head
+    ):
+        raise Unwritable(f"spaces or control bytes in a head that begins {head[:60]!r}")
+    return head
 
 
 def _checked(text: bytes, ends: int) -> bytes:

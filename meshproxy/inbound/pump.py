@@ -301,11 +301,12 @@ class Pump:
         if connection is None:
             self.woken.set()
             return False
+        relay, channel = self.relay, connection.channel
         self._take_upstream(connection)
         try:
-            connection.channel.send(self.relay.ask(connection.responses, now, reused=connection.used))
+            channel.send(relay.ask(connection.responses, now, reused=connection.used))
         except ChannelBroken as broken:
-            self.relay.upstream_lost(str(broken), now)
+            relay.upstream_lost(str(broken), now)
             return False
         self._begin_phase()
         return True

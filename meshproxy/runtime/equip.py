@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from meshproxy.http.familiar import FamiliarAnswers
 from meshproxy.inbound.authorize import Authorizer
 from meshproxy.inbound.deadlines import Patience as HttpPatience
 from meshproxy.inbound.forward import InboundHandler
@@ -55,7 +54,7 @@ class Workshop:
         services, limits = self.services, settings.limits
         if settings.protocol is Protocol.TCP:
             return Equipment(InboundHandler(settings, authorizer, services, live), live, authorizer, _nothing)
-        pool, wiring = self._pool(limits), self._wiring(limits)
+        pool, wiring = self._pool(limits), Wiring(services.relay, head_limits(limits))
         upstreams = ServiceConnections(settings.forward, pool, wiring, services.resolver, within=limits.connect_timeout)
         handler = RequestsHandler(settings, authorizer, services, Way(self._machinery(limits), upstreams, live))
         return Equipment(handler, live, authorizer, pool.close_all)
@@ -72,7 +71,7 @@ class Workshop:
         )
         if not http:
             return Equipment(OutboundHandler(settings, dialer, services), live, None, _nothing)
-        pool, wiring = self._pool(limits), self._wiring(limits)
+        pool, wiring = self._pool(limits), Wiring(services.relay, head_limits(limits))
         upstreams = MeshConnections(settings.to, dialer, pool, wiring, services.identity)
         handler = OutboundRequestsHandler(settings, services, Way(self._machinery(limits), upstreams, live))
         return Equipment(handler, live, None, pool.close_all)
@@ -80,10 +79,6 @@ class Workshop:
     def _pool(self, limits: Limits) -> Pool:
         most = _MOST_RESTING if limits.pool_idle else 0
         return Pool(self.services.relay.engine, self.sweeper, idle=limits.pool_idle, most=most)
-
-    def _wiring(self, limits: Limits) -> Wiring:
-        head = head_limits(limits)
-        return Wiring(self.services.relay, head, FamiliarAnswers(head))
 
     def _machinery(self, limits: Limits) -> Machinery:
         patience = HttpPatience(

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
-    from meshproxy.http.familiar import FamiliarAnswers
     from meshproxy.http.head import HeadLimits
     from meshproxy.identity.store import Identity, IdentityStore
     from meshproxy.upstream.attempt import FailedAttempt
@@ -40,23 +39,22 @@ _FAILURES = {
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What turns a connected socket into an upstream connection, of one service."""
+    """What turns a connected socket into an upstream connection."""
 
     relay: Relay
     limits: HeadLimits
-    answers: FamiliarAnswers
 
     def plain(self, sock: socket.socket, target: str) -> UpstreamConnection:
         """Wrap a plain socket."""
         channel = PlainChannel(sock, self.relay.engine, self.relay.buffers)
-        return UpstreamConnection(channel, ResponseReader(self.limits, self.answers), target)
+        return UpstreamConnection(channel, ResponseReader(self.limits), target)
 
     def identified(self, far: Identified, identity: Identity, generation: int) -> UpstreamConnection:
         """Wrap an identified TLS connection, opened as `identity`, which is of this generation."""
         valid_until = min(far.leaf.not_after, identity.material.not_after)
         return UpstreamConnection(
             TlsChannel(far.tls, self.relay.engine, self.relay.buffers),
-            ResponseReader(self.limits, self.answers),
+            ResponseReader(self.limits),
             far.target,
             identity=str(far.leaf.id),
             generation=generation,

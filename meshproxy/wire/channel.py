@@ -235,11 +235,12 @@ class TlsChannel(_Base):
 
     def send(self, data: bytes) -> None:
         """See Channel."""
+        tls = self.tls
         try:
-            self.tls.session.write(data)
+            tls.session.write(data)
         except ssl.SSLError as error:
             raise ChannelBroken("the TLS session is broken") from error
-        self.transmit(self.tls.outgoing.read())
+        self.transmit(tls.outgoing.read())
 
     def _say_end(self) -> None:
         # Once, and behind the last byte; see `splice` for the rules of `unwrap`. What the peer still says is of no use

@@ -4,7 +4,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from meshproxy.http.writing import Unwritable, chunk_start, fields_text, last_chunk, request_bytes, response_bytes
+from meshproxy.http.writing import (
+    Unwritable,
+    chunk_start,
+    fields_text,
+    last_chunk,
+    request_bytes,
+    response_bytes,
+    rewritten,
+)
 
 if TYPE_CHECKING:
     from meshproxy.http.head import Field
@@ -80,3 +88,23 @@ def test_how_things_are_written() -> None:
     assert chunk_start(16) == b"10\r\n"
     assert last_chunk() == b"0\r\n\r\n"
     assert last_chunk([_X]) == b"0\r\nX: a\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "request_id"),
+    [
+        (b"GET", b"/ /", b"r"),
+        (b"GET", b"/\r\nX: y", b"r"),
+        (b"G ET", b"/", b"r"),
+        (b"GET", b"/", b"r\r\nX: y"),
+        (b"GET", b"/", b"r\n"),
+        (b"GET", b"/", b"r\0"),
+        (b"GET", b"/", b"r\r\n\r\nGET / HTTP/1.1"),
+        (b"GET", b"/\r\n\r\n", b"r"),
+    ],
+)
+def test_a_head_that_is_written_again_is_checked_again(method: bytes, target: bytes, request_id: bytes) -> None:
+    head = b"%b %b HTTP/1.1\r\nHost: a\r\nx-request-id: %b\r\n\r\n"
+    assert rewritten(head % (b"GET", b"/", b"r"), 4) == head % (b"GET", b"/", b"r")
+    with pytest.raises(Unwritable):
+        rewritten(head % (method, target, request_id), 4)

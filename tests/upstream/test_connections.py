@@ -9,7 +9,6 @@ import pytest
 import trio
 
 from meshproxy.errors import Failure
-from meshproxy.http.familiar import FamiliarAnswers
 from meshproxy.http.head import HeadLimits
 from meshproxy.upstream.attempt import FailedAttempt, Phase
 from meshproxy.upstream.connections import ServiceConnections, Wiring, failure_of
@@ -57,9 +56,7 @@ def connections(engine: Readiness, buffers: Buffers, address: TcpAddress) -> Ser
     sweeper = Sweeper()
     relay = Relay(engine, buffers, sweeper, lambda: datetime.now(UTC))
     pool = Pool(engine, sweeper, idle=3.0, most=2)
-    return ServiceConnections(
-        address, pool, Wiring(relay, HeadLimits(), FamiliarAnswers(HeadLimits())), Resolver(), within=1.0
-    )
+    return ServiceConnections(address, pool, Wiring(relay, HeadLimits()), Resolver(), within=1.0)
 
 
 async def test_a_service_is_dialled_once_and_its_connection_rests(
