@@ -49,6 +49,7 @@ class FairnessRow:
 
 def _ask(stage: Stage, pair: Pair) -> Sample:
     options = stage.options
+    run_steadily(pair.entry, rate=RATE, seconds=1, connections=SMALL_ONES)  # pools emptied while the others had turns
     bulk = stage.processes.start(
         [sys.executable, "-m", "bench.stream", str(pair.entry)], core=stage.cores.load, environment=PYTHONPATH
     )

@@ -54,6 +54,7 @@ class RateRow:
 
 def _ask(stage: Stage, port: int) -> Sample:
     options = stage.options
+    run_steadily(port, rate=options.rate, seconds=1, connections=CONNECTIONS)  # pools emptied during the others' turns
     latencies = run_steadily(port, rate=options.rate, seconds=options.seconds, connections=CONNECTIONS)
     stage.empty_logs()
     return {which: percentile(latencies, share) for which, share in _PERCENTILES.items()}

@@ -59,23 +59,37 @@ Granted = tuple[tuple[frozenset[str] | None, int | None, Terms], ...]
 
 
 class RequestIndex:
-    """Finds, among rules that all grant the same callers, those whose `paths` match."""
+    """Finds, among rules that all grant the same callers, those whose `paths` match.
 
-    __slots__ = ("_any_path", "_paths")
+    Mostly there is but one path, or none; each object less on the way to it is a miss less of the CPU's cache.
+    """
+
+    __slots__ = ("_any_path", "_granted", "_literals", "_path", "_tree")
 
     def __init__(self, any_path: Granted, paths: PatternTree[Granted]) -> None:
         self._any_path = any_path
-        self._paths = paths
+        self._tree = paths if paths.has_wildcards else None
+        self._literals = paths.literals
+        self._path: str | None = None  # the only literal one, if there is but one
+        self._granted: Granted = ()
+        if len(self._literals) == 1:
+            [(self._path, self._granted)] = self._literals.items()
 
     def __repr__(self) -> str:
-        return f"<RequestIndex of {self._paths!r}>"
+        return f"<RequestIndex of {len(self._literals)} literals, {self._tree!r}>"
 
     def find(self, path: str) -> Sequence[Granted]:
         """Return what is granted by each pattern that matches `path` (judged, without query), in no order.
 
         A target that is no path (`*` of OPTIONS) is granted by rules without `paths` only.
         """
-        found = self._paths.find(path) if path[:1] == "/" else []
+        if self._tree is not None:
+            found = self._tree.find(path) if path[:1] == "/" else []
+        elif self._path is not None:
+            found = [self._granted] if path == self._path else []
+        else:
+            literal = self._literals.get(path)
+            found = [] if literal is None else [literal]
         if self._any_path:
             found.append(self._any_path)
         return found

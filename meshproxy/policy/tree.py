@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from meshproxy.policy.match import ANY_SEGMENT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from meshproxy.policy.match import Segments
 
 T = TypeVar("T")
@@ -73,6 +75,16 @@ class PatternTree(Generic[T]):
             self._depth = max(self._depth, len(pattern.fixed))
         return kept
 
+    @property
+    def literals(self) -> Mapping[str, T]:
+        """What is kept for the patterns without wildcard, by the only path that each matches."""
+        return self._literal
+
+    @property
+    def has_wildcards(self) -> bool:
+        """Whether there are others."""
+        return self._wild > 0
+
     def find(self, path: str) -> list[T]:
         """Return what is kept for the patterns that match `path`, in no order: the same as asking `Segments.match`.
 
@@ -89,28 +101,29 @@ class PatternTree(Generic[T]):
 
         Where both a literal and `*` go on, one waits its turn. A place is reached by one way only: none is seen twice.
         """
-        waiting: list[tuple[_Node[T], int]] = []
+        waiting: list[tuple[_Node[T], int]] | None = None
         place, at, end = self._root, 1, len(segments)
         while True:
-            if place.below is not None:
-                found.append(place.below)
+            below = place.below
+            if below is not None:
+                found.append(below)
             if at == end:
                 if place.here is not None:
                     found.append(place.here)
-                following = None
             else:
-                segment = segments[at]
-                at += 1
+                segment, any_segment = segments[at], place.any_segment
                 following = place.branches.get(segment)
-                # `*` is never empty: /a/ is not of /a/*
-                if segment and (any_segment := place.any_segment) is not None:
-                    if following is not None:
-                        waiting.append((any_segment, at))
-                    else:
-                        following = any_segment
-            if following is not None:
-                place = following
-            elif waiting:
-                place, at = waiting.pop()
-            else:
+                at += 1
+                if any_segment is not None and segment:  # `*` is never empty: /a/ is not of /a/*
+                    if following is None:
+                        place = any_segment
+                        continue
+                    if waiting is None:
+                        waiting = []
+                    waiting.append((any_segment, at))
+                if following is not None:
+                    place = following
+                    continue
+            if not waiting:
                 return
+            place, at = waiting.pop()

@@ -23,8 +23,8 @@ _BACKLOG = 4096
 
 # Another process whose turn it is has this long to accept (seconds); it takes microseconds unless it is busy. Then we
 # take on a few: enough that a process that hangs holds nobody up, too few to upset the balance.
-_AFTER_YOU = 0.002
-_INSTEAD = 4
+_AFTER_YOU = 0.008
+_INSTEAD = 3
 
 # accept(2): the process or the system has no room; waiting helps, raising would end the sidecar.
 _STARVED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import time
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -41,9 +42,10 @@ _READING = READ | _RDHUP | _EDGE
 # A bound on how long other tasks wait for one batch; the rest of the events stay in the kernel.
 BATCH = 64
 
-# While handlers are resumed, they and new events take turns so many times before trio's tasks get theirs: passing
-# through trio costs ten times what asking the kernel does.
-_ROUNDS = 8
+# While there is more to do, resumed handlers and new events take turns for so long (seconds) before trio's tasks get
+# theirs. Passing through trio costs ten times what asking the kernel does; but whoever dials, or is accepted, needs
+# several passes, and a chunk of bulk alone takes half of this.
+_TURN = 0.002
 
 
 class Readiness(Protocol):
@@ -131,17 +133,17 @@ class EpollReadiness:
 
     async def _run_events(self) -> None:
         poll, handlers, descriptor = self._epoll.poll, self._handlers, self._epoll.fileno()
-        rounds = 0
         batch: Sequence[tuple[int, int]] = ()
+        until = 0.0
         while True:
             if not batch and not self._resumed:
-                rounds = 0
                 self._asleep = True
                 await trio.lowlevel.wait_readable(descriptor)
                 self._asleep = False
-            elif (rounds := rounds + 1) == _ROUNDS:
-                rounds = 0
+                until = time.perf_counter() + _TURN
+            elif time.perf_counter() >= until:
                 await trio.lowlevel.checkpoint()
+                until = time.perf_counter() + _TURN
             batch = poll(0, BATCH)
             for ready, events in batch:
                 # An earlier callback of this batch may have ended this connection.
