@@ -20,7 +20,9 @@ _BEFORE_ID: Final = b"\r\n%b: " % REQUEST_ID
 _REQUEST: Final = b"%%b %%b%%b%%b\r\n%b: %%b%%b" % TRACEPARENT
 _ANSWER: Final = b"%b%b%b"
 
+# How many, of how many bytes each.
 _MOST_KEPT: Final = 64
+_LONGEST_KEPT: Final = 4096
 
 
 class KeptRequests:
@@ -46,6 +48,8 @@ class KeptRequests:
             _, before, after, ends = kept
             return rewritten(_REQUEST % (method, path, before, request_id, traceparent, after), ends)
         text = forwarded_head(head, client_id, request_id, traceparent, self._host)
+        if len(text) > _LONGEST_KEPT:
+            return text
         id_at = text.rindex(_BEFORE_ID) + len(_BEFORE_ID)
         before = text[len(method) + len(path) + 1 : id_at]
         after = text[text.index(b"\r\n", id_at + len(request_id) + 2) :]
@@ -74,6 +78,8 @@ class KeptAnswers:
             _, before, after = kept
             return _ANSWER % (before, request_id, after)
         text = ForwardedAnswer(request, request_id).begin(head, close=close)
+        if len(text) > _LONGEST_KEPT:
+            return text
         id_at = text.rindex(_BEFORE_ID) + len(_BEFORE_ID)
         if len(self._kept) >= _MOST_KEPT:
             self._kept.clear()

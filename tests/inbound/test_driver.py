@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -574,6 +575,22 @@ async def test_who_rests_longer_than_idle_is_sent_away(house: House, settling_cl
     assert await caller.hears_end() == "notify"
     assert 5 <= trio.current_time() - last <= 6.5
     assert visit.failures == ["denied"] * 3
+
+
+@one_engine
+@pytest.mark.parametrize("talks", [True, False])
+async def test_who_is_sent_away_and_does_not_leave_is_left_within_a_second_or_so(
+    house: House, settling_clock: MockClock, *, talks: bool
+) -> None:
+    caller, visit = await house.caller(patience=patience(idle=5))
+    await caller.says(DENIED.replace(b"1.1\r\n", b"1.1\r\nConnection: close\r\n") if talks else DENIED)
+    assert await caller.hears_end() == "notify"
+    sent_away = trio.current_time()
+    with suppress(OSError):
+        for _ in range(1_000_000 if talks else 0):  # longer than anybody listens
+            await caller.says(b"x" * 1000)
+    assert await visit.ended() is Outcome.CLOSED
+    assert trio.current_time() - sent_away <= 2
 
 
 @one_engine

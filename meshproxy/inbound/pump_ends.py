@@ -1,0 +1,169 @@
+"""How a driven HTTP connection ends: at its last answer, or when its time is up.
+
+The state of the `pump` lives here, for how it may end depends on all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshproxy.http.phase import Phase
+from meshproxy.inbound.deadlines import Deadlines, Due, Waiting
+from meshproxy.inbound.machinery import Outcome, clock
+from meshproxy.wire.channel import ChannelBroken
+from meshproxy.wire.closing import LINGER_BYTES, LINGER_SECONDS
+
+if TYPE_CHECKING:
+    from meshproxy.http.exchange import Exchange
+    from meshproxy.http.relay import HttpRelay
+    from meshproxy.inbound.machinery import Machinery, Teller
+    from meshproxy.upstream.pool import UpstreamConnection, Upstreams
+    from meshproxy.wire.channel import Channel
+
+_NEVER = float("inf")
+
+
+class Ends(ABC):
+    """What one connection has come to, and the ways it can end; see `Pump`."""
+
+    def __init__(
+        self, machinery: Machinery, downstream: Channel, relay: HttpRelay, upstreams: Upstreams, teller: Teller
+    ) -> None:
+        self._engine = machinery.engine
+        self._sweeper = machinery.sweeper
+        self._deadlines = Deadlines(machinery.patience)
+        self._upstreams = upstreams
+        self._teller = teller
+        self._phase: Phase | None = None  # the one the deadlines know of
+        self._exchange: Exchange | None = None
+        self._is_over = False  # no callback does anything any more
+        self._to_discard: int | None = None  # lingering: how much more of the caller's talk is thrown away
+        self.down = downstream
+        self.relay = relay
+        self.up: UpstreamConnection | None = None
+        self.ending: Outcome | None = None
+        self.error: BaseException | None = None
+        self.dialling: trio.CancelScope | None = None  # the owner's, while it dials
+        self.woken = trio.Event()
+        self.deadline = _NEVER
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is said or heard: the socket is to be closed, in the way of its `ending`."""
+        return self._is_over
+
+    def __repr__(self) -> str:
+        return f"<Pump {self.relay!r} down={self.down!r} up={self.up!r} ending={self.ending}>"
+
+    def live_for(self, seconds: float) -> None:
+        """Cut the connection after so many seconds at the latest."""
+        now = trio.current_time()
+        self._deadlines.since = self._sweeper.now
+        self._deadlines.live_for(seconds, now)
+        self._look_again(now)
+
+    def drain(self, grace: float) -> None:
+        """End with the current answer; when idle, with the next, or after `grace` seconds without a request."""
+        if self._to_discard is not None:
+            return
+        self.relay.drain()
+        now = trio.current_time()
+        self._look_again(now)
+        self._deadlines.drain(now + grace, now)
+        self._look_again(now)
+
+    @abstractmethod
+    def _act(self, now: float) -> None:
+        """Carry out what the machine says."""
+
+    @abstractmethod
+    def _lose_downstream(self, detail: str) -> None:
+        """Take that the caller is gone."""
+
+    @abstractmethod
+    def _resume_downstream(self) -> None:
+        """Come back to the caller where it was left."""
+
+    def _end(self, how: Outcome) -> None:
+        if self.dialling is not None:
+            self.dialling.cancel()
+        if how is Outcome.CLOSED:
+            try:
+                self.down.finish()
+            except ChannelBroken:
+                how = Outcome.ABORTED
+        self.ending = how
+        if how is not Outcome.CLOSED:
+            self._be_over()
+        elif not self.down.waiting:
+            self._linger()
+
+    def _be_over(self) -> None:
+        self._is_over = True
+        self.woken.set()
+
+    # As `wire.closing.linger`, but without a task that wakes for it.
+
+    def _linger(self) -> None:
+        """Wait for the end of the caller, who is told of ours; what it still says is of no use."""
+        self._to_discard = LINGER_BYTES
+        self.deadline = self._sweeper.within(LINGER_SECONDS)
+        with contextlib.suppress(OSError):
+            self.down.sock.shutdown(socket.SHUT_WR)
+        if not self.down.drained:
+            self._engine.resume(self.down.sock)
+
+    def _discard(self, most: int) -> bool:
+        """Throw away what the caller says; whether its socket was drained."""
+        try:
+            while most > 0 and (received := len(self.down.sock.recv(LINGER_BYTES))):
+                most = self._to_discard = most - received
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        self._be_over()
+        return False
+
+    # Deadlines.
+
+    def _look_again(self, now: float) -> None:
+        """Look at the deadlines, and set when the sweeper is to come back.
+
+        At the next end that is known, and before any could have come up that is not known yet: so nothing needs to be
+        set when a phase begins, which is several times per request.
+        """
+        deadlines, exchange = self._deadlines, self.relay.exchange
+        deadlines.look(self.relay.phase, first=exchange.head is None and not exchange.status)
+        ends_at = _NEVER if self.up is None else self.up.ends_at
+        self.deadline = min(deadlines.earliest, now + deadlines.shortest, ends_at)
+
+    def _expire(self, now: float) -> None:
+        if self._to_discard is not None:
+            self._be_over()
+            return
+        up = self.up
+        waiting = Waiting(bool(self.down.waiting), up is not None and bool(up.channel.waiting))
+        self._look_again(now)
+        due = self._deadlines.due(now, waiting)
+        if due is Due.CUT or (up is not None and now >= up.ends_at):
+            self._lose_downstream("a certificate of this connection has expired")
+            self._end(Outcome.AGED)
+            return
+        if due is Due.WIND_DOWN:
+            self.drain((self._deadlines.cut_at - now) / 2)
+        elif due is Due.UPSTREAM_STALLED:
+            self.relay.upstream_stalled(clock())
+        elif due is Due.TIMED_OUT and self._phase is Phase.OVER:
+            self._end(Outcome.ABORTED)  # our last words are not being read
+        elif due is Due.TIMED_OUT:
+            self.relay.timed_out(clock())
+        self._act(clock())
+        if self._to_discard is None:  # else it is the lingering that has a deadline now
+            self._look_again(now)
+            self._resume_downstream()
