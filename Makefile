@@ -12,14 +12,14 @@ demo: $(VENV)/ready
 	@$(BIN)/python examples/shop/demo.py
 
 test: $(VENV)/ready
-	@$(BIN)/pytest -q -n 2 -m "not long"
+	@$(BIN)/pytest -q -n 3 -m "not long"
 
 check: $(VENV)/ready
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q -n 2 -m "not long"
+	@$(BIN)/pytest -q -n 3 -m "not long"
 
 format: $(VENV)/ready
 	@$(BIN)/ruff format .
