@@ -13,13 +13,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ca.events import By
 from ca.rows import AuthorityState, Revocation
+from ca.svid import UNREADABLE
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -31,15 +32,7 @@ MOST_BYTES: Final = 16 * 1024
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 _RSA_BITS: Final = range(2048, 8192 + 1)  # more would cost every handshake of the mesh
 _HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
-_UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-    UnsupportedAlgorithm,
-    InvalidSignature,
-)
+_UNREADABLE: Final = (*UNREADABLE, InvalidSignature)
 
 
 class CsrError(ValueError):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _CLAIM_LIMIT: Final = 300  # characters of a hostile certificate that may reach a log line
 _REMEMBERED_BYTES: Final = 8192  # larger leaves are judged too, but not kept
 # What cryptography raises for DER it cannot read: ValueError mostly, and these of its own, which are none.
-_UNREADABLE: Final = (
+UNREADABLE: Final = (
     ValueError,
     TypeError,
     x509.InvalidVersion,
@@ -111,7 +111,7 @@ def read_leaf(der: bytes) -> Leaf:
         found = {type(extension.value): extension.value for extension in certificate.extensions}
         not_before, not_after = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         serial = certificate.serial_number
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise LeafError(LeafFault.MALFORMED, f"it cannot be read: {_one_line(error)}") from error
 
     identity = _identity(certificate, found.get(x509.SubjectAlternativeName))
@@ -189,7 +189,7 @@ def read_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
         raise ValueError("no certificate (no PEM block BEGIN CERTIFICATE)")
     try:
         return tuple(map(_with_readable_names, x509.load_pem_x509_certificates(pem)))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError(f"a certificate that cannot be read ({_one_line(error)})") from error
 
 
@@ -197,7 +197,7 @@ def read_certificate(der: bytes) -> x509.Certificate:
     """One certificate from DER, as an endpoint presents it. Raises ValueError with a phrase when it cannot be read."""
     try:
         return _with_readable_names(x509.load_der_x509_certificate(der))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError(f"a certificate that cannot be read ({_one_line(error)})") from error
 
 
@@ -269,7 +269,7 @@ def stand_in(chain: Sequence[x509.Certificate], roots: Iterable[x509.Certificate
         if not above or issuer[0].extensions.get_extension_for_class(x509.BasicConstraints).value.path_length != 0:
             return None
         named = any(isinstance(each.value, x509.NameConstraints) for higher in above for each in higher.extensions)
-    except (*_UNREADABLE, x509.ExtensionNotFound):
+    except (*UNREADABLE, x509.ExtensionNotFound):
         return None
     return None if named else issuer[0]
 
@@ -277,7 +277,7 @@ def stand_in(chain: Sequence[x509.Certificate], roots: Iterable[x509.Certificate
 def _is_signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (*_UNREADABLE, InvalidSignature):  # another name, a key of another kind, another signature
+    except (*UNREADABLE, InvalidSignature):  # another name, a key of another kind, another signature
         return False
     return True
 
@@ -286,7 +286,7 @@ def _issuer_fault(issuer: x509.Certificate, *, depth: int) -> str | None:
     """RFC 5280 4.2.1.9 and 4.2.1.3: a CA, allowed `depth` intermediates below itself, holding keyCertSign."""
     try:
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (*_UNREADABLE, x509.ExtensionNotFound):
+    except (*UNREADABLE, x509.ExtensionNotFound):
         return f"{_name(issuer)} is not a CA"
     if not constraints.ca:
         return f"{_name(issuer)} is not a CA"

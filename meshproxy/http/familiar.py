@@ -11,7 +11,7 @@ All connections of a listener share what is familiar: it is a function of the by
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from meshproxy.http import parse
 from meshproxy.http.fast_lane import PLAIN_REQUEST_LINE, recognise_request, recognise_response
@@ -20,6 +20,9 @@ from meshproxy.http.head import RequestHead, Target, TargetForm, Version
 
 if TYPE_CHECKING:
     from meshproxy.http.head import HeadLimits, RequestFields, ResponseHead
+
+Key = TypeVar("Key")
+Thing = TypeVar("Thing")
 
 _LINE: Final = re.compile(PLAIN_REQUEST_LINE)
 
@@ -39,6 +42,13 @@ _LONGEST_KEPT: Final = 2048
 
 _ORIGIN: Final = TargetForm.ORIGIN
 _VERSION: Final = Version.HTTP_1_1
+
+
+def keep(kept: dict[Key, Thing], key: Key, thing: Thing) -> None:
+    """Keep one thing more; when there are too many, all others are forgotten."""
+    if len(kept) >= _MOST_KEPT:
+        kept.clear()
+    kept[key] = thing
 
 
 class FamiliarRequests:
@@ -89,9 +99,7 @@ class FamiliarRequests:
             and text.count(b"\r\n") + 2 <= self._limits.fields
             and not any(name in folded for name in _NOT_KEPT)
         ):
-            if len(self._known) >= _MOST_KEPT:
-                self._known.clear()
-            self._known[text] = fields
+            keep(self._known, text, fields)
 
 
 class FamiliarAnswers:
@@ -134,6 +142,4 @@ class FamiliarAnswers:
             and 0 < text.count(b"\r\n") < self._limits.fields
             and REQUEST_ID not in text.lower()
         ):
-            if len(self._known) >= _MOST_KEPT:
-                self._known.clear()
-            self._known[method, text] = head
+            keep(self._known, (method, text), head)

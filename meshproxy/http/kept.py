@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from meshproxy.http.familiar import FamiliarAnswers, FamiliarRequests
+from meshproxy.http.familiar import FamiliarAnswers, FamiliarRequests, keep
 from meshproxy.http.fields import REQUEST_ID, TRACEPARENT
 from meshproxy.http.forwarded import ForwardedAnswer, forwarded_head
 from meshproxy.http.writing import rewritten
@@ -20,9 +20,7 @@ _BEFORE_ID: Final = b"\r\n%b: " % REQUEST_ID
 _REQUEST: Final = b"%%b %%b%%b%%b\r\n%b: %%b%%b" % TRACEPARENT
 _ANSWER: Final = b"%b%b%b"
 
-# How many, of how many bytes each.
-_MOST_KEPT: Final = 64
-_LONGEST_KEPT: Final = 4096
+_LONGEST_KEPT: Final = 4096  # bytes
 
 
 class KeptRequests:
@@ -53,9 +51,7 @@ class KeptRequests:
         id_at = text.rindex(_BEFORE_ID) + len(_BEFORE_ID)
         before = text[len(method) + len(path) + 1 : id_at]
         after = text[text.index(b"\r\n", id_at + len(request_id) + 2) :]
-        if len(self._kept) >= _MOST_KEPT:
-            self._kept.clear()
-        self._kept[id(head.fields), client_id] = head.fields, before, after, text.count(b"\r\n")
+        keep(self._kept, (id(head.fields), client_id), (head.fields, before, after, text.count(b"\r\n")))
         return text
 
 
@@ -81,9 +77,7 @@ class KeptAnswers:
         if len(text) > _LONGEST_KEPT:
             return text
         id_at = text.rindex(_BEFORE_ID) + len(_BEFORE_ID)
-        if len(self._kept) >= _MOST_KEPT:
-            self._kept.clear()
-        self._kept[id(head), close] = head, text[:id_at], text[id_at + len(request_id) :]
+        keep(self._kept, (id(head), close), (head, text[:id_at], text[id_at + len(request_id) :]))
         return text
 
 
