@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import deque
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,10 +11,12 @@ import pytest
 from meshproxy.errors import Failure
 from meshproxy.http.codec import RequestReader, ResponseReader
 from meshproxy.http.head import HeadLimits, RequestHead, ResponseHead
+from meshproxy.http.kept import Memory
 from meshproxy.http.phase import Need, Phase
-from meshproxy.http.terms import Grant
+from meshproxy.http.relay import HttpRelay
+from meshproxy.http.terms import Grant, Refusal, Terms
 from tests.http.screenplay import LIMITS, Play
-from tests.http.texts import is_complete_with
+from tests.http.texts import fields_in, is_complete_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -717,3 +721,27 @@ def test_an_upstream_that_nobody_asked_for_is_a_bug() -> None:
 def test_the_repr_tells_the_state() -> None:
     play = Play().says(GET)
     assert repr(play.relay) == "<HttpRelay CONNECTING request_done=True answered=False close=False needs=[]>"
+
+
+def test_callers_who_say_the_same_over_one_memory_are_told_apart() -> None:
+    """What is familiar is what was said, never who may say it: all connections of a listener share it."""
+    memory = Memory(LIMITS, host=None)
+
+    def caller(verdict: Grant | Refusal) -> HttpRelay:
+        return HttpRelay(Terms(LIMITS, lambda _: verdict, random.Random(1), memory=memory), 0.0)
+
+    callers = {name: caller(Grant(name)) for name in (b"spiffe://td/a", b"spiffe://td/b")}
+    denied = caller(Refusal())
+    for number in range(100):
+        path = b"/%d" % (number % 3)
+        asked = b"GET %b HTTP/1.1\r\nHost: h\r\nCookie: %d\r\n\r\n" % (path, number % 2)
+        for name, relay in callers.items():
+            assert relay.take_request(asked, 0.0)
+            sent = relay.ask(ResponseReader(LIMITS), 0.0, reused=True)
+            assert sent.startswith(b"GET %b HTTP/1.1\r\nHost: h\r\nCookie: %d\r\n" % (path, number % 2))
+            assert [value for field, value in fields_in(sent) if field == b"x-mesh-client-id"] == [name]
+            assert (relay.take_answer(OK, 0.0) or b"").startswith(b"HTTP/1.1 200 OK\r\n")
+        assert not denied.take_request(asked, 0.0)
+        assert b"".join(denied.to_downstream).startswith(b"HTTP/1.1 403 ")
+        assert (denied.needs, denied.to_upstream) == (deque(), [])
+        denied.to_downstream.clear()

@@ -119,6 +119,27 @@ async def test_a_rule_that_expires_in_between_grants_no_more(court: Court) -> No
     assert court.ask("/once") == "!expired_grant"
 
 
+async def test_who_asks_for_the_same_again_is_judged_by_the_clock_of_the_moment_wherever_that_jumps(
+    court: Court,
+) -> None:
+    before, after = court.now, datetime(2026, 10, 31, 18, tzinfo=UTC)
+    for now, told in ((before, "short"), (after, "!expired_grant"), (before, "short"), (after, "!expired_grant")) * 2:
+        court.now = now
+        assert [court.ask("/once") for _ in range(3)] == [told] * 3
+    assert court.counted()["allow", "short", "enforce", "granted"] == 12
+
+
+async def test_an_answer_is_not_kept_past_the_clock_at_which_it_was_given() -> None:
+    """The clock is set back to when an earlier rule still granted: that one decides again."""
+    rule = '[[allow]]\nname = "%s"\nfrom = "/web"\n%s\n'
+    court = Court(rule % ("first", "expires = 2026-10-31T18:00:00Z") + rule % ("second", ""))
+    late, early = datetime(2026, 10, 31, 18, tzinfo=UTC), court.now
+    assert early < late
+    for now, told in ((late, "second"), (early, "first"), (late, "second")):
+        court.now = now
+        assert [court.ask("/a"), court.ask("/a")] == [told, told]
+
+
 async def test_another_policy_judges_the_next_request(court: Court) -> None:
     assert (court.ask("/docs"), court.ask("/new")) == ("reads", "!path")
     court.authorizer.replace(court.settings, policy_of('[[allow]]\nname = "new"\nfrom = "/**"\npaths = "/new"\n', 2))
