@@ -183,11 +183,11 @@ class PlainChannel(_Base):
     def receive(self) -> bytes:
         """See Channel."""
         data = self._fill()
-        if not data:
-            if data is not None:
-                self.ended = self.ended_cleanly = self.drained = True
-            return b""
-        return data
+        if data:
+            return data
+        if data is not None:
+            self.ended = self.ended_cleanly = self.drained = True
+        return b""
 
     send = _Base.transmit
 
