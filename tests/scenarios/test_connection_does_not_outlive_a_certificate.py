@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.factory import Identity
     from tests.scenarios.stage import Stage
 
-LIFE = timedelta(seconds=4 + LONGER_START)
+LIFE = timedelta(seconds=6 + LONGER_START)
 
 
 def short_lived(stage: Stage, path: str, into: Path) -> Identity:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.scenarios.http_actors import Caller
     from tests.scenarios.stage import Stage
 
-LIFE = timedelta(seconds=4 + LONGER_START)
+LIFE = timedelta(seconds=6 + LONGER_START)
 
 
 def wait_for(expiry: datetime) -> None:
