@@ -12,12 +12,14 @@ from meshproxy.http.writing import fields_text, response_bytes
 if TYPE_CHECKING:
     from meshproxy.http.head import Field
 
-_REASONS: Final = {
+REASONS: Final = {
+    200: b"OK",
     400: b"Bad Request",
     403: b"Forbidden",
     404: b"Not Found",
     405: b"Method Not Allowed",
     408: b"Request Timeout",
+    409: b"Conflict",
     413: b"Content Too Large",
     414: b"URI Too Long",
     417: b"Expectation Failed",
@@ -62,5 +64,5 @@ def problem(
         fields.append((b"Retry-After", b"%d" % retry_after))
     if close:
         fields.append((b"Connection", b"close"))
-    head = response_bytes(status, _REASONS.get(status, b""), b"", fields_text(fields), count=len(fields))
+    head = response_bytes(status, REASONS.get(status, b""), b"", fields_text(fields), count=len(fields))
     return head + body if with_body else head
