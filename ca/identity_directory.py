@@ -3,6 +3,7 @@
     OUT/gen-7/{key.pem, chain.pem, bundle.pem}     complete before anything points at it
     OUT/current -> gen-7                           the switch: one rename
     OUT/key.pem -> current/key.pem                 and the same for chain.pem and bundle.pem
+    OUT/trust.json                                 what the CA said last of whom to believe (`ca.messages.Trust`)
 
 A reader that resolves `current` once and then opens the three files never sees a mix. The generation before stays for
 readers that resolved it a moment ago; older ones go. A flat directory of plain files, as cert-manager or step write
@@ -28,6 +29,7 @@ KEY: Final = "key.pem"
 CHAIN: Final = "chain.pem"
 BUNDLE: Final = "bundle.pem"
 CURRENT: Final = "current"
+TRUST: Final = "trust.json"
 _MOST_BYTES: Final = 1 << 20  # of one file; a bundle of a thousand roots is smaller
 _FILES: Final = (KEY, CHAIN, BUNDLE)
 _GENERATION: Final = re.compile(r"gen-([1-9][0-9]{0,8})")
@@ -121,6 +123,20 @@ def read_identity(directory: Path) -> IdentityFiles:
     if generation is not None and not place.is_dir():
         raise FileNotFoundError(errno.ENOENT, "the generation was removed while it was read", str(place))
     return IdentityFiles(place, generation, key, chain, bundle)
+
+
+def write_trust(out: Path, content: bytes) -> None:
+    """Replace what the CA said last of whom to believe; `out` holds an identity already. Raises OSError.
+
+    It stands beside the generations: it comes every minute, holds no secret, and changes nothing about who its owner
+    is.
+    """
+    storage.write_file(out / TRUST, content, mode=0o644)
+
+
+def read_trust(directory: Path) -> bytes | None:
+    """What `write_trust` wrote last, or None. Raises OSError for what cannot be read or is absurdly large."""
+    return _content(directory / TRUST)
 
 
 def _add_generation(out: Path, contents: dict[str, bytes]) -> int:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ca import storage
-from ca.identity_directory import IdentityDirectoryError, IdentityFiles, read_identity, refuse_foreign, write_identity
+from ca.identity_directory import (
+    IdentityDirectoryError,
+    IdentityFiles,
+    read_identity,
+    read_trust,
+    refuse_foreign,
+    write_identity,
+    write_trust,
+)
 from tests.crashes import killed_at_every_step
 
 if TYPE_CHECKING:
@@ -261,3 +269,17 @@ def test_two_writers_at_once_make_two_generations(tmp_path: Path) -> None:
     assert sorted(numbers) == [1, 2, 3, 4, 5, 6]
     assert len(marks(read_identity(out))) == 1
     assert names(tmp_path) == {"identity"}
+
+
+def test_what_the_ca_said_of_trust_lies_beside_the_generations(tmp_path: Path) -> None:
+    out = tmp_path / "identity"
+    write_identity(out, key=b"k", chain=b"c", bundle=b"b")
+    assert read_trust(out) is None
+    for said in (b"one", b"two"):
+        write_trust(out, said)
+        assert read_trust(out) == said
+    write_identity(out, key=b"k2", chain=b"c2", bundle=b"b2")
+    assert read_trust(out) == b"two"
+    (out / "trust.json").write_bytes(b"x" * ((1 << 20) + 1))
+    with pytest.raises(OSError, match="large"):
+        read_trust(out)
