@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import random
-import re
-import shutil
-import socket
 import sqlite3
 import sys
-import tempfile
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,6 +21,7 @@ from ca.lifetime import Validity
 from ca.spiffe_id import complete
 from examples.shop import orders, wire_faults
 from examples.shop.caller import ask_unix, request
+from examples.shop.places import lay_out, workspace
 from examples.shop.processes import Log, Processes, StageError
 
 if TYPE_CHECKING:
@@ -71,11 +67,8 @@ _WIRES: Final = {8491: wire_faults.Fault.FLIP, 8492: wire_faults.Fault.CUT}  # b
 _UNHARMED: Final = 150_000  # bytes a bad wire lets pass: well beyond any handshake
 _ORDERS_OF_YESTERDAY: Final = 4_000  # so that there is something long to fetch
 
-_PORT: Final = re.compile(r"(?<=127\.0\.0\.1:)[0-9]+")
-_PORTS: Final = range(20_000, 32_000)  # below those the kernel gives to outgoing connections
 _PATIENCE: Final = 60.0  # seconds for a process to be ready: much, for ten start at once
 _LOOK_EVERY: Final = 0.02
-_LONGEST_DIRECTORY: Final = 60  # characters: a unix socket's path below it must stay under 108
 
 
 class Stage:
@@ -86,7 +79,8 @@ class Stage:
         for name in ("run", "data", "logs"):
             (directory / name).mkdir()
         self.processes = Processes(directory / "logs")
-        self._ports = _lay_out(directory)
+        files = [*SIDECARS.values(), *(file.name for file in SHOP.glob("*.allow.toml"))]
+        self._ports = lay_out(files, of=SHOP, into=directory)
 
     def __repr__(self) -> str:
         return f"<Stage {self.directory} {self.processes!r}>"
@@ -260,43 +254,9 @@ class Stage:
 @contextmanager
 def open_stage(to_be_kept: Callable[[], bool] = lambda: False) -> Iterator[Stage]:
     """Make a stage; on leaving end all that runs there, and remove its directory unless it is `to_be_kept`."""
-    directory = Path(tempfile.mkdtemp(prefix="meshproxy-shop-", dir=_workspace()))
-    stage: Stage | None = None
-    try:
+    with workspace("meshproxy-shop-", to_be_kept) as directory:
         stage = Stage(directory)
-        yield stage
-    finally:
-        if stage is not None:
+        try:
+            yield stage
+        finally:
             stage.processes.close()
-        if not to_be_kept():
-            shutil.rmtree(directory)
-
-
-def _workspace() -> str:
-    usual = tempfile.gettempdir()
-    return usual if len(usual) < _LONGEST_DIRECTORY else "/tmp"
-
-
-def _lay_out(directory: Path) -> dict[int, int]:
-    """Copy the shop's files, with a free port in the place of every port written; returns which became which."""
-    files = [*SIDECARS.values(), *(file.name for file in SHOP.glob("*.allow.toml"))]
-    texts = {file: (SHOP / file).read_text() for file in files}
-    written = sorted({port for text in texts.values() for port in _PORT.findall(text)})
-    ports = dict(zip(written, map(str, _free_ports(len(written))), strict=True))
-    for file, text in texts.items():
-        place = directory / file
-        place.parent.mkdir(exist_ok=True)
-        place.write_text(_PORT.sub(lambda match: ports[match[0]], text))
-    return {int(before): int(after) for before, after in ports.items()}
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports nobody listens on, and that the kernel hands to nobody before we do."""
-    free: list[int] = []
-    for port in random.sample(_PORTS, len(_PORTS)):
-        with closing(socket.socket()) as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            free.append(port)
-        if len(free) == count:
-            return free
-    raise StageError(f"no {count} free ports from {_PORTS.start} to {_PORTS.stop}")
