@@ -98,6 +98,24 @@ def explain_request(
     )
 
 
+def explain_connection(
+    policy: Policy, caller: SpiffeId, *, home: TrustDomain, now: datetime
+) -> tuple[RuleVerdict, ...]:
+    """Return what every rule says to a connection (TCP mode), in file order; otherwise as `explain_request`.
+
+    A rule that speaks of requests grants no connection (`decide_connection`): it stopped at the path.
+    """
+
+    def failed(rule: Rule) -> Condition | None:
+        if not any(pattern.match(caller, home=home) for pattern in rule.callers):
+            return Condition.CALLER
+        if rule.is_http_only:
+            return Condition.PATH
+        return Condition.EXPIRY if rule.expired(now) else None
+
+    return tuple(RuleVerdict(rule, policy.file, failed(rule)) for rule in policy.rules)
+
+
 def _first_failed(
     rule: Rule, caller: SpiffeId, method: str, path: str, *, home: TrustDomain, now: datetime
 ) -> Condition | None:
