@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "status": Entry("meshproxy.cli.operate", "status", "Ask a running sidecar how it is."),
     "wait-ready": Entry("meshproxy.cli.operate", "wait_ready", "Wait until a sidecar serves, for start ordering."),
     "ca": Entry("meshproxy.cli.authority", "ca", "Make a certificate authority and issue identities."),
+    "policy": Entry("meshproxy.cli.policies", "policy", "Ask, check and compare allow-lists."),
     "inspect": Entry("meshproxy.cli.identity", "inspect", "Tell what a certificate or a live endpoint is."),
 }
 

@@ -1,0 +1,129 @@
+"""What the commands about allow-lists share: reading files, completing identities, judging paths as a sidecar does."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import click
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ca import identity_directory
+from ca.spiffe_id import SCHEME, SpiffeId, TrustDomain, complete
+from ca.svid import read_chain, read_leaf
+from meshproxy.cli.terminal import Tone, fail, paint, print_problems, printable
+from meshproxy.errors import FaultyInput, Problem
+from meshproxy.http.head import BadMessage
+from meshproxy.http.target import parse_target
+from meshproxy.policy.compile import compile_policy
+from meshproxy.policy.document import parse_allow_list
+from meshproxy.settings.files import UnreadableFile, read_file
+
+if TYPE_CHECKING:
+    from meshproxy.policy.compile import Policy
+    from meshproxy.policy.document import Document, Rule
+
+_MARGIN: Final = 9
+_WIDEST: Final = 100
+_NOBODY: Final = TrustDomain("trust-domain.invalid")  # RFC 2606: nobody's, so nothing is mixed up with it
+
+trust_domain_option: Final = click.option(
+    "--trust-domain",
+    metavar="TD",
+    help="What short identities such as /web belong to.  [default: that of ./identity, if there is one]",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AllowList:
+    """An allow-list file as it is: its text, its rules, and what decides by them."""
+
+    document: Document
+    policy: Policy
+    lines: tuple[str, ...]
+
+    def text_of(self, rule: Rule) -> str:
+        """The rule as it stands in the file, up to where the next table begins."""
+        following = (each.line for each in self.document.rules if each.line > rule.line)
+        end = min(following, default=len(self.lines) + 1) - 1
+        lines = list(self.lines[rule.line - 1 : end])
+        while lines and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
+            lines.pop()  # what introduces the next one
+        return "\n".join(lines)
+
+
+def load(path: Path, *, tcp: bool = False) -> AllowList:
+    """Read an allow-list; `tcp`: to judge connections, which have no method. Raises FaultyInput, UnreadableFile."""
+    content, _ = read_file(path)
+    document = parse_allow_list(content, file=str(path), tcp_listener="the listener asked about" if tcp else None)
+    return AllowList(document, compile_policy(document), tuple(content.decode().splitlines()))
+
+
+def load_or_fail(path: Path, *, tcp: bool = False) -> AllowList:
+    """Read an allow-list that is not itself under judgement; ends the command (exit 2) when it cannot be used."""
+    try:
+        return load(path, tcp=tcp)
+    except UnreadableFile as error:
+        fail(f"{path} is {error.found}; {error.remedy[:1].lower()}{error.remedy[1:]}")
+    except FaultyInput as faulty:
+        refuse(faulty.problems)
+
+
+def refuse(problems: tuple[Problem, ...]) -> NoReturn:
+    """Tell what is wrong with a file, and end the command (exit 2)."""
+    print_problems(problems)
+    count = len(problems)
+    fail(f"{count} {'problem' if count == 1 else 'problems'}; nothing was decided")
+
+
+def own_domain(given: str | None) -> TrustDomain | None:
+    """The trust domain of short identities: the one given, or that of the identity in reach, or None."""
+    if given is not None:
+        try:
+            return TrustDomain.parse(given)
+        except ValueError as error:
+            fail(str(error))
+    try:
+        chain = identity_directory.read_identity(Path("identity")).chain
+        if chain is None:
+            return None
+        return read_leaf(read_chain(chain)[0].public_bytes(Encoding.DER)).id.trust_domain
+    except (OSError, ValueError):
+        return None
+
+
+def caller_and_home(text: str, given: str | None) -> tuple[SpiffeId, TrustDomain]:
+    """Who calls, and the own trust domain; a short identity is of the latter. Ends the command when it is no identity.
+
+    Where nobody says which the own trust domain is, a short identity is of it all the same, and a full one is taken to
+    be.
+    """
+    home = own_domain(given)
+    try:
+        if text.startswith(SCHEME):
+            caller = SpiffeId.parse(text)
+            return caller, home or caller.trust_domain
+        home = home or _NOBODY
+        return complete(text, home), home
+    except ValueError:
+        fail(f"{printable(text[:100])} is no identity; expected one such as /web, or spiffe://example.org/web")
+
+
+def say(label: str, text: str, *, tone: Tone | None = None) -> None:
+    """Print a text beside its label, in as many lines as the terminal needs."""
+    width = max(40, min(_WIDEST, shutil.get_terminal_size((80, 24)).columns))
+    lines = textwrap.wrap(text, width - _MARGIN, break_on_hyphens=False, break_long_words=False) or [""]
+    for number, line in enumerate(lines):
+        start = f"{label:<{_MARGIN}}" if number == 0 else " " * _MARGIN
+        click.echo((paint(start, tone) if tone and number == 0 else start) + line)
+
+
+def judged_path(method: str, path: str) -> str:
+    """The path as rules are asked about it; ends the command for one that is refused before any rule is."""
+    try:
+        return parse_target(method.encode(), path.encode()).path.decode("ascii")
+    except BadMessage as bad:
+        fail(f"such a request is refused with {bad.status} before any rule is asked: {bad.detail}", exit_code=1)

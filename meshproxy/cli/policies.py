@@ -1,0 +1,21 @@
+"""`meshproxy policy`: allow-lists, without a running sidecar."""
+
+from __future__ import annotations
+
+import click
+
+from meshproxy.cli.explaining import explain
+from meshproxy.cli.terminal import example
+
+
+@click.group(
+    epilog=example(
+        "meshproxy policy explain api.allow.toml --from /web --method GET --path /orders/7",
+    )
+)
+def policy() -> None:
+    """Ask, check and compare allow-lists, with the evaluator that runs in the sidecar."""
+
+
+for _command in (explain,):
+    policy.add_command(_command)
