@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from meshproxy.cli.checking import check
+from meshproxy.cli.differing import diff
 from meshproxy.cli.explaining import explain
 from meshproxy.cli.terminal import example
 
@@ -11,11 +13,13 @@ from meshproxy.cli.terminal import example
 @click.group(
     epilog=example(
         "meshproxy policy explain api.allow.toml --from /web --method GET --path /orders/7",
+        "meshproxy policy check policies/",
+        "meshproxy policy diff --git main policies/",
     )
 )
 def policy() -> None:
     """Ask, check and compare allow-lists, with the evaluator that runs in the sidecar."""
 
 
-for _command in (explain,):
+for _command in (explain, check, diff):
     policy.add_command(_command)

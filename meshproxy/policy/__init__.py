@@ -8,5 +8,13 @@
     decide      `Policy` + caller or request + now -> `Decision` -> `Permit`, without which nothing is forwarded
     explain     for a denial: what each rule said, which one came closest, and why it did not grant
 
+    regions     what patterns cover together, proved and not sampled
+    overlaps    what is kept for patterns, found by a pattern that shares a path with them
+    grants      rules by what they mean: whether some grant all that another does
+    difference  two lists compared by that
+    edit        the smallest edit that would grant what was denied
+    lint        what is sound and yet probably not meant
+    written     rules as text
+
 Default deny; there are no deny rules; the first granting rule in file order decides.
 """

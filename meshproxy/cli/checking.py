@@ -1,0 +1,165 @@
+"""`meshproxy policy check`: whether allow-lists can be loaded, and what in them is probably not meant."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from meshproxy.cli.allow_lists import load, own_domain, trust_domain_option
+from meshproxy.cli.terminal import Tone, example, fail, paint, print_json
+from meshproxy.errors import FaultyInput
+from meshproxy.policy.lint import Code, Strictness, left_out, lint
+from meshproxy.settings.files import UnreadableFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ca.spiffe_id import TrustDomain
+    from meshproxy.errors import Problem
+
+SUFFIX: Final = ".allow.toml"
+_FORMATS: Final = ("text", "json", "github")
+# GitHub's workflow commands: what ends one must be escaped in its text, and more in a property.
+_IN_TEXT: Final = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
+_IN_PROPERTY: Final = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A", ":": "%3A", ",": "%2C"})
+
+
+class Weight(StrEnum):
+    """How bad it is: a file with errors is not loaded."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing to say about a file."""
+
+    weight: Weight
+    code: str
+    file: str
+    line: int | None
+    found: str
+    remedy: str
+
+
+@click.command(
+    epilog=example(
+        "meshproxy policy check api.allow.toml",
+        "meshproxy policy check policies/ --require reason --require owner --strict",
+        "meshproxy policy check policies/ --format github",
+    )
+)
+@click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR...", type=click.Path(path_type=Path))
+@click.option("--strict", is_flag=True, help="Warnings count as well: exit 1 if there is one.")
+@click.option(
+    "--require", "required", multiple=True, type=click.Choice(["reason", "owner"]), help="Of every rule; repeatable."
+)
+@click.option(
+    "--ignore", multiple=True, type=click.Choice([each.value for each in Code]), help="Leave these out; repeatable."
+)
+@click.option("--format", "form", type=click.Choice(_FORMATS), default="text", show_default=True, help="How to say it.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@trust_domain_option
+def check(
+    *,
+    paths: tuple[Path, ...],
+    strict: bool,
+    required: tuple[str, ...],
+    ignore: tuple[str, ...],
+    form: str,
+    as_json: bool,
+    trust_domain: str | None,
+) -> None:
+    """Judge allow-lists: errors keep a file from being loaded; warnings are sound, and probably not meant.
+
+    Of a DIR all *.allow.toml below it. Exits 0 when there is no error (with --strict: no warning either), 1 otherwise,
+    2 when there is nothing to judge.
+    """
+    home, now = own_domain(trust_domain), datetime.now(UTC)
+    strictness = Strictness(reason="reason" in required, owner="owner" in required)
+    codes = {Code(each) for each in ignore}
+    files = tuple(allow_lists_at(paths))
+    remarks = [each for file in files for each in _remarks(file, home, now, strictness, codes)]
+    faulty = sum(each.weight is Weight.ERROR for each in remarks)
+    if as_json or form == "json":
+        print_json({"files": [str(file) for file in files], "sound": not faulty, "remarks": remarks})
+    else:
+        tell = _as_annotation if form == "github" else _in_words
+        for remark in remarks:
+            click.echo(tell(remark))
+        _sum_up(len(files), faulty, len(remarks) - faulty)
+    raise SystemExit(1 if faulty or (strict and remarks) else 0)
+
+
+def allow_lists_at(paths: tuple[Path, ...]) -> Iterator[Path]:
+    """The files named, and all allow-lists below the directories named, in order of their names.
+
+    Ends the command (exit 2) for a directory without any. Links to directories are not followed: they may lead in a
+    circle.
+    """
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        found = sorted(
+            Path(directory) / name
+            for directory, _, names in os.walk(path, followlinks=False)
+            for name in names
+            if name.endswith(SUFFIX)
+        )
+        if not found:
+            fail(f"there is no *{SUFFIX} in {path}")
+        yield from found
+
+
+def _remarks(
+    file: Path, home: TrustDomain | None, now: datetime, strictness: Strictness, ignore: set[Code]
+) -> Iterator[Remark]:
+    try:
+        document = load(file).document
+    except UnreadableFile as error:
+        yield Remark(Weight.ERROR, "unreadable", str(file), None, error.found, error.remedy)
+        return
+    except FaultyInput as faulty:
+        yield from map(_fault, faulty.problems)
+        return
+    for finding in left_out(lint(document, home=home, now=now, strictness=strictness), ignore):
+        found = f"rule {finding.rule.name!r}: {finding.found}"
+        yield Remark(Weight.WARNING, finding.code, str(file), finding.rule.line, found, finding.remedy)
+
+
+def _fault(problem: Problem) -> Remark:
+    subject = f"{problem.where}: " if problem.where else ""
+    found = f"{subject}found {problem.found}; expected {problem.expected}"
+    return Remark(Weight.ERROR, "faulty", problem.file, problem.line, found, problem.remedy)
+
+
+def _in_words(remark: Remark) -> str:
+    place = remark.file if remark.line is None else f"{remark.file}:{remark.line}"
+    tone = Tone.BAD if remark.weight is Weight.ERROR else Tone.WARNING
+    remedy = f"{remark.remedy[:1].lower()}{remark.remedy[1:]}"
+    return f"{paint(place, Tone.STRONG)}: {paint(remark.weight, tone)} {remark.code}\n    {remark.found}\n    {remedy}"
+
+
+def _as_annotation(remark: Remark) -> str:
+    """As GitHub's workflow command `error` or `warning`, which shows it beside the line of a pull request."""
+    line = "" if remark.line is None else f",line={remark.line}"
+    file, title = remark.file.translate(_IN_PROPERTY), f"allow-list: {remark.code}".translate(_IN_PROPERTY)
+    return (
+        f"::{remark.weight} file={file}{line},title={title}::{f'{remark.found}; {remark.remedy}'.translate(_IN_TEXT)}"
+    )
+
+
+def _sum_up(files: int, errors: int, warnings: int) -> None:
+    counts = [f"{n} {word}{'s' if n != 1 else ''}" for n, word in ((errors, "error"), (warnings, "warning")) if n]
+    word = paint("faulty", Tone.BAD) if errors else paint("sound", Tone.GOOD)
+    click.echo(
+        f"{word}: {files} {'file' if files == 1 else 'files'}, {', '.join(counts) or 'nothing to say'}", err=True
+    )

@@ -1,0 +1,194 @@
+"""`meshproxy policy diff`: what one version of an allow-list grants and another does not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from meshproxy.cli.allow_lists import own_domain, refuse, say, trust_domain_option
+from meshproxy.cli.checking import SUFFIX
+from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, printable
+from meshproxy.errors import FaultyInput
+from meshproxy.policy.difference import Change, Kind, difference
+from meshproxy.policy.document import Document, parse_allow_list
+from meshproxy.policy.regions import TooIntricate
+from meshproxy.settings.files import UnreadableFile, read_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ca.spiffe_id import TrustDomain
+
+_TONES: Final = {Kind.APPEARS: Tone.WARNING, Kind.WIDENS: Tone.WARNING, Kind.VANISHES: Tone.BAD, Kind.NARROWS: Tone.BAD}
+_SIGNS: Final = {Kind.APPEARS: "+", Kind.WIDENS: "+", Kind.VANISHES: "-", Kind.NARROWS: "-"}
+_GIT_PATIENCE: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of the comparison: allow-lists by the name that both sides know them by."""
+
+    name: str
+    documents: Mapping[str, Document]
+
+
+@click.command(
+    epilog=example(
+        "meshproxy policy diff old/api.allow.toml api.allow.toml",
+        "meshproxy policy diff policies.old/ policies/",
+        "meshproxy policy diff --git main policies/",
+    )
+)
+@click.argument("paths", nargs=-1, required=True, metavar="[OLD] NEW", type=click.Path(path_type=Path))
+@click.option("--git", "revision", metavar="REV", help="OLD is NEW as it was in this revision of its repository.")
+@trust_domain_option
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+def diff(*, paths: tuple[Path, ...], revision: str | None, trust_domain: str | None, as_json: bool) -> None:
+    """Compare what allow-lists grant, not their text: what appears or widens (+), what vanishes or narrows (-).
+
+    OLD and NEW are two files, or two directories whose *.allow.toml are compared by name. Proved over patterns: there
+    is no difference if and only if every request is decided alike. Exits 0 when there is none, 1 when there is, 2 when
+    something cannot be read.
+    """
+    if len(paths) != (2 if revision is None else 1):
+        raise click.UsageError("name NEW alone with --git REV, else OLD and NEW")
+    new = _side_of(paths[-1])
+    old = _side_of(paths[0]) if revision is None else _side_in_git(revision, paths[0], new)
+    home, now = own_domain(trust_domain), datetime.now(UTC)
+    changes = {name: _changes(old, new, name, home, now) for name in sorted({*old.documents, *new.documents})}
+    if as_json:
+        print_json(
+            {
+                "same": not any(changes.values()),
+                "changes": [_row(name, each) for name in changes for each in changes[name]],
+            }
+        )
+    else:
+        _show(changes, old, new)
+    raise SystemExit(1 if any(changes.values()) else 0)
+
+
+def _changes(old: Side, new: Side, name: str, home: TrustDomain | None, now: datetime) -> list[Change]:
+    before, after = (side.documents[name].rules if name in side.documents else () for side in (old, new))
+    try:
+        return list(difference(before, after, home=home, now=now))
+    except TooIntricate:
+        fail(f"{name}: its rules overlap in so many ways that the two cannot be compared; write fewer `*` at one place")
+
+
+def _side_of(path: Path) -> Side:
+    if not path.is_dir():
+        return Side(str(path), {"": _read(path)})
+    found = (
+        (Path(directory) / name).relative_to(path)
+        for directory, _, names in os.walk(path, followlinks=False)
+        for name in names
+        if name.endswith(SUFFIX)
+    )
+    documents = {str(name): _read(path / name) for name in sorted(found)}
+    if not documents:
+        fail(f"there is no *{SUFFIX} in {path}")
+    return Side(str(path), documents)
+
+
+def _read(path: Path) -> Document:
+    try:
+        content, _ = read_file(path)
+    except UnreadableFile as error:
+        fail(f"{path} is {error.found}; {error.remedy[:1].lower()}{error.remedy[1:]}")
+    return _parsed(content, str(path))
+
+
+def _parsed(content: bytes, name: str) -> Document:
+    try:
+        return parse_allow_list(content, file=name)
+    except FaultyInput as faulty:
+        refuse(faulty.problems)
+
+
+def _side_in_git(revision: str, path: Path, new: Side) -> Side:
+    """The same file, or the same directory's allow-lists, as a revision has them."""
+    if revision.startswith("-"):
+        fail(f"{printable(revision)} is no revision")
+    where = path if path.is_dir() else path.parent
+    if "" in new.documents:
+        content = _git(where, "show", f"{revision}:./{path.name}")
+        return Side(revision, {"": _parsed(content, f"{revision}:{path}")})
+    listed = _git(where, "ls-tree", "-r", "-z", "--name-only", revision, "./").split(b"\0")
+    names = sorted(os.fsdecode(name) for name in listed if name.endswith(SUFFIX.encode()))
+    contents = {name: _git(where, "show", f"{revision}:./{name}") for name in names}
+    return Side(revision, {name: _parsed(content, f"{revision}:{name}") for name, content in contents.items()})
+
+
+def _git(where: Path, *words: str) -> bytes:
+    try:
+        done = subprocess.run(  # noqa: S603 - the user's own git, asked about the user's own repository
+            ["git", "-C", str(where), *words],  # noqa: S607 - whichever git the user has
+            capture_output=True,
+            check=False,
+            timeout=_GIT_PATIENCE,
+        )
+    except FileNotFoundError:
+        fail("git is not here; compare two files or directories instead")
+    except subprocess.TimeoutExpired:
+        fail(f"git did not answer within {_GIT_PATIENCE:g} s")
+    if done.returncode:
+        fail(f"git says: {printable(done.stderr.decode(errors='replace').strip())}")
+    return done.stdout
+
+
+def _show(changes: Mapping[str, list[Change]], old: Side, new: Side) -> None:
+    for name, found in changes.items():
+        if found and name:
+            gone = " is gone" if name not in new.documents else " is new" if name not in old.documents else ""
+            click.echo(paint(f"{name}{gone}", Tone.STRONG))
+        for change in found:
+            place = f"rule {change.grant.rule.name!r}, line {change.grant.rule.line}"
+            say(f"{_SIGNS[change.kind]} {change.kind}", f"{_grant(change)} ({place})", tone=_TONES[change.kind])
+            say("", f"as in {printable(str(change.example))}")
+    count = sum(map(len, changes.values()))
+    words = (
+        "no difference: every request is decided alike"
+        if not count
+        else f"{count} {'grant differs' if count == 1 else 'grants differ'}"
+    )
+    click.echo(words, err=True)
+
+
+def _grant(change: Change) -> str:
+    """A grant as it is written in a rule."""
+    grant = change.grant
+    who = _spelt(grant.callers.fixed, open_ended=grant.callers.open_ended)
+    methods = "any method" if grant.methods is None else ", ".join(sorted(grant.methods))
+    path = "any path" if grant.path is None else _spelt(grant.path.fixed, open_ended=grant.path.open_ended)
+    what = "everything" if grant.methods is None and grant.path is None else f"{methods} on {path}"
+    until = f" until {grant.expires:%Y-%m-%d}" if grant.expires else ""
+    domain = f"spiffe://{grant.domain}" if grant.domain else ""
+    return f"{domain}{who}: {what}{until}"
+
+
+def _spelt(fixed: tuple[str, ...], *, open_ended: bool) -> str:
+    return "".join(f"/{segment}" for segment in (*fixed, *(("**",) if open_ended else ())))
+
+
+def _row(name: str, change: Change) -> dict[str, object]:
+    grant, example = change.grant, change.example
+    return {
+        "file": name or None,
+        "kind": change.kind,
+        "rule": grant.rule.name,
+        "line": grant.rule.line,
+        "grant": _grant(change),
+        "example": {
+            "caller": example.caller,
+            "trust_domain": example.domain,
+            "method": example.method,
+            "path": example.path,
+        },
+    }

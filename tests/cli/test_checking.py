@@ -1,0 +1,90 @@
+"""`meshproxy policy check`: errors, warnings, and the forms in which other programs read them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from meshproxy.cli.main import cli
+
+WEB = '[[allow]]\nname = "web"\nfrom = "/web"\n'
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("good.allow.toml").write_text(WEB)
+    Path("below").mkdir()
+    Path("below/wide.allow.toml").write_text('[[allow]]\nfrom = "/**"\n')
+    Path("notes.toml").write_text("not ours")
+
+
+def check(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["policy", "check", *arguments], prog_name="meshproxy")
+
+
+def test_a_sound_file_has_nothing_to_say() -> None:
+    said = check("good.allow.toml")
+    assert (said.exit_code, said.stdout, said.stderr) == (0, "", "sound: 1 file, nothing to say\n")
+
+
+def test_a_warning_is_told_and_counts_when_it_is_to() -> None:
+    said = check(".")
+    assert said.exit_code == 0
+    assert said.stdout.startswith("below/wide.allow.toml:1: warning any_caller\n    rule 'rule-1': '/**' is every")
+    assert said.stderr == "sound: 2 files, 1 warning\n"
+    assert check(".", "--strict").exit_code == 1
+    assert check(".", "--strict", "--ignore", "any_caller").exit_code == 0
+    assert check("good.allow.toml", "--require", "owner", "--strict").exit_code == 1
+
+
+def test_all_faults_of_all_files_are_told() -> None:
+    Path("bad.allow.toml").write_text('[[allow]]\nfrm = "/web"\nmethods = ["get"]\n')
+    said = check("bad.allow.toml", "gone.allow.toml", "good.allow.toml")
+    assert said.exit_code == 1
+    assert "bad.allow.toml:2: error faulty" in said.stdout
+    assert "bad.allow.toml:3: error faulty" in said.stdout
+    assert "gone.allow.toml: error unreadable\n    no file\n" in said.stdout
+
+
+def test_as_json() -> None:
+    said = json.loads(check(".", "--json").stdout)
+    assert said["sound"] is True
+    (remark,) = said["remarks"]
+    assert (remark["weight"], remark["code"], remark["file"], remark["line"]) == (
+        "warning",
+        "any_caller",
+        "below/wide.allow.toml",
+        1,
+    )
+
+
+def test_as_annotations_of_github_nothing_breaks_out_of_its_place() -> None:
+    odd = Path("below/a,b:c.allow.toml")
+    odd.write_text('[[allow]]\nfrom = "/we%0a::error::b"\n')
+    said = check(str(odd), "--format", "github")
+    (line,) = said.stdout.splitlines()
+    assert line.startswith("::error file=below/a%2Cb%3Ac.allow.toml,line=2,title=allow-list%3A faulty::")
+    assert "/we%250a" in line
+
+
+def test_links_in_a_circle_and_directories_without_lists_are_one_sentence() -> None:
+    Path("circle").symlink_to("circle")
+    assert check("circle").exit_code == 1
+    assert "links that lead in a circle" in check("circle").stdout
+    Path("empty").mkdir()
+    (Path("empty") / "loop").symlink_to("..")
+    said = check("empty")
+    assert (said.exit_code, said.stderr) == (2, "meshproxy: there is no *.allow.toml in empty\n")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a = [", b"x" * 100, b"\0", b"allow = 3", b""])
+def test_whatever_is_in_a_file_is_told_in_words(content: bytes) -> None:
+    Path("odd.allow.toml").write_bytes(content)
+    said = check("odd.allow.toml")
+    assert said.exit_code == 1
+    assert "Traceback" not in said.output
+    assert "odd.allow.toml" in said.stdout
