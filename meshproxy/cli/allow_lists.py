@@ -18,6 +18,7 @@ from meshproxy.cli.terminal import Tone, fail, paint, print_problems, printable
 from meshproxy.errors import FaultyInput, Problem
 from meshproxy.http.head import BadMessage
 from meshproxy.http.target import parse_target
+from meshproxy.policy.cases import NOBODYS
 from meshproxy.policy.compile import compile_policy
 from meshproxy.policy.document import parse_allow_list
 from meshproxy.settings.files import UnreadableFile, read_file
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _MARGIN: Final = 9
 _WIDEST: Final = 100
-_NOBODY: Final = TrustDomain("trust-domain.invalid")  # RFC 2606: nobody's, so nothing is mixed up with it
 
 trust_domain_option: Final = click.option(
     "--trust-domain",
@@ -106,7 +106,7 @@ def caller_and_home(text: str, given: str | None) -> tuple[SpiffeId, TrustDomain
         if text.startswith(SCHEME):
             caller = SpiffeId.parse(text)
             return caller, home or caller.trust_domain
-        home = home or _NOBODY
+        home = home or NOBODYS
         return complete(text, home), home
     except ValueError:
         fail(f"{printable(text[:100])} is no identity; expected one such as /web, or spiffe://example.org/web")

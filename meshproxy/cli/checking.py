@@ -14,6 +14,7 @@ import click
 from meshproxy.cli.allow_lists import load, own_domain, trust_domain_option
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json
 from meshproxy.errors import FaultyInput
+from meshproxy.policy.estate import SUFFIX
 from meshproxy.policy.lint import Code, Strictness, left_out, lint
 from meshproxy.settings.files import UnreadableFile
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from ca.spiffe_id import TrustDomain
     from meshproxy.errors import Problem
 
-SUFFIX: Final = ".allow.toml"
 _FORMATS: Final = ("text", "json", "github")
 # GitHub's workflow commands: what ends one must be escaped in its text, and more in a property.
 _IN_TEXT: Final = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from meshproxy.cli.allow_lists import own_domain, refuse, say, trust_domain_option
-from meshproxy.cli.checking import SUFFIX
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, printable
 from meshproxy.errors import FaultyInput
 from meshproxy.policy.difference import Change, Kind, difference
 from meshproxy.policy.document import Document, parse_allow_list
+from meshproxy.policy.estate import SUFFIX
 from meshproxy.policy.regions import TooIntricate
 from meshproxy.settings.files import UnreadableFile, read_file
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import click
 
+from meshproxy.cli.auditing import what_can_command, who_can_command
 from meshproxy.cli.checking import check
 from meshproxy.cli.differing import diff
 from meshproxy.cli.explaining import explain
+from meshproxy.cli.graphing import graph
 from meshproxy.cli.terminal import example
+from meshproxy.cli.trying import test
 
 
 @click.group(
@@ -21,5 +24,5 @@ def policy() -> None:
     """Ask, check and compare allow-lists, with the evaluator that runs in the sidecar."""
 
 
-for _command in (explain, check, diff):
+for _command in (explain, check, test, diff, who_can_command, what_can_command, graph):
     policy.add_command(_command)

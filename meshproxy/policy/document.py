@@ -101,7 +101,7 @@ def _read_rule(table: Table, ordinal: int) -> Rule:
         paths=table.take_each("paths", written(PathPattern.parse), None, like='["/charges", "/docs/**"]'),
         reason=table.take("reason", written(_note), "", like='"why this is allowed"'),
         owner=table.take("owner", written(_note), "", like='"team-pay"'),
-        expires=table.take("expires", _instant, None, like="2027-03-01"),
+        expires=table.take("expires", instant, None, like="2027-03-01"),
     )
 
 
@@ -151,7 +151,7 @@ def _note(text: str) -> str:
     return text
 
 
-def _instant(value: object) -> datetime:
+def instant(value: object) -> datetime:
     """Read a TOML date (00:00 UTC of that day) or a date-time with an offset; returns it in UTC."""
     match value:
         case datetime(tzinfo=None):
