@@ -18,7 +18,8 @@ from meshproxy.cli.allow_lists import (
     say,
     trust_domain_option,
 )
-from meshproxy.cli.terminal import Tone, example, fail, os_error_words, print_json, printable
+from meshproxy.cli.recorded import records_of
+from meshproxy.cli.terminal import Tone, example, fail, print_json, printable
 from meshproxy.policy.decide import Decision, Reason, decide_connection, decide_request
 from meshproxy.policy.edit import Edit, smallest_edit
 from meshproxy.policy.explain import (
@@ -31,9 +32,8 @@ from meshproxy.policy.explain import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ca.spiffe_id import SpiffeId, TrustDomain
+    from meshproxy.policy.records import Record
 
 _MOST_SHOWN: Final = 20  # rules of a long list; --all shows every one
 _REASONS: Final = {
@@ -42,7 +42,6 @@ _REASONS: Final = {
     Reason.METHOD: "rules grant this caller other methods on this path",
     Reason.EXPIRED_GRANT: "a rule granted just this, and has expired",
 }
-_LONGEST_LINE: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,35 +139,15 @@ def explain(
     raise SystemExit(0 if found.decision.granted else 1)
 
 
-class _Line(msgspec.Struct):
-    """What a log line tells of a decision; other fields are passed over."""
-
-    event: str
-    caller: str = ""
-    method: str = ""
-    path: str = ""
-    policy: str = ""
-    direction: str = ""
-    decision: str = ""
-    ts: str = ""
-
-    @property
-    def is_decision(self) -> bool:
-        """Whether an allow-list was asked."""
-        if self.event in {"denied", "would_deny"}:
-            return bool(self.caller)
-        return self.event in {"request", "connection"} and bool(self.decision and self.caller)
-
-
 def _explain_log(
     log: str, file: Path | None, trust_domain: str | None, *, as_json: bool, everything: bool, now: datetime
 ) -> None:
     lists: dict[tuple[Path, bool], AllowList] = {}
     told = denied = 0
-    for line in _lines(log):
-        if not line.is_decision:
+    for line in records_of((log,)):
+        if not (line.is_decision or line.is_objection):
             continue
-        named = file or Path(line.policy.rpartition("@")[0] or line.policy)
+        named = file or Path(line.file)
         if named == Path():
             fail("the line does not name its allow-list; name it before --log")
         kind = (named, not line.method)
@@ -191,23 +170,9 @@ def _explain_log(
     raise SystemExit(1 if denied else 0)
 
 
-def _lines(log: str) -> Iterator[_Line]:
-    """The lines of a log that are JSON objects; what else is in there is not ours."""
-    try:
-        with click.open_file(log, "rb") as stream:
-            while raw := stream.readline(_LONGEST_LINE):
-                try:
-                    yield msgspec.json.decode(raw, type=_Line)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    continue
-    except OSError as error:
-        fail(f"{log} cannot be read: {os_error_words(error)}")
-
-
-def _tell_change(line: _Line, found: Explanation) -> None:
+def _tell_change(line: Record, found: Explanation) -> None:
     then = "deny" if line.event == "denied" else line.decision or line.event
-    granted_then = then == "allow"
-    if granted_then != found.decision.granted:
+    if line.was_allowed != found.decision.granted:
         say("then", f"{then}, by {line.policy}: the file has changed since")
 
 
