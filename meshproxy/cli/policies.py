@@ -9,6 +9,7 @@ from meshproxy.cli.checking import check
 from meshproxy.cli.differing import diff
 from meshproxy.cli.explaining import explain
 from meshproxy.cli.graphing import graph
+from meshproxy.cli.learner import learn
 from meshproxy.cli.replays import replay
 from meshproxy.cli.terminal import example
 from meshproxy.cli.trying import test
@@ -25,5 +26,5 @@ def policy() -> None:
     """Ask, check and compare allow-lists, with the evaluator that runs in the sidecar."""
 
 
-for _command in (explain, check, test, diff, replay, who_can_command, what_can_command, graph):
+for _command in (explain, check, test, diff, replay, learn, who_can_command, what_can_command, graph):
     policy.add_command(_command)

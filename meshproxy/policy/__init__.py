@@ -15,6 +15,11 @@
     edit        the smallest edit that would grant what was denied
     lint        what is sound and yet probably not meant
     written     rules as text
+    cases       expectations of an allow-list, written down and tried
+    estate      the allow-lists of a whole mesh: who can do what where
+    records     decisions as they were logged
+    replaying   a candidate run over them
+    learning    an allow-list proposed from them
 
 Default deny; there are no deny rules; the first granting rule in file order decides.
 """
