@@ -97,10 +97,10 @@ def _read_rule(table: Table, ordinal: int) -> Rule:
         ordinal=ordinal,
         line=table.place_of().line,
         callers=table.require_each("from", written(IdentityPattern.parse), like='["/web"]'),
-        methods=table.take_each("methods", written(_method), None, like='["GET", "HEAD"]'),
+        methods=table.take_each("methods", written(method), None, like='["GET", "HEAD"]'),
         paths=table.take_each("paths", written(PathPattern.parse), None, like='["/charges", "/docs/**"]'),
-        reason=table.take("reason", written(_note), "", like='"why this is allowed"'),
-        owner=table.take("owner", written(_note), "", like='"team-pay"'),
+        reason=table.take("reason", written(note), "", like='"why this is allowed"'),
+        owner=table.take("owner", written(note), "", like='"team-pay"'),
         expires=table.take("expires", instant, None, like="2027-03-01"),
     )
 
@@ -135,7 +135,8 @@ def _name(text: str) -> str:
     return text
 
 
-def _method(text: str) -> str:
+def method(text: str) -> str:
+    """Read a method as rules name it; raises ValueError."""
     if text == "*":  # a legal token, but nobody means a method called `*`
         raise ValueError("a method; to allow any, leave `methods` out")
     if not _TOKEN.fullmatch(text):
@@ -145,7 +146,8 @@ def _method(text: str) -> str:
     return text
 
 
-def _note(text: str) -> str:
+def note(text: str) -> str:
+    """Read a text for people; raises ValueError."""
     if len(text) > MAX_NOTE:
         raise ValueError(f"at most {MAX_NOTE} characters")
     return text

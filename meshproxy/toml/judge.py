@@ -123,8 +123,10 @@ class Table:
             self.missing(key, like=like)
         return self.take_each(key, read, (), like=like)
 
-    def take_each(self, key: str, read: Reader[T], default: D, *, like: str) -> tuple[T, ...] | D:
-        """Read a list that may be left out but not be empty; a list of strings may be written as one string."""
+    def take_each(
+        self, key: str, read: Reader[T], default: D, *, like: str, may_be_empty: bool = False
+    ) -> tuple[T, ...] | D:
+        """Read a list that may be left out but mostly not be empty; one of strings may be written as one string."""
         if key not in self:
             return default
         value, remedy = self._data[key], _as_in(key, like)
@@ -133,7 +135,7 @@ class Table:
             places = [((key,), value)]
         else:
             items = self._read((key,), value, _array, None, remedy=remedy)
-            if items == []:  # could mean all or nobody; who means "any" leaves the key out
+            if items == [] and not may_be_empty:  # could mean all or nobody; who means "any" leaves the key out
                 self.problem(key, found="an empty array", expected="at least one item", remedy=remedy)
             places = [((key, index), item) for index, item in enumerate(items or ())]
         read_items = (self._read(place, item, read, None, remedy=remedy) for place, item in places)

@@ -1,0 +1,191 @@
+"""What must hold of allow-lists whoever edits them: a promise about grants, proved over patterns and not by samples.
+
+# invariants.toml, in the directory of the allow-lists
+[[invariant]]
+name = "admin-is-for-pay"
+services = ["/payments"]             # whose lists; patterns; left out: all
+methods = ["DELETE"]                 # what it is about; left out: any
+paths = ["/admin/**"]                # likewise
+only = ["/team-pay/**"]              # nobody else may be granted it; []: nobody at all
+reason = "PCI 7.2"
+
+[[invariant]]
+name = "somebody-answers"
+require = ["owner"]                  # of every rule: owner, reason, expires
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from meshproxy.policy.document import method as read_method
+from meshproxy.policy.document import note
+from meshproxy.policy.grants import EVERY_PATH, Example, grants_of
+from meshproxy.policy.match import IdentityPattern, PathPattern
+from meshproxy.policy.regions import TooIntricate, intersection, uncovered
+from meshproxy.toml import Judge, parse_toml, written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    from ca.spiffe_id import TrustDomain
+    from meshproxy.policy.document import Rule
+    from meshproxy.policy.grants import Grant
+    from meshproxy.policy.match import Segments
+    from meshproxy.toml import Table
+
+FILE: Final = "invariants.toml"
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_KEYS: Final = ("owner", "reason", "expires")
+_ANY_METHOD: Final = "GET"  # an example of any
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """One promise: of who may be granted something (`only` is not None), or of what every rule says (`require`)."""
+
+    name: str
+    file: str
+    line: int
+    services: tuple[IdentityPattern, ...] | None = None
+    methods: tuple[str, ...] | None = None
+    paths: tuple[PathPattern, ...] | None = None
+    only: tuple[IdentityPattern, ...] | None = None
+    require: tuple[str, ...] = ()
+    reason: str = ""
+
+    def is_about(self, service: str) -> bool:
+        """Whether it is about the lists of a service, by the path of its identity."""
+        segments = service.split("/")[1:]
+        return self.services is None or any(
+            pattern.trust_domain is None and pattern.segments.match(segments) for pattern in self.services
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A rule that breaks a promise: `found` is a phrase; `example` a request that shows it."""
+
+    invariant: Invariant
+    rule: Rule
+    found: str
+    example: Example | None = None
+
+
+def read_invariants(content: bytes, *, file: str) -> tuple[Invariant, ...]:
+    """Read the file that the user knows as `file`; raises FaultyInput with every problem in it."""
+    judge = Judge(parse_toml(content, file=file))
+    tables = judge.root.tables("invariant")
+    found = [_read(table, number, file) for number, table in enumerate(tables, 1)]
+    judge.verdict()
+    return tuple(found)
+
+
+def violations(
+    invariants: Iterable[Invariant], service: str, rules: Iterable[Rule], *, home: TrustDomain | None, now: datetime
+) -> Iterator[Violation]:
+    """Yield what breaks the promises about a service (the path of its identity) in the rules of its list.
+
+    `home` and `now` as for `grants_of`: who does not know the own trust domain takes full names for strangers' names,
+    unless the promise names them in full as well.
+    """
+    rules = tuple(rules)
+    for invariant in invariants:
+        if invariant.is_about(service):
+            yield from _missing_words(invariant, rules, now)
+            if invariant.only is not None:
+                for grant in grants_of(rules, home=home, now=now):
+                    yield from _outsiders(invariant, invariant.only, grant, home)
+
+
+def _missing_words(invariant: Invariant, rules: Iterable[Rule], now: datetime) -> Iterator[Violation]:
+    for rule in rules:
+        missing = [key for key in invariant.require if not getattr(rule, key)]
+        if missing and not rule.expired(now):
+            yield Violation(invariant, rule, f"it says no {' and no '.join(missing)}")
+
+
+def _outsiders(
+    invariant: Invariant, only: tuple[IdentityPattern, ...], grant: Grant, home: TrustDomain | None
+) -> Iterator[Violation]:
+    touched = _touched(invariant, grant)
+    if touched is None:
+        return
+    method, path = touched
+    own = None if home is None else home.name
+    inside = [
+        each.segments for each in only if (own if each.trust_domain is None else each.trust_domain.name) == grant.domain
+    ]
+    try:
+        outsider = uncovered(grant.callers, inside, empty_end=False)
+    except TooIntricate:
+        yield Violation(invariant, grant.rule, "it overlaps in so many ways that nobody can tell who is granted this")
+        return
+    if outsider is None:
+        return
+    example = Example(grant.domain, _spelt(outsider), method, path)
+    whom = ", ".join(each.text for each in only) or "nobody"
+    yield Violation(invariant, grant.rule, f"it grants {example}, and only {whom} may be", example)
+
+
+def _touched(invariant: Invariant, grant: Grant) -> tuple[str, str] | None:
+    """A method and a path that a grant and a promise have in common, or None."""
+    if invariant.methods is None:
+        methods = sorted(grant.methods) if grant.methods is not None else [_ANY_METHOD]
+    else:
+        methods = sorted(each for each in invariant.methods if grant.methods is None or each in grant.methods)
+    wanted = (EVERY_PATH,) if invariant.paths is None else tuple(each.segments for each in invariant.paths)
+    common = next((both for each in wanted if (both := intersection(grant.paths, each)) is not None), None)
+    if not methods or common is None:
+        return None
+    return methods[0], _one_of(common)
+
+
+def _one_of(pattern: Segments) -> str:
+    """A path that a pattern matches."""
+    fixed = pattern.fixed or ("any",)
+    return _spelt(tuple("any" if segment == "*" else segment for segment in fixed))
+
+
+def _spelt(segments: tuple[str, ...]) -> str:
+    return "".join(f"/{segment}" for segment in segments)
+
+
+def _read(table: Table, number: int, file: str) -> Invariant:
+    only: tuple[IdentityPattern, ...] | None = None
+    if "only" in table:
+        # Unlike elsewhere an empty list has a meaning here, and the strictest one: nobody.
+        only = table.take_each("only", written(IdentityPattern.parse), (), like='["/team-pay/**"]', may_be_empty=True)
+    require = table.take_each("require", written(_key), (), like='["owner"]')
+    if only is None and not require:
+        table.problem(
+            found="neither `only` nor `require`",
+            expected="what must hold: `only` (who alone may be granted this), or `require` (what every rule must say)",
+            remedy='Add `only = ["/team-pay/**"]` or `require = ["owner"]`',
+        )
+    return Invariant(
+        name=table.take("name", written(_name), f"invariant-{number}", like='"admin-is-for-pay"'),
+        file=file,
+        line=table.place_of().line,
+        services=table.take_each("services", written(IdentityPattern.parse), None, like='["/payments"]'),
+        methods=table.take_each("methods", written(read_method), None, like='["DELETE"]'),
+        paths=table.take_each("paths", written(PathPattern.parse), None, like='["/admin/**"]'),
+        only=only,
+        require=require,
+        reason=table.take("reason", written(note), "", like='"why this must hold"'),
+    )
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("a name of 1 to 64 letters, digits, dots, hyphens and underscores")
+    return text
+
+
+def _key(text: str) -> str:
+    if text not in _KEYS:
+        raise ValueError(f"one of {', '.join(_KEYS)}")
+    return text
