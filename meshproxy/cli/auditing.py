@@ -47,6 +47,7 @@ def read_estate(directory: Path) -> Mapping[str, Document]:
 
 @click.command(
     "who-can",
+    short_help="Who may call a service, and for what.",
     epilog=example(
         "meshproxy policy who-can /ledger --method DELETE --path /accounts/7",
         "meshproxy policy who-can /ledger --path '/accounts/**' --policies policies/",
@@ -66,7 +67,11 @@ def who_can_command(*, service: str, method: str | None, path: str | None, direc
     _tell(list(who_can(found, method=method, path=_pattern(path))), as_json=as_json, by_service=False)
 
 
-@click.command("what-can", epilog=example("meshproxy policy what-can /checkout --policies policies/"))
+@click.command(
+    "what-can",
+    short_help="What a service may do at others.",
+    epilog=example("meshproxy policy what-can /checkout --policies policies/"),
+)
 @click.argument("caller", metavar="ID")
 @directory_option
 @trust_domain_option

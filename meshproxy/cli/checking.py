@@ -14,9 +14,10 @@ import click
 from meshproxy.cli.allow_lists import load, own_domain, trust_domain_option
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json
 from meshproxy.errors import FaultyInput
-from meshproxy.policy.estate import SUFFIX
+from meshproxy.policy import invariants
+from meshproxy.policy.estate import SUFFIX, service_of
 from meshproxy.policy.lint import Code, Strictness, left_out, lint
-from meshproxy.settings.files import UnreadableFile
+from meshproxy.settings.files import UnreadableFile, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,11 +51,12 @@ class Remark:
 
 
 @click.command(
+    short_help="Find faults, and what is probably not meant.",
     epilog=example(
         "meshproxy policy check api.allow.toml",
         "meshproxy policy check policies/ --require reason --require owner --strict",
         "meshproxy policy check policies/ --format github",
-    )
+    ),
 )
 @click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR...", type=click.Path(path_type=Path))
 @click.option("--strict", is_flag=True, help="Warnings count as well: exit 1 if there is one.")
@@ -79,14 +81,16 @@ def check(
 ) -> None:
     """Judge allow-lists: errors keep a file from being loaded; warnings are sound, and probably not meant.
 
-    Of a DIR all *.allow.toml below it. Exits 0 when there is no error (with --strict: no warning either), 1 otherwise,
-    2 when there is nothing to judge.
+    Of a DIR all *.allow.toml below it, and whether they keep what its invariants.toml promises. Exits 0 when there is
+    no error (with --strict: no warning either), 1 otherwise, 2 when there is nothing to judge.
     """
     home, now = own_domain(trust_domain), datetime.now(UTC)
     strictness = Strictness(reason="reason" in required, owner="owner" in required)
     codes = {Code(each) for each in ignore}
     files = tuple(allow_lists_at(paths))
-    remarks = [each for file in files for each in _remarks(file, home, now, strictness, codes)]
+    judged = _Judged(home, now, strictness, codes)
+    remarks = [each for file in files for each in judged.remarks(file)]
+    remarks += [each for path in paths if path.is_dir() for each in judged.broken_promises(path)]
     faulty = sum(each.weight is Weight.ERROR for each in remarks)
     if as_json or form == "json":
         print_json({"files": [str(file) for file in files], "sound": not faulty, "remarks": remarks})
@@ -119,20 +123,57 @@ def allow_lists_at(paths: tuple[Path, ...]) -> Iterator[Path]:
         yield from found
 
 
-def _remarks(
-    file: Path, home: TrustDomain | None, now: datetime, strictness: Strictness, ignore: set[Code]
-) -> Iterator[Remark]:
-    try:
-        document = load(file).document
-    except UnreadableFile as error:
-        yield Remark(Weight.ERROR, "unreadable", str(file), None, error.found, error.remedy)
-        return
-    except FaultyInput as faulty:
-        yield from map(_fault, faulty.problems)
-        return
-    for finding in left_out(lint(document, home=home, now=now, strictness=strictness), ignore):
-        found = f"rule {finding.rule.name!r}: {finding.found}"
-        yield Remark(Weight.WARNING, finding.code, str(file), finding.rule.line, found, finding.remedy)
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What files are judged by."""
+
+    home: TrustDomain | None
+    now: datetime
+    strictness: Strictness
+    ignore: set[Code]
+
+    def remarks(self, file: Path) -> Iterator[Remark]:
+        """What there is to say of one allow-list."""
+        try:
+            document = load(file).document
+        except UnreadableFile as error:
+            yield Remark(Weight.ERROR, "unreadable", str(file), None, error.found, error.remedy)
+            return
+        except FaultyInput as faulty:
+            yield from map(_fault, faulty.problems)
+            return
+        found = lint(document, home=self.home, now=self.now, strictness=self.strictness)
+        for finding in left_out(found, self.ignore):
+            words = f"rule {finding.rule.name!r}: {finding.found}"
+            yield Remark(Weight.WARNING, finding.code, str(file), finding.rule.line, words, finding.remedy)
+
+    def broken_promises(self, directory: Path) -> Iterator[Remark]:
+        """What the allow-lists of a directory grant against its invariants.toml, if it has one."""
+        file = directory / invariants.FILE
+        if not os.path.lexists(file):
+            return
+        try:
+            promised = invariants.read_invariants(read_file(file)[0], file=str(file))
+        except UnreadableFile as error:
+            yield Remark(Weight.ERROR, "unreadable", str(file), None, error.found, error.remedy)
+            return
+        except FaultyInput as faulty:
+            yield from map(_fault, faulty.problems)
+            return
+        for each in allow_lists_at((directory,)):
+            try:
+                service = service_of(each.relative_to(directory).as_posix())
+                rules = load(each).document.rules
+            except ValueError as error:
+                words = f"a file of no service: {error}"
+                yield Remark(Weight.ERROR, "no_service", str(each), None, words, "Name it after its service")
+                continue
+            except (UnreadableFile, FaultyInput):
+                continue  # told already
+            for broken in invariants.violations(promised, service, rules, home=self.home, now=self.now):
+                words = f"rule {broken.rule.name!r} breaks {broken.invariant.name!r}: {broken.found}"
+                remedy = f"Narrow the rule; the promise is {file}:{broken.invariant.line}"
+                yield Remark(Weight.ERROR, "invariant", str(each), broken.rule.line, words, remedy)
 
 
 def _fault(problem: Problem) -> Remark:

@@ -39,11 +39,12 @@ class Side:
 
 
 @click.command(
+    short_help="Compare two versions by what they grant.",
     epilog=example(
         "meshproxy policy diff old/api.allow.toml api.allow.toml",
         "meshproxy policy diff policies.old/ policies/",
         "meshproxy policy diff --git main policies/",
-    )
+    ),
 )
 @click.argument("paths", nargs=-1, required=True, metavar="[OLD] NEW", type=click.Path(path_type=Path))
 @click.option("--git", "revision", metavar="REV", help="OLD is NEW as it was in this revision of its repository.")

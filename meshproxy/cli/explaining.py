@@ -86,11 +86,12 @@ def explained(allow_list: AllowList, asked: Asked, *, now: datetime) -> Explanat
 
 
 @click.command(
+    short_help="Why one caller is allowed or denied.",
     epilog=example(
         "meshproxy policy explain api.allow.toml --from /web --method GET --path /orders/7",
         "meshproxy policy explain ledger.allow.toml --from /orders --tcp",
         "grep '\"denied\"' sidecar.log | tail -1 | meshproxy policy explain --log -",
-    )
+    ),
 )
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--from", "caller", metavar="ID", help="Who calls: /web, or a full spiffe:// ID.")

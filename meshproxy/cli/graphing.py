@@ -34,11 +34,12 @@ class Edge:
 
 
 @click.command(
+    short_help="Draw who may call whom.",
     epilog=example(
         "meshproxy policy graph policies/ --format mermaid >> README.md",
         "meshproxy policy graph policies/ --format dot | dot -Tsvg > mesh.svg",
         "meshproxy policy graph policies/ --format html --out mesh.html",
-    )
+    ),
 )
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    short_help="Propose a list from what was seen.",
     epilog=example(
         "meshproxy policy learn --log sidecar.log --out api.allow.toml",
         "meshproxy policy learn --log sidecar.log --against api.allow.toml",
-    )
+    ),
 )
 @log_option
 @click.option("--service", metavar="S", help="Only decisions of this listener, or by this service's list (/team/api).")
@@ -54,7 +55,7 @@ def learn(
     learner = Learner(with_denied=with_denied)
     try:
         for record in records_of(logs):
-            if service is None or _is_of(record, service):
+            if service is None or is_of(record, service):
                 learner.take(record)
     except TooManyKinds:
         fail("the logs hold more than 100,000 kinds of requests: name --service, or a shorter log")
@@ -72,7 +73,8 @@ def learn(
     click.echo(f"{len(proposals)} rules for {learner.taken:,} decisions; read each before you use it", err=True)
 
 
-def _is_of(record: Record, service: str) -> bool:
+def is_of(record: Record, service: str) -> bool:
+    """Whether a decision is of a listener of this name, or by the list of the service with this path."""
     if service.startswith("/"):
         return record.file == file_of(service) or record.file.endswith(f"/{file_of(service)}")
     return record.listener == service

@@ -13,6 +13,7 @@ from meshproxy.cli.learner import learn
 from meshproxy.cli.replays import replay
 from meshproxy.cli.terminal import example
 from meshproxy.cli.trying import test
+from meshproxy.cli.usage import report
 
 
 @click.group(
@@ -26,5 +27,5 @@ def policy() -> None:
     """Ask, check and compare allow-lists, with the evaluator that runs in the sidecar."""
 
 
-for _command in (explain, check, test, diff, replay, learn, who_can_command, what_can_command, graph):
+for _command in (explain, check, test, diff, replay, learn, report, who_can_command, what_can_command, graph):
     policy.add_command(_command)

@@ -19,10 +19,11 @@ _SHOWN: Final = 50
 
 
 @click.command(
+    short_help="Decide recorded calls again by a candidate.",
     epilog=example(
         "meshproxy policy replay api.allow.toml --log sidecar.log",
         "journalctl -u api-sidecar -o cat | meshproxy policy replay api.allow.toml --log -",
-    )
+    ),
 )
 @click.argument("candidate", metavar="CANDIDATE", type=click.Path(path_type=Path))
 @log_option

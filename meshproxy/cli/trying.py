@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@click.command(epilog=example("meshproxy policy test cases.toml", "meshproxy policy test policies/*.cases.toml --json"))
+@click.command(
+    short_help="Try expectations that are written down.",
+    epilog=example("meshproxy policy test cases.toml", "meshproxy policy test policies/*.cases.toml --json"),
+)
 @click.argument("files", nargs=-1, required=True, metavar="CASES.toml...", type=click.Path(path_type=Path))
 @click.option("--verbose", "-v", is_flag=True, help="Show what is as expected, too.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")

@@ -88,3 +88,28 @@ def test_whatever_is_in_a_file_is_told_in_words(content: bytes) -> None:
     assert said.exit_code == 1
     assert "Traceback" not in said.output
     assert "odd.allow.toml" in said.stdout
+
+
+def test_a_promise_that_is_broken_is_an_error_with_a_request_that_shows_it() -> None:
+    promise = '[[invariant]]\nname = "few"\nservices = ["/below/*"]\nonly = ["/web"]\n'
+    Path("invariants.toml").write_text(promise)
+    said = check(".", "--trust-domain", "mesh.test")
+    assert said.exit_code == 1
+    assert (
+        "below/wide.allow.toml:1: error invariant\n    rule 'rule-1' breaks 'few': it grants "
+        "spiffe://mesh.test/other GET /any, and only /web may be\n"
+        "    narrow the rule; the promise is invariants.toml:1\n"
+    ) in said.stdout
+    Path("invariants.toml").write_text(promise.replace("/below/*", "/good"))
+    assert check(".").exit_code == 0
+    Path("invariants.toml").write_text("[[invariant]]")
+    assert "invariants.toml:1: error faulty" in check(".").stdout
+    Path("invariants.toml").unlink()
+    Path("invariants.toml").symlink_to("gone")
+    assert "invariants.toml: error unreadable" in check(".").stdout
+
+
+def test_a_file_that_no_service_can_have_is_an_error_where_services_matter() -> None:
+    Path("invariants.toml").write_text('[[invariant]]\nrequire = ["owner"]\n')
+    Path("a b.allow.toml").write_text("allow = []")
+    assert "a b.allow.toml: error no_service" in check(".").stdout
