@@ -54,7 +54,7 @@ class Endings:
         self._reused = False  # the upstream connection has carried an exchange before
         self._caller_ended = False
         self._draining = False
-        self.phase = Phase.IDLE
+        self.phase = _IDLE
         self.exchange = Exchange(now)
         self.finished: list[Exchange] = []
         self.to_downstream: list[Part] = []

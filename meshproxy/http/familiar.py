@@ -54,43 +54,57 @@ def keep(kept: dict[Key, Thing], key: Key, thing: Thing) -> None:
 class FamiliarRequests:
     """Recognises the heads of requests, as `recognise_request` does."""
 
-    __slots__ = ("_known", "_limits", "_most_bytes")
+    __slots__ = ("_known", "_limits", "_most_bytes", "_said")
 
     def __init__(self, limits: HeadLimits) -> None:
         """Know nothing yet."""
         self._limits = limits
         self._most_bytes = min(limits.head_bytes, limits.target)  # a target is within its limit where its head is
         self._known: dict[bytes, RequestFields] = {}  # by the fields, from the line end before them on, without ids
+        self._said: dict[bytes, RequestHead] = {}  # by all of a head but its ids, and made without them
 
     def __repr__(self) -> str:
         return f"<FamiliarRequests with {len(self._known)}>"
 
     def recognise(self, data: bytes) -> tuple[RequestHead, int] | None:
         """Return the head that `data` begins with, and where it ends; None to leave it to the slow lane."""
-        if not parse.USE_FAST_LANE:
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4 or not parse.USE_FAST_LANE:
             return None
-        fields_at = data.find(b"\r\n")
-        end = data.find(b"\r\n\r\n", fields_at) + 4
-        ids_at = data.rfind(_BEFORE_IDS, fields_at, end)
+        ids_at = data.rfind(_BEFORE_IDS, 0, end)
         if ids_at < 0:
             ids_at = end - 4
-        fields = self._known.get(data[fields_at:ids_at])
-        if fields is not None and end <= self._most_bytes:
-            line = _LINE.fullmatch(data, 0, fields_at)
-            last = _LAST_OF_REQUEST.fullmatch(data, ids_at, end)
-            if line is not None and last is not None:
-                method, path, query = line.groups()
-                target = Target(_ORIGIN, path, query)
-                return RequestHead(method, target, _VERSION, fields, *last.groups()), end
-        if end < 4:
-            return None
+        if end <= self._most_bytes:
+            said = data[:ids_at]
+            again = self._said.get(said)
+            if again is None:
+                again = self._with_known_fields(said)
+            if again is not None:
+                if ids_at == end - 4:
+                    return again, end
+                last = _LAST_OF_REQUEST.fullmatch(data, ids_at, end)
+                if last is not None:
+                    return RequestHead(again.method, again.target, _VERSION, again.fields, *last.groups()), end
         raw = data[:end]
         recognised = recognise_request(raw, self._limits)
         if recognised is None:
             return None
         if _LAST_OF_REQUEST.fullmatch(raw, ids_at):
-            self._learn(raw[fields_at:ids_at], recognised.fields)
+            self._learn(raw[raw.find(b"\r\n") : ids_at], recognised.fields)
         return recognised, end
+
+    def _with_known_fields(self, said: bytes) -> RequestHead | None:
+        """Return the head, if its fields were read before, and only its target is another."""
+        fields_at = said.find(b"\r\n")
+        fields = self._known.get(said[fields_at:]) if fields_at >= 0 else None
+        line = _LINE.fullmatch(said, 0, fields_at) if fields is not None else None
+        if line is None or fields is None:
+            return None
+        method, path, query = line.groups()
+        head = RequestHead(method, Target(_ORIGIN, path, query), _VERSION, fields)
+        if len(said) <= _LONGEST_KEPT:
+            keep(self._said, said, head)
+        return head
 
     def _learn(self, text: bytes, fields: RequestFields) -> None:
         folded = text.lower()

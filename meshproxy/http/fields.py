@@ -206,12 +206,18 @@ def judged_traceparent(value: bytes | None) -> bytes | None:
 
 def new_traceparent(rng: RandomSource) -> bytes:
     """Start a trace: version 00, random ids, not sampled (that is not ours to decide)."""
-    ids = rng.randbytes(24).hex().encode()
-    return b"00-%b-%b-00" % (ids[:32], ids[32:])
+    return _traceparent(rng.randbytes(24).hex().encode())
+
+
+def _traceparent(ids: bytes) -> bytes:
+    return b"00-%b-%b-00" % (ids[:32], ids[32:48])
 
 
 def with_new_ids(request_id: bytes | None, traceparent: bytes | None, rng: RandomSource) -> tuple[bytes, bytes]:
     """Return what came, a new one in the place of each that did not."""
+    if request_id is None and traceparent is None:
+        ids = rng.randbytes(40).hex().encode()  # once for both: the usual first hop
+        return ids[48:], _traceparent(ids)
     return request_id or new_request_id(rng), traceparent or new_traceparent(rng)
 
 

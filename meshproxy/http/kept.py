@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from meshproxy.http.familiar import FamiliarAnswers, FamiliarRequests, keep
 from meshproxy.http.fields import REQUEST_ID, TRACEPARENT
 from meshproxy.http.forwarded import ForwardedAnswer, forwarded_head
-from meshproxy.http.writing import rewritten
+from meshproxy.http.writing import check_visible
 
 if TYPE_CHECKING:
     from meshproxy.http.head import HeadLimits, RequestFields, RequestHead, ResponseHead
@@ -31,8 +31,8 @@ class KeptRequests:
     def __init__(self, host: bytes | None) -> None:
         self._host = host
         # By what was written, which is held so that its identity stays its own, and for whom: what stands between
-        # target and request id, what stands behind the trace, and the number of line ends in all.
-        self._kept: dict[tuple[int, bytes | None], tuple[RequestFields, bytes, bytes, int]] = {}
+        # target and request id, and what stands behind the trace.
+        self._kept: dict[tuple[int, bytes | None], tuple[RequestFields, bytes, bytes]] = {}
 
     def __repr__(self) -> str:
         return f"<KeptRequests with {len(self._kept)}>"
@@ -43,15 +43,16 @@ class KeptRequests:
         method, path = head.method, target.path if target.query is None else target.as_origin_form()
         kept = self._kept.get((id(head.fields), client_id))
         if kept is not None:
-            _, before, after, ends = kept
-            return rewritten(_REQUEST % (method, path, before, request_id, traceparent, after), ends)
+            _, before, after = kept
+            check_visible(method + path + request_id + traceparent)
+            return _REQUEST % (method, path, before, request_id, traceparent, after)
         text = forwarded_head(head, client_id, request_id, traceparent, self._host)
         if len(text) > _LONGEST_KEPT:
             return text
         id_at = text.rindex(_BEFORE_ID) + len(_BEFORE_ID)
         before = text[len(method) + len(path) + 1 : id_at]
         after = text[text.index(b"\r\n", id_at + len(request_id) + 2) :]
-        keep(self._kept, (id(head.fields), client_id), (head.fields, before, after, text.count(b"\r\n")))
+        keep(self._kept, (id(head.fields), client_id), (head.fields, before, after))
         return text
 
 

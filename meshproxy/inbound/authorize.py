@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from meshproxy.inbound.accept import Visit
     from meshproxy.inbound.live import Call
     from meshproxy.policy.compile import Policy
-    from meshproxy.policy.decide import Decision, Mode
+    from meshproxy.policy.decide import Decision, Mode, Reason
+    from meshproxy.policy.document import Rule
     from meshproxy.policy.requests import RequestIndex
     from meshproxy.settings.schema import Inbound
     from meshproxy.snapshot import Snapshot
@@ -94,7 +95,7 @@ class Authorizer:
         """Return the judge of one caller's requests: each is asked about on the policy of its moment."""
         return _CallersJudge(self, visit, leaf, home, wall).judge
 
-    def verdict(self, policy: Policy, mode: Mode, sought: int, *, listener: str, caller: str) -> Verdict:
+    def verdict(self, policy: Policy, mode: Mode, sought: Rule | Reason, *, listener: str, caller: str) -> Verdict:
         """Return what a finding of `seek` means for a request of `caller` (its identity) under `mode`."""
         decision = decision_of(policy, sought)
         outcome = decision.outcome(mode)
@@ -202,7 +203,7 @@ class _CallersJudge:
         self._policy: Policy | None = None
         self._mode: Mode | None = None
         self._indexes: Sequence[RequestIndex] = ()
-        self._verdicts: dict[int, Verdict] = {}
+        self._verdicts: dict[int, Verdict] = {}  # by the id of what was sought, which the policy keeps alive
         self._asked: tuple[bytes, bytes] | None = None  # the method and path that were granted last,
         self._told: Verdict | None = None  # and how, from `_since` on and before `_until`
         self._since = self._until = leaf.not_after
@@ -233,11 +234,11 @@ class _CallersJudge:
             self._indexes = policy.request_indexes(self._leaf.id, home=self._home)
         method, path = asked[0].decode("ascii"), asked[1].decode("ascii")
         sought = seek(self._indexes, method, path, now=now)
-        verdict = self._verdicts.get(sought)
+        verdict = self._verdicts.get(id(sought))
         if verdict is None:
             verdict = self._learn(policy, mode, sought)
         verdict.count.value += 1.0
-        if sought < 0:
+        if not verdict.decision.granted:
             self._asked = self._told = None
             authorizer.explain(
                 self._visit, self._leaf, policy, verdict.decision, home=self._home, now=now, asked=(method, path)
@@ -247,11 +248,11 @@ class _CallersJudge:
             self._since, self._until = now, min(policy.unchanged_until(now), self._leaf.not_after)
         return verdict.answer
 
-    def _learn(self, policy: Policy, mode: Mode, sought: int) -> Verdict:
+    def _learn(self, policy: Policy, mode: Mode, sought: Rule | Reason) -> Verdict:
         if len(self._verdicts) >= _MOST_VERDICTS:
             self._verdicts.clear()
         verdict = self._authorizer.verdict(
             policy, mode, sought, listener=self._visit.listener, caller=str(self._leaf.id)
         )
-        self._verdicts[sought] = verdict
+        self._verdicts[id(sought)] = verdict
         return verdict

@@ -6,7 +6,7 @@ on top and is never early.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
@@ -30,6 +30,10 @@ class Patience:
     idle: float
     response: float
     body_min_rate: int
+    shortest: float = field(init=False)  # of what a phase may be given; worked out once for all connections
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shortest", min(self.head, self.response, self.idle, _WINDOW))
 
 
 class Due(Enum):
@@ -75,7 +79,7 @@ class Deadlines:
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
         self._wind_down_at = self._drain_at = self.cut_at = _NEVER
-        self.shortest = min(patience.head, patience.response, self._window)
+        self.shortest = patience.shortest
         self.since = 0.0
         self.moved = 0
         self._looked_at: tuple[Phase, float, bool] | None = None  # the phase that was seen last, and when it began

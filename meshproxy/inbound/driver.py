@@ -87,7 +87,8 @@ class HttpDriver:
         pump = self._pump
         while pump.ending is None or not pump.is_over:
             await pump.woken.wait()
-            pump.woken = trio.Event()
+            if not pump.is_over:  # nothing wakes it any more
+                pump.woken = trio.Event()
             if pump.error is not None:
                 raise pump.error
             if pump.relay.phase is Phase.CONNECTING and pump.up is None:

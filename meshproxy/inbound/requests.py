@@ -6,8 +6,9 @@ import contextlib
 import secrets
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 import trio
 
 from meshproxy.http.head import HeadLimits
@@ -19,6 +20,7 @@ from meshproxy.inbound.driver import HttpDriver
 from meshproxy.inbound.live import Call, Live
 from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.inbound.story import Story
+from meshproxy.upstream.pool import NEVER
 from meshproxy.wire.channel import TlsChannel
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
 from meshproxy.wire.relay import Term, Traffic
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from meshproxy.settings.schema import Inbound, Limits
     from meshproxy.upstream.pool import UpstreamConnection, Upstreams
     from meshproxy.wire.channel import Channel
+
+_FOREVER: Final = float("inf")
 
 # Request and trace ids must not repeat; nothing secret hangs on them.
 IDS = Random(secrets.randbits(128))  # noqa: S311 - see above
@@ -100,8 +104,7 @@ class Standing:
         return Call(visit.id, self.guest.leaf.id, self.guest.home, asked)
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(msgspec.Struct, frozen=True):
     """What one HTTP connection needs of the house."""
 
     way: Way
@@ -115,7 +118,8 @@ async def converse(downstream: Channel, relay: HttpRelay, conversation: Conversa
     services, visit = conversation.services, conversation.visit
     story = Story(visit, services)
     driver = HttpDriver(conversation.way.machinery, downstream, relay, conversation.way.upstreams, story)
-    left = (term.valid_until - services.relay.wall()).total_seconds()
+    is_bounded = term.valid_until is not NEVER  # outbound, most have no end to look for
+    left = (term.valid_until - services.relay.wall()).total_seconds() if is_bounded else _FOREVER
     with conversation.way.live.holding(driver):
         outcome = await driver.run(valid_for=max(left, 0.0))
     if outcome is Outcome.UPGRADED and driver.upstream is not None and relay.exchange.head is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -27,9 +26,9 @@ _NOT_DECIDED: Final = Decided("", "", "", "", "", "")
 # those that are the same for many.
 _ORDINARY: Final = (
     b'{"event":"request","ts":"%b",%b,"request_id":"%b",%b,"method":"%b","path":"%b","status":%d,%b'
-    b'"bytes_out":%d,"duration_ms":%a,"answer_ms":%a,"trace_id":"%b"}\n'
+    b'"bytes_out":%d,"duration_ms":%d.%03d,"answer_ms":%d.%03d,"trace_id":"%b"}\n'
 )
-_ESCAPED: Final = re.compile(rb'["\\]')  # of visible ASCII, in JSON
+_AS_THEY_STAND: Final = bytes(set(range(0x21, 0x7F)) - set(b'"\\'))  # in a text of JSON; no regex is as quick
 
 
 class Story:
@@ -55,7 +54,11 @@ class Story:
         self._requests.tell(self.line(exchange, upstream))
 
     def answered(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
-        """As `finished`, byte for byte, of a request that was answered whole; in half the time."""
+        """As `finished`, of a request that was answered whole; in a third of the time.
+
+        The line says the same in the same order. Its times are written with all three places: to find the shortest
+        spelling of two floats took as long as all else.
+        """
         head, put = exchange.head, self._put
         if (
             put is None
@@ -65,7 +68,7 @@ class Story:
             or exchange.bytes_in
             or exchange.resent
             or len(head.target.path) > _LONGEST_PATH
-            or _ESCAPED.search(exchange.request_id + head.target.path)
+            or (exchange.request_id + head.target.path).translate(None, _AS_THEY_STAND)
         ):
             self._requests.tell(self.line(exchange, upstream))
             self._is_first = False
@@ -80,6 +83,8 @@ class Story:
             common = self._common = _common_parts(self.line(exchange, upstream))
             self._decided, self._target, self._went_to = exchange.decided, upstream.target, upstream.identity
         begins, who, how = common
+        lasted = int((exchange.ended - exchange.started) * 1e6 + 0.5)
+        waited = int((exchange.answered - exchange.upstream_asked) * 1e6 + 0.5)
         self._requests.count(exchange.status, "", 0, exchange.bytes_out)
         put(
             _ORDINARY
@@ -93,8 +98,10 @@ class Story:
                 exchange.status,
                 how,
                 exchange.bytes_out,
-                int((exchange.ended - exchange.started) * 1e6 + 0.5) / 1e3,
-                int((exchange.answered - exchange.upstream_asked) * 1e6 + 0.5) / 1e3,
+                lasted // 1000,
+                lasted % 1000,
+                waited // 1000,
+                waited % 1000,
                 exchange.trace_id,
             )
         )

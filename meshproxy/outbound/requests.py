@@ -41,6 +41,8 @@ class OutboundRequestsHandler:
         limits, host = head_limits(settings.limits), None if settings.host is None else settings.host.encode("ascii")
         self._terms = Terms(limits, grant_all, IDS, host, Memory(limits, host))
 
+        self._term = Term(settings.limits.idle_timeout, NEVER)
+
     def __repr__(self) -> str:
         return f"<OutboundRequestsHandler {self._settings.name} -> {self._settings.to}>"
 
@@ -53,5 +55,5 @@ class OutboundRequestsHandler:
             PlainChannel(sock, services.relay.engine, services.relay.buffers),
             HttpRelay(self._terms, clock()),
             Conversation(self._way, services, visit),
-            Term(settings.limits.idle_timeout, NEVER),
+            self._term,
         )

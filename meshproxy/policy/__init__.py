@@ -2,7 +2,8 @@
 
     match       identity and path patterns: parsed once, matched segment by segment
     document    an allow-list file -> `Document` of `Rule`s, or every fault in it at once
-    tree        what is kept for patterns, found by a path they match
+    patterns    what is kept for patterns, found by a path they match: those of one shape in one dict
+    tree        the same for patterns of very many shapes
     requests    the rules for some callers, behind an index by path, method and time
     compile     `Document` -> `Policy`: the rules behind an index that finds the candidates for one caller
     decide      `Policy` + caller or request + now -> `Decision` -> `Permit`, without which nothing is forwarded

@@ -1,7 +1,7 @@
 """A document made quick to ask: an index that finds the rules which may grant one caller, and one of its requests.
 
-The first index is a tree over the segments of identities, one per trust domain; below each of its patterns is an index
-over the requests that the rules there grant.
+The first index is over identities, one per trust domain; below each of its patterns is an index over the requests that
+the rules there grant.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from meshproxy.policy.patterns import patterns_of
 from meshproxy.policy.requests import RequestRules
-from meshproxy.policy.tree import PatternTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ca.spiffe_id import SpiffeId, TrustDomain
     from meshproxy.policy.document import Document, Rule
-    from meshproxy.policy.match import IdentityPattern
+    from meshproxy.policy.match import IdentityPattern, Segments
+    from meshproxy.policy.patterns import Patterns
     from meshproxy.policy.requests import RequestIndex
 
 # A rule of up to this many caller patterns, or paths, is written below each of its callers. One with more of both is
@@ -29,19 +30,6 @@ if TYPE_CHECKING:
 _FEW: Final = 16
 
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
-
-
-class _Grants:
-    """What one caller pattern is granted: the rules that name it, in file order, and where their requests are found."""
-
-    __slots__ = ("indexes", "rules")
-
-    def __init__(self) -> None:
-        self.rules: list[int] = []
-        self.indexes: tuple[RequestIndex, ...] = ()  # the own one, and those shared with other patterns
-
-    def __repr__(self) -> str:
-        return f"<_Grants of {len(self.rules)} rules in {len(self.indexes)} indexes>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +43,7 @@ class Policy:
     generation: int
     content_hash: str
     rules: tuple[Rule, ...]
-    _index: Mapping[str | None, PatternTree[_Grants]]  # by trust domain; None: the own one, whichever it is
+    _index: Mapping[str | None, Patterns[RequestIndex]]  # by trust domain; None: the own one, whichever it is
     _ends: Sequence[datetime]  # of all rules that expire, rising
 
     def __repr__(self) -> str:
@@ -66,16 +54,12 @@ class Policy:
 
         A rule comes once for each of its patterns that matches.
         """
-        found = [grants.rules for grants in self._find(caller, home)]
+        found = [index.rules for index in self.request_indexes(caller, home=home)]
         in_order: Iterable[int] = found[0] if len(found) == 1 else heapq.merge(*found)
         return map(self.rules.__getitem__, in_order)
 
     def request_indexes(self, caller: SpiffeId, *, home: TrustDomain) -> Sequence[RequestIndex]:
         """Return the indexes that together hold the rules whose `from` grants `caller`; none if there is no such."""
-        found = self._find(caller, home)
-        return found[0].indexes if len(found) == 1 else [index for grants in found for index in grants.indexes]
-
-    def _find(self, caller: SpiffeId, home: TrustDomain) -> list[_Grants]:
         domain = caller.trust_domain.name
         named = self._index.get(domain)
         found = named.find(caller.path) if named is not None else []
@@ -95,35 +79,34 @@ class Policy:
 
 def compile_policy(document: Document, *, generation: int = 1) -> Policy:
     """Compile a faultless document; `generation` counts the loads of this file, from 1."""
-    index: dict[str | None, PatternTree[_Grants]] = {}
-    own: dict[_Grants, RequestRules] = {}
-    shared: dict[frozenset[IdentityPattern], tuple[RequestRules, list[_Grants]]] = {}
+    by_domain: dict[str | None, dict[Segments, RequestRules]] = {}
+    shared: dict[frozenset[IdentityPattern], RequestRules] = {}
     methods: dict[frozenset[str] | None, frozenset[str] | None] = {}  # equal sets are one: they stay in the CPU's cache
     for number, rule in enumerate(document.rules):
         allowed = None if rule.methods is None else frozenset(rule.methods)
         allowed = methods.setdefault(allowed, allowed)
         callers = dict.fromkeys(rule.callers)  # `from = ["/web", "/web"]`
-        places = [_place(index, pattern) for pattern in callers]
-        for grants in places:
-            grants.rules.append(number)
+        places = [_place(by_domain, pattern) for pattern in callers]
+        for place in places:
+            place.name(number)
         if min(len(callers), len(rule.paths or ())) <= _FEW:
-            for grants in places:
-                own.setdefault(grants, RequestRules()).add(number, rule, allowed)
-        else:
-            group, _ = shared.setdefault(frozenset(callers), (RequestRules(), places))
-            group.add(number, rule, allowed)
-    for grants, rules in own.items():
-        grants.indexes = (rules.index(),)
-    for rules, places in shared.values():
-        request_index = rules.index()
-        for grants in places:
-            grants.indexes += (request_index,)
+            for place in places:
+                place.add(rule, allowed)
+            continue
+        group = shared.get(among := frozenset(callers))
+        if group is None:
+            group = shared[among] = RequestRules()
+            for place in places:
+                place.shared.append(group)
+        group.add(rule, allowed)
+    index = {
+        domain: patterns_of({pattern: place.index() for pattern, place in places.items()})
+        for domain, places in by_domain.items()
+    }
     ends = sorted({rule.expires for rule in document.rules if rule.expires is not None})
     return Policy(document.file, generation, document.content_hash, document.rules, index, ends)
 
 
-def _place(index: dict[str | None, PatternTree[_Grants]], pattern: IdentityPattern) -> _Grants:
+def _place(by_domain: dict[str | None, dict[Segments, RequestRules]], pattern: IdentityPattern) -> RequestRules:
     domain = None if pattern.trust_domain is None else pattern.trust_domain.name
-    if (tree := index.get(domain)) is None:
-        tree = index[domain] = PatternTree()
-    return tree.setdefault(pattern.segments, _Grants())
+    return by_domain.setdefault(domain, {}).setdefault(pattern.segments, RequestRules())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ca.spiffe_id import SpiffeId, TrustDomain
     from meshproxy.policy.compile import Policy
     from meshproxy.policy.document import Rule
-    from meshproxy.policy.requests import RequestIndex
+    from meshproxy.policy.requests import Granted, RequestIndex
 
 
 class Reason(StrEnum):
@@ -147,33 +147,35 @@ def decide_request(
     return decision_of(policy, seek(policy.request_indexes(caller, home=home), method, path, now=now))
 
 
-def seek(indexes: Iterable[RequestIndex], method: str, path: str, *, now: datetime) -> int:
-    """Return the number of the rule that `decide_request` decides by, or less than 0: then no rule grants.
+def seek(indexes: Iterable[RequestIndex], method: str, path: str, *, now: datetime) -> Rule | Reason:
+    """Return the rule that `decide_request` decides by, or the reason why no rule grants.
 
     `indexes` are the policy's for one caller: whoever asks for the same caller again may keep them, as long as the
-    policy stays. What the number means is told by `decision_of`.
+    policy stays.
     """
-    stopped, first = _CALLER, -1
+    stopped, first = _CALLER, None
     for index in indexes:
         stopped = stopped or _PATH
         for granted in index.find(path):
             if stopped is not _EXPIRY:
                 stopped = _METHOD
-            for methods, rule, terms in granted:
+            more: Granted | None = granted
+            while more is not None:
+                methods, rule, terms, more = more
                 if methods is None or method in methods:
                     stopped = _EXPIRY
                     if rule is None:
-                        rule = terms.first(now)  # noqa: PLW2901 - the same thing, by the clock
-                    if rule is not None and (rule < first or first < 0):
+                        rule = terms.first(now)
+                    if rule is not None and (first is None or rule.ordinal < first.ordinal):
                         first = rule
-    return first if first >= 0 else ~stopped
+    return _REASONS[stopped] if first is None else first
 
 
-def decision_of(policy: Policy, sought: int) -> Decision:
+def decision_of(policy: Policy, sought: Rule | Reason) -> Decision:
     """Return the decision that `seek` has found."""
-    if sought < 0:
-        return Decision(_REASONS[~sought], None, policy.file, policy.generation)
-    return Decision(_GRANTED, policy.rules[sought], policy.file, policy.generation)
+    if isinstance(sought, Reason):
+        return Decision(sought, None, policy.file, policy.generation)
+    return Decision(_GRANTED, sought, policy.file, policy.generation)
 
 
 def permit(decision: Decision, mode: Mode) -> Permit | None:

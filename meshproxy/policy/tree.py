@@ -1,4 +1,4 @@
-"""What is kept for patterns, found by a path that they match: ten thousand patterns are looked up like ten."""
+"""Patterns of many shapes, found by a path that they match: as many steps as the path has segments, or few more."""
 
 from __future__ import annotations
 
@@ -40,60 +40,38 @@ _NO_BRANCHES: Final[dict[str, _Node[Any]]] = {}
 
 
 class PatternTree(Generic[T]):
-    """Keeps one thing for each pattern. Those without wildcard are in a dict; a tree over segments holds the others.
+    """Keeps one thing for each pattern, in a tree over segments. It may hold patterns of any number and shape.
 
     Memory is in proportion to the patterns. A look into the tree goes never deeper than the deepest pattern, so a path
     of thousands of segments costs what a short one does.
     """
 
-    __slots__ = ("_depth", "_literal", "_root", "_wild")
+    __slots__ = ("_depth", "_patterns", "_root")
 
-    def __init__(self) -> None:
-        self._literal: dict[str, T] = {}
+    def __init__(self, things: Mapping[Segments, T]) -> None:
         self._root: _Node[T] = _Node()
-        self._wild = 0  # how many patterns are in the tree
-        self._depth = 0  # of the deepest of them
+        self._patterns = len(things)
+        self._depth = max((len(pattern.fixed) for pattern in things), default=0)
+        for pattern, thing in things.items():
+            node = self._root
+            for segment in pattern.fixed:
+                node = node.branch(segment)
+            if pattern.open_ended:
+                node.below = thing
+            else:
+                node.here = thing
 
     def __repr__(self) -> str:
-        return f"<PatternTree of {len(self._literal)} literals and {self._wild} patterns, {self._depth} deep>"
-
-    def setdefault(self, pattern: Segments, thing: T) -> T:
-        """Return what is kept for `pattern`, which is `thing` from now on if there was nothing."""
-        if not pattern.open_ended and ANY_SEGMENT not in pattern.fixed:
-            return self._literal.setdefault("".join(f"/{segment}" for segment in pattern.fixed), thing)
-        node = self._root
-        for segment in pattern.fixed:
-            node = node.branch(segment)
-        kept = node.below if pattern.open_ended else node.here
-        if kept is None:
-            kept = thing
-            if pattern.open_ended:
-                node.below = kept
-            else:
-                node.here = kept
-            self._wild += 1
-            self._depth = max(self._depth, len(pattern.fixed))
-        return kept
-
-    @property
-    def literals(self) -> Mapping[str, T]:
-        """What is kept for the patterns without wildcard, by the only path that each matches."""
-        return self._literal
-
-    @property
-    def has_wildcards(self) -> bool:
-        """Whether there are others."""
-        return self._wild > 0
+        return f"<PatternTree of {self._patterns} patterns, {self._depth} deep>"
 
     def find(self, path: str) -> list[T]:
         """Return what is kept for the patterns that match `path`, in no order: the same as asking `Segments.match`.
 
         `path` is `/a/b`, or empty for no segment at all.
         """
-        found = [] if (literal := self._literal.get(path)) is None else [literal]
-        if self._wild:
-            # Beyond the deepest pattern the rest may stay in one piece: only whether there is any matters.
-            self._walk(path.split("/", self._depth + 1), found)
+        found: list[T] = []
+        # Beyond the deepest pattern the rest may stay in one piece: only whether there is any matters.
+        self._walk(path.split("/", self._depth + 1), found)
         return found
 
     def _walk(self, segments: list[str], found: list[T]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from meshproxy.wire.closing import delivered, reset
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
 from meshproxy.wire.splice import Splice
@@ -36,8 +38,7 @@ class Term:
     valid_until: datetime
 
 
-@dataclass(slots=True)
-class Traffic:
+class Traffic(msgspec.Struct):
     """Application bytes moved so far, as the access line tells them, and whether the TLS peer just hung up."""
 
     to_tls: int = 0

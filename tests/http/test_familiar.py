@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
 import pytest
 
 from meshproxy.http.familiar import FamiliarAnswers, FamiliarRequests
 from meshproxy.http.fast_lane import recognise_request, recognise_response
 from meshproxy.http.forwarded import ForwardedAnswer, forwarded_head
-from meshproxy.http.head import FramingKind, HeadLimits
+from meshproxy.http.head import FramingKind, HeadLimits, RequestHead
 from meshproxy.http.kept import KeptAnswers, KeptRequests
 from tests.http.near_heads import LIMITS, near_head
 
@@ -102,8 +103,34 @@ def test_what_is_familiar_is_one_value_and_is_bounded() -> None:
     for number in range(1000):
         fields(1, b"%d" % number)
     assert repr(familiar) < "<FamiliarRequests with 65>"
+    for number in range(1000):
+        fields(number, b"a")
+        fields(1, b"a" * (number + 1))
+    assert len(familiar._said) <= 64
     long = fields(1, b"b" * 3000)
     assert fields(2, b"b" * 3000) is not long
+
+
+def test_what_was_said_before_is_the_same_head_and_only_its_ids_are_read_again() -> None:
+    familiar, said = FamiliarRequests(_LIMITS), b"GET /a?b HTTP/1.1\r\nHost: a\r\nX: y"
+
+    def read(tail: bytes) -> RequestHead | None:
+        found = familiar.recognise(said + tail)
+        assert found is None or found[1] == (said + tail).index(b"\r\n\r\n") + 4
+        return None if found is None else found[0]
+
+    read(b"\r\n\r\n")
+    first = read(b"\r\n\r\n")
+    assert first is not None
+    assert read(b"\r\n\r\n") is first
+    assert read(b"\r\n\r\nbehind it") is first
+    for request_id in (b"r", b"s"):
+        again = read(b"\r\nx-request-id: %b\r\ntraceparent: %b\r\n\r\n" % (request_id, _TRACE))
+        assert again == msgspec.structs.replace(first, request_id=request_id, traceparent=_TRACE)
+    for incomplete in (b"", b"\r", b"\r\n", b"\r\n\r", b"\r\nx-request-id: r\r\n"):
+        assert read(incomplete) is None
+    other = read(b"\r\nX-Request-Id: r\r\n\r\n")
+    assert other == msgspec.structs.replace(first, request_id=b"r", fields=other.fields if other else None)
 
 
 def test_heads_that_were_written_before_are_written_alike() -> None:
