@@ -324,8 +324,7 @@ class Splice:
                 self._end_without_notify()
             return False
         if not self._tls_eof:  # RFC 8446 section 6.1: data after close_notify is ignored
-            self._tls.incoming.write(raw[:count])
-            self._plain_from_session()
+            self._plain_from_session(self._tls.feed(raw[:count], self._buffers.clear))
         if count == chunk:
             self._tls_chunk = self._buffers.grown(chunk)
         elif events and not self._tls_hangup:
@@ -334,10 +333,13 @@ class Splice:
             self._engine.resume(self._tls.sock)
         return False
 
-    def _plain_from_session(self) -> None:
-        """Decrypt all that was fed and send it on; an unread `close_notify` would look like truncation later."""
+    def _plain_from_session(self, count: int = 0) -> None:
+        """Decrypt all that was fed and send it on, behind the `count` bytes that were decrypted meanwhile.
+
+        An unread `close_notify` would look like truncation later.
+        """
         clear = self._buffers.clear
-        count = self._tls.read_into(clear)
+        count = self._tls.read_into(clear, count)
         if self._tls.peer_has_ended:
             self._tls_eof = True
         if self._tls.outgoing.pending:
