@@ -49,7 +49,13 @@ class Channel(Protocol):
     def receive(self) -> bytes:
         """Return what came, `b""` when nothing did or the stream ended. Raises ChannelBroken."""
 
-    def send(self, data: bytes) -> None:
+    def look(self) -> memoryview:
+        """As `receive`, but return a view of the scratch memory: to be let go of before anything else is read.
+
+        For what is long and passed on as it is.
+        """
+
+    def send(self, data: bytes | memoryview) -> None:
         """Send, or hold what the socket does not take. Raises ChannelBroken."""
 
     def flush(self) -> None:
@@ -136,11 +142,11 @@ class _Base:
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
 
-    def transmit(self, data: bytes) -> None:
+    def transmit(self, data: bytes | memoryview) -> None:
         """Send bytes as they are, or hold what the socket does not take. Raises ChannelBroken."""
         if self._held is not None:
             # Only replies and the ends of messages come while something waits: drivers stop reading then.
-            self._hold(memoryview(bytes(self._held) + data))
+            self._hold(memoryview(b"".join((self._held, data))))
             return
         try:
             sent = self.sock.send(data)
@@ -149,7 +155,8 @@ class _Base:
         except OSError as error:
             raise ChannelBroken(error.strerror or "connection lost") from error
         if sent < len(data):
-            self._hold(memoryview(data)[sent:])
+            # No view of the scratch memory survives a callback.
+            self._hold(memoryview(data)[sent:] if isinstance(data, bytes) else memoryview(bytes(data[sent:])))
             self._engine.arm_write(self.sock)
 
     def _fill(self) -> bytes | None:
@@ -171,6 +178,23 @@ class _Base:
             self.drained = not self._hung_up
         return data
 
+    def _fill_scratch(self) -> int | None:
+        """As `_fill`, into the scratch memory; returns the count."""
+        chunk = self._chunk
+        try:
+            count = self.sock.recv_into(self._buffers.raw, chunk)
+        except BlockingIOError:
+            self.drained = True
+            return None
+        except OSError as error:
+            raise ChannelBroken(error.strerror or "connection lost") from error
+        if count == chunk:
+            self._chunk = self._buffers.grown(chunk)
+            self.drained = False
+        else:
+            self.drained = not self._hung_up
+        return count
+
     def _hold(self, rest: memoryview | None) -> None:
         waiting = 0 if rest is None else len(rest)
         self._buffers.held += waiting - self.waiting
@@ -189,6 +213,13 @@ class PlainChannel(_Base):
             self.ended = self.ended_cleanly = self.drained = True
         return b""
 
+    def look(self) -> memoryview:
+        """See Channel."""
+        count = self._fill_scratch()
+        if count == 0:
+            self.ended = self.ended_cleanly = self.drained = True
+        return self._buffers.raw[: count or 0]
+
     send = _Base.transmit
 
 
@@ -203,17 +234,35 @@ class TlsChannel(_Base):
 
     def receive(self) -> bytes:
         """See Channel."""
-        tls = self.tls
         if self._looked:
+            if self._chunk > self._buffers.smallest:  # bulk, which a fresh block would only push out of the cache
+                return self.look().tobytes()
             data = self._fill()
             if not data:
                 if data is not None:
                     self.ended = self.drained = True
                 return b""
-            tls.incoming.write(data)
+            self.tls.incoming.write(data)
         self._looked = True
+        return self._decrypt(0).tobytes()
+
+    def look(self) -> memoryview:
+        """See Channel."""
+        if not self._looked:
+            self._looked = True
+            return self._decrypt(0)
+        count = self._fill_scratch()
+        if not count:
+            if count is not None:
+                self.ended = self.drained = True
+            return self._buffers.clear[:0]
+        return self._decrypt(count)
+
+    def _decrypt(self, count: int) -> memoryview:
+        """Return what can be read of the session, fed with so much of the scratch memory."""
+        tls, clear = self.tls, self._buffers.clear
         try:
-            count = tls.read_into(self._buffers.clear)
+            count = tls.read_into(clear, tls.feed(self._buffers.raw[:count], clear) if count else 0)
         except ssl.SSLError as error:
             tls.flush_alert()
             alert = alert_in_words(error.reason or "")
@@ -222,7 +271,7 @@ class TlsChannel(_Base):
             self._answer_control()
         if tls.peer_has_ended:
             self.ended = self.ended_cleanly = self.drained = True
-        return self._buffers.clear[:count].tobytes()
+        return clear[:count]
 
     def _answer_control(self) -> None:
         """Send the answer to a KeyUpdate; a peer that asks for many and reads none does so on purpose."""
@@ -233,7 +282,7 @@ class TlsChannel(_Base):
         elif self.tls.outgoing.pending > MOST_UNSENT_CONTROL:
             raise ChannelBroken("the peer floods control messages")
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """See Channel."""
         tls = self.tls
         try:
