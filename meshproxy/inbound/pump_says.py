@@ -11,22 +11,20 @@ class Says(Ends):
     """See the module; part of the `Pump`."""
 
     def _send_upstream(self, now: float) -> None:
-        data = b"".join(self.relay.to_upstream)
+        parts = tuple(self.relay.to_upstream)
         self.relay.to_upstream.clear()
-        if self.up is None or not data:
+        if self.up is None:
             return
         try:
-            self.up.channel.send(data)
+            self.up.channel.send_all(parts)
         except ChannelBroken as broken:
             self.relay.upstream_lost(str(broken), now)
 
     def _send_downstream(self, now: float) -> None:
-        data = b"".join(self.relay.to_downstream)
+        parts = tuple(self.relay.to_downstream)
         self.relay.to_downstream.clear()
-        if not data:
-            return
         try:
-            self.down.send(data)
+            self.down.send_all(parts)
         except ChannelBroken as broken:
             self.relay.downstream_lost(str(broken), now)
 

@@ -17,9 +17,15 @@ from meshproxy.wire.tls import MOST_UNSENT_CONTROL
 from meshproxy.wire.tls_faults import alert_in_words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from meshproxy.wire.buffers import Buffers
     from meshproxy.wire.readiness import Readiness
     from meshproxy.wire.tls import TlsConnection
+
+
+# Of one system call: IOV_MAX is 1,024 (sendmsg(2)), and many small parts are faster to join.
+_MOST_PARTS = 128
 
 
 class ChannelBroken(Exception):
@@ -57,6 +63,9 @@ class Channel(Protocol):
 
     def send(self, data: bytes | memoryview) -> None:
         """Send, or hold what the socket does not take. Raises ChannelBroken."""
+
+    def send_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        """As `send`, of what lies in several places, or nowhere. Raises ChannelBroken."""
 
     def flush(self) -> None:
         """Go on sending what is held. Raises ChannelBroken."""
@@ -159,6 +168,18 @@ class _Base:
             self._hold(memoryview(data)[sent:] if isinstance(data, bytes) else memoryview(bytes(data[sent:])))
             self._engine.arm_write(self.sock)
 
+    def transmit_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        """As `transmit`, of what lies in several places; nothing may wait."""
+        try:
+            sent = self.sock.sendmsg(parts)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise ChannelBroken(error.strerror or "connection lost") from error
+        if sent < sum(map(len, parts)):
+            self._hold(memoryview(b"".join(parts))[sent:])
+            self._engine.arm_write(self.sock)
+
     def _fill(self) -> bytes | None:
         """Read once; `b""` at the end of the stream, None when there is nothing."""
         chunk = self._chunk
@@ -221,6 +242,13 @@ class PlainChannel(_Base):
         return self._buffers.raw[: count or 0]
 
     send = _Base.transmit
+
+    def send_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        """See Channel."""
+        if self._held is None and 1 < len(parts) <= _MOST_PARTS:
+            self.transmit_all(parts)
+        else:
+            self.transmit(parts[0] if len(parts) == 1 else b"".join(parts))
 
 
 class TlsChannel(_Base):
@@ -286,10 +314,19 @@ class TlsChannel(_Base):
         """See Channel."""
         tls = self.tls
         try:
+            if len(data) > self._buffers.smallest and self._held is None:
+                self.transmit_all(tls.encrypt(memoryview(data)))
+                return
             tls.session.write(data)
         except ssl.SSLError as error:
             raise ChannelBroken("the TLS session is broken") from error
         self.transmit(tls.outgoing.read())
+
+    def send_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        """See Channel."""
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        if data:
+            self.send(data)
 
     def _say_end(self) -> None:
         # Once, and behind the last byte; see `splice` for the rules of `unwrap`. What the peer still says is of no use

@@ -243,9 +243,12 @@ class Splice:
                 self._plain_eof = True
                 self._close_tls()
             return False
-        self._tls.session.write(raw[:count])
         self.sent_to_tls += count
-        self._send_tls()
+        if count > self._buffers.smallest:
+            self._send_records(self._tls.encrypt(raw[:count]))
+        else:
+            self._tls.session.write(raw[:count])
+            self._send_tls()
         if count == chunk:
             self._plain_chunk = self._buffers.grown(chunk)
         elif events and not self._plain_hangup:
@@ -268,6 +271,17 @@ class Splice:
         sent = self._write(self._tls.sock, Side.TLS, records)
         if sent < len(records):
             self._hold_for_tls(memoryview(records)[sent:])
+            self._engine.arm_write(self._tls.sock)
+
+    def _send_records(self, parts: list[bytes]) -> None:
+        try:
+            sent = self._tls.sock.sendmsg(parts)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise _Broken(Side.TLS, error) from error
+        if sent < sum(map(len, parts)):
+            self._hold_for_tls(memoryview(b"".join(parts))[sent:])
             self._engine.arm_write(self._tls.sock)
 
     def _flush_tls(self) -> None:

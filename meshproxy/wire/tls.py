@@ -116,6 +116,15 @@ class TlsConnection:
         write(raw[at:] if at else raw)
         return count
 
+    def encrypt(self, clear: memoryview) -> list[bytes]:
+        """Return the records that `clear` makes, behind what waits in `outgoing`, in portions as `feed` takes them."""
+        write, records = self.session.write, self.outgoing.read
+        parts = []
+        for at in range(0, len(clear), _PORTION):
+            write(clear[at : at + _PORTION])
+            parts.append(records())
+        return parts
+
     def read_into(self, clear: memoryview, count: int = 0, *, at_least: int = 1) -> int:
         """Decrypt everything that was fed into `clear`, which must have room for it; returns the count.
 

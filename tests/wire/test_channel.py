@@ -192,8 +192,46 @@ async def test_what_is_held_of_a_look_does_not_change_with_the_next(maker: Maker
     assert (sent if peer is None else clear(peer, sent)) == data
 
 
+@pytest.mark.parametrize("count", [2, 3, 128, 129, 5000])
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("tls", [False, True])
+async def test_what_lies_in_several_places_is_sent_in_order(
+    maker: Maker, *, tls: bool, small: bool, count: int
+) -> None:
+    peer: TlsConnection | None = None
+    channel: Channel
+    if tls:
+        channel, peer = await maker.tls(small=small)
+        sock = peer.sock
+    else:
+        channel, sock = maker.plain(small=small)
+    data = bytes(range(256)) * 1200
+    size = len(data) // count + 1
+    parts = [memoryview(data)[at : at + size] for at in range(0, len(data), size)]
+    channel.send_all(parts)
+    channel.send_all([b"a reply", memoryview(b" behind what waits")])
+    channel.send_all([b"."])
+    sent = flush_until_sent(channel, sock)
+    assert (sent if peer is None else clear(peer, sent)) == data + b"a reply behind what waits."
+
+
+async def test_who_is_gone_is_noticed_however_much_is_said(maker: Maker) -> None:
+    plain, far = maker.plain()
+    tls, peer = await maker.tls()
+    for channel, sock in ((plain, far), (tls, peer.sock)):
+        reset(sock)
+        select.select([channel.sock], [], [], 5)
+        with pytest.raises(ChannelBroken):
+            channel.send_all([bytes(100_000), bytes(100_000)])
+
+
 async def test_nothing_to_send_is_no_record(maker: Maker) -> None:
     plain, far = maker.plain()
+    tls, peer = await maker.tls()
+    for channel, sock in ((plain, far), (tls, peer.sock)):
+        channel.send_all([])
+        channel.send_all([b"", b""])
+        assert read_all(sock) == b""
     plain.send(b"")
     assert read_all(far) == b""
 
