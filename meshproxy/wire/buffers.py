@@ -35,8 +35,13 @@ class Buffers:
     def __repr__(self) -> str:
         return f"<Buffers held={self.held} budget={self._budget}>"
 
-    def grown(self, chunk: int) -> int:
-        """Return how much to read next after a read of `chunk` bytes came back full."""
+    def grown(self, chunk: int, *, crowded: bool = False) -> int:
+        """Return how much to read next after a read of `chunk` bytes came back full.
+
+        Who reads in a crowd keeps to the smallest: to move the longest takes half a millisecond, which all others wait.
+        """
         if self.held > self._budget:
             return _FRUGAL
+        if crowded:
+            return _SMALLEST
         return min(max(chunk, _SMALLEST // 2) * 2, _LARGEST)

@@ -193,7 +193,7 @@ class _Base:
         except OSError as error:
             raise ChannelBroken(error.strerror or "connection lost") from error
         if len(data) == chunk:
-            self._chunk = self._buffers.grown(chunk)
+            self._chunk = self._buffers.grown(chunk, crowded=self._engine.crowded)
             self.drained = False
         else:
             self.drained = not self._hung_up
@@ -210,7 +210,7 @@ class _Base:
         except OSError as error:
             raise ChannelBroken(error.strerror or "connection lost") from error
         if count == chunk:
-            self._chunk = self._buffers.grown(chunk)
+            self._chunk = self._buffers.grown(chunk, crowded=self._engine.crowded)
             self.drained = False
         else:
             self.drained = not self._hung_up

@@ -250,7 +250,7 @@ class Splice:
             self._tls.session.write(raw[:count])
             self._send_tls()
         if count == chunk:
-            self._plain_chunk = self._buffers.grown(chunk)
+            self._plain_chunk = self._buffers.grown(chunk, crowded=self._engine.crowded)
         elif events and not self._plain_hangup:
             return True
         if self._to_tls is None:
@@ -340,7 +340,7 @@ class Splice:
         if not self._tls_eof:  # RFC 8446 section 6.1: data after close_notify is ignored
             self._plain_from_session(self._tls.feed(raw[:count], self._buffers.clear))
         if count == chunk:
-            self._tls_chunk = self._buffers.grown(chunk)
+            self._tls_chunk = self._buffers.grown(chunk, crowded=self._engine.crowded)
         elif events and not self._tls_hangup:
             return True
         if self._to_plain is None:
