@@ -272,7 +272,15 @@ class TlsChannel(_Base):
                 return b""
             self.tls.incoming.write(data)
         self._looked = True
-        return self._decrypt(0).tobytes()
+        # As `_decrypt`, without the call of it: this is the way of all small messages.
+        tls, clear = self.tls, self._buffers.clear
+        try:
+            count = tls.read_into(clear)
+        except ssl.SSLError as error:
+            raise self._broken(error) from error
+        if tls.outgoing.pending or tls.peer_has_ended:
+            self._notice()
+        return clear[:count].tobytes()
 
     def look(self) -> memoryview:
         """See Channel."""
@@ -292,14 +300,23 @@ class TlsChannel(_Base):
         try:
             count = tls.read_into(clear, tls.feed(self._buffers.raw[:count], clear) if count else 0)
         except ssl.SSLError as error:
-            tls.flush_alert()
-            alert = alert_in_words(error.reason or "")
-            raise ChannelBroken(alert or "bytes that do not authenticate", refused=alert is not None) from error
-        if tls.outgoing.pending:
-            self._answer_control()
-        if tls.peer_has_ended:
-            self.ended = self.ended_cleanly = self.drained = True
+            raise self._broken(error) from error
+        if tls.outgoing.pending or tls.peer_has_ended:
+            self._notice()
         return clear[:count]
+
+    def _broken(self, error: ssl.SSLError) -> ChannelBroken:
+        """Say so to the peer, and return what is to be raised."""
+        self.tls.flush_alert()
+        alert = alert_in_words(error.reason or "")
+        return ChannelBroken(alert or "bytes that do not authenticate", refused=alert is not None)
+
+    def _notice(self) -> None:
+        """Take what the peer has said beside application bytes."""
+        if self.tls.outgoing.pending:
+            self._answer_control()
+        if self.tls.peer_has_ended:
+            self.ended = self.ended_cleanly = self.drained = True
 
     def _answer_control(self) -> None:
         """Send the answer to a KeyUpdate; a peer that asks for many and reads none does so on purpose."""
