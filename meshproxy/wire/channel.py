@@ -13,7 +13,7 @@ import ssl
 from typing import TYPE_CHECKING, Protocol
 
 from meshproxy.wire.readiness import HANGUP, READ
-from meshproxy.wire.tls import MOST_UNSENT_CONTROL
+from meshproxy.wire.tls import MOST_UNSENT_CONTROL, PORTION
 from meshproxy.wire.tls_faults import alert_in_words
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ class TlsChannel(_Base):
     def receive(self) -> bytes:
         """See Channel."""
         if self._looked:
-            if self._chunk > self._buffers.smallest:  # bulk, which a fresh block would only push out of the cache
+            if self._chunk > PORTION:  # bulk, which a fresh block would only push out of the cache
                 return self.look().tobytes()
             data = self._fill()
             if not data:
@@ -331,7 +331,7 @@ class TlsChannel(_Base):
         """See Channel."""
         tls = self.tls
         try:
-            if len(data) > self._buffers.smallest and self._held is None:
+            if len(data) > PORTION and self._held is None:
                 self.transmit_all(tls.encrypt(memoryview(data)))
                 return
             tls.session.write(data)

@@ -21,7 +21,7 @@ import trio
 
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof, Side
 from meshproxy.wire.readiness import HANGUP, READ
-from meshproxy.wire.tls import MOST_UNSENT_CONTROL
+from meshproxy.wire.tls import MOST_UNSENT_CONTROL, PORTION
 from meshproxy.wire.tls_faults import alert_in_words
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class Splice:
                 self._close_tls()
             return False
         self.sent_to_tls += count
-        if count > self._buffers.smallest:
+        if count > PORTION:
             self._send_records(self._tls.encrypt(raw[:count]))
         else:
             self._tls.session.write(raw[:count])

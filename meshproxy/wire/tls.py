@@ -32,7 +32,7 @@ _FLIGHT = 16 * 1024
 
 # What was read is fed to the session in such portions. OpenSSL copies each byte three times on its way, and does so in
 # the processor's cache if a portion fits in there: a whole read of 256 KiB takes a seventh more time.
-_PORTION = 64 * 1024
+PORTION = 64 * 1024
 _WHOLE_RECORD = 5 + ONE_RECORD  # with its header
 
 # Answers to KeyUpdate pile up in the BIO while the peer does not read; beyond this it does so on purpose.
@@ -108,27 +108,37 @@ class TlsConnection:
         """
         write = self.incoming.write
         at = count = 0
-        while len(raw) - at > _PORTION:
-            write(raw[at : at + _PORTION])
-            at += _PORTION
-            # Only what is there to its end: a record that is not costs an exception (10 us), and ends with the next.
-            count = self.read_into(clear, count, at_least=_WHOLE_RECORD)
+        while len(raw) - at > PORTION:
+            write(raw[at : at + PORTION])
+            at += PORTION
+            count = self._read_whole_records(clear, count)
         write(raw[at:] if at else raw)
+        return count
+
+    def _read_whole_records(self, clear: memoryview, count: int) -> int:
+        """As `read_into`, of records that are there to their end: to try one that is not costs an exception (10 us)."""
+        read: Callable[[int, memoryview], int] = self.session.read  # type: ignore[assignment]  # as below
+        incoming = self.incoming
+        with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            while incoming.pending >= _WHOLE_RECORD and not self.peer_has_ended:
+                got = read(ONE_RECORD, clear[count:])
+                self.peer_has_ended = not got
+                count += got
         return count
 
     def encrypt(self, clear: memoryview) -> list[bytes]:
         """Return the records that `clear` makes, behind what waits in `outgoing`, in portions as `feed` takes them."""
         write, records = self.session.write, self.outgoing.read
         parts = []
-        for at in range(0, len(clear), _PORTION):
-            write(clear[at : at + _PORTION])
+        for at in range(0, len(clear), PORTION):
+            write(clear[at : at + PORTION])
             parts.append(records())
         return parts
 
-    def read_into(self, clear: memoryview, count: int = 0, *, at_least: int = 1) -> int:
+    def read_into(self, clear: memoryview, count: int = 0) -> int:
         """Decrypt everything that was fed into `clear`, which must have room for it; returns the count.
 
-        It goes on behind the `count` that is there already, and as long as `at_least` so many bytes wait.
+        It goes on behind the `count` that is there already.
         All of it, always: a `close_notify` left unread would look like truncation later. The BIO is asked whether there
         is more, because "wants more" is an exception, and one per message is dear (4 us); with OpenSSL's read-ahead off
         the session itself keeps nothing but the beginning of a record of which the rest is still on its way. Sets
@@ -137,7 +147,7 @@ class TlsConnection:
         read: Callable[[int, memoryview], int] = self.session.read  # type: ignore[assignment]  # typeshed: bytes only
         incoming = self.incoming
         try:
-            while incoming.pending >= at_least:
+            while incoming.pending:
                 got = read(ONE_RECORD, clear[count:] if count else clear)
                 if not got:
                     self.peer_has_ended = True
