@@ -129,6 +129,18 @@ class _Reader(ABC, Generic[_Head]):
             self._buffer, self._at, self.buffered = data, end, len(data) - end
         self._begin_message(head)
 
+    def pass_by(self, size: int) -> bool:
+        """Take that so many bytes of a body are passed on as they are, unseen by this reader.
+
+        False, if it has to be fed with them: they are not all the body's, its end is among them, or its coding is to
+        be looked at.
+        """
+        # Only a body of known length has any left, and only until its message ends.
+        if size >= self._left or self.buffered or self._bad is not None:
+            return False
+        self._left -= size
+        return True
+
     def take_rest(self) -> bytes:
         """Hand over what waits, behind a switch to another protocol; the reader is of no use after it."""
         return self._take(len(self._buffer))

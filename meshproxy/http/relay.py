@@ -118,6 +118,16 @@ class HttpRelay(Endings):
             self._advance(now)
         return False
 
+    def pass_request(self, size: int) -> bool:
+        """Take that so many bytes of the request's body have come and go to the upstream as they are.
+
+        False if they are to be fed: there is more to do about them than to count them.
+        """
+        if self.phase is not _BODY or self.to_upstream or not self._requests.pass_by(size):
+            return False
+        self.exchange.bytes_in += size
+        return True
+
     def proceed(self, now: float) -> None:
         """Go on with requests that were held back: what was in `to_downstream` has been taken."""
         self._advance(now)
@@ -280,6 +290,14 @@ class HttpRelay(Endings):
         self._read_response(responses, now)
         self._advance(now)
         return None
+
+    def pass_answer(self, size: int) -> bool:
+        """As `pass_request`, for bytes of the answer's body that go to the caller."""
+        responses = self._responses
+        if self.phase is not _ANSWERING or self.to_downstream or responses is None or not responses.pass_by(size):
+            return False
+        self.exchange.bytes_out += size
+        return True
 
     def upstream_ended(self, now: float, *, clean: bool) -> None:
         """Take the upstream's end of stream; `clean` unless anybody on the path could have sent it."""

@@ -13,13 +13,19 @@ import ssl
 from typing import TYPE_CHECKING, Protocol
 
 from meshproxy.wire.readiness import HANGUP, READ
-from meshproxy.wire.tls import MOST_UNSENT_CONTROL
+from meshproxy.wire.tls import MOST_UNSENT_CONTROL, PORTION
 from meshproxy.wire.tls_faults import alert_in_words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from meshproxy.wire.buffers import Buffers
     from meshproxy.wire.readiness import Readiness
     from meshproxy.wire.tls import TlsConnection
+
+
+# Of one system call: IOV_MAX is 1,024 (sendmsg(2)), and many small parts are faster to join.
+_MOST_PARTS = 128
 
 
 class ChannelBroken(Exception):
@@ -49,8 +55,17 @@ class Channel(Protocol):
     def receive(self) -> bytes:
         """Return what came, `b""` when nothing did or the stream ended. Raises ChannelBroken."""
 
-    def send(self, data: bytes) -> None:
+    def look(self) -> memoryview:
+        """As `receive`, but return a view of the scratch memory: to be let go of before anything else is read.
+
+        For what is long and passed on as it is.
+        """
+
+    def send(self, data: bytes | memoryview) -> None:
         """Send, or hold what the socket does not take. Raises ChannelBroken."""
+
+    def send_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        """As `send`, of what lies in several places, or nowhere. Raises ChannelBroken."""
 
     def flush(self) -> None:
         """Go on sending what is held. Raises ChannelBroken."""
@@ -136,11 +151,11 @@ class _Base:
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
 
-    def transmit(self, data: bytes) -> None:
+    def transmit(self, data: bytes | memoryview) -> None:
         """Send bytes as they are, or hold what the socket does not take. Raises ChannelBroken."""
         if self._held is not None:
             # Only replies and the ends of messages come while something waits: drivers stop reading then.
-            self._hold(memoryview(bytes(self._held) + data))
+            self._hold(memoryview(b"".join((self._held, data))))
             return
         try:
             sent = self.sock.send(data)
@@ -149,7 +164,20 @@ class _Base:
         except OSError as error:
             raise ChannelBroken(error.strerror or "connection lost") from error
         if sent < len(data):
-            self._hold(memoryview(data)[sent:])
+            # No view of the scratch memory survives a callback.
+            self._hold(memoryview(data)[sent:] if isinstance(data, bytes) else memoryview(bytes(data[sent:])))
+            self._engine.arm_write(self.sock)
+
+    def transmit_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        """As `transmit`, of what lies in several places; nothing may wait."""
+        try:
+            sent = self.sock.sendmsg(parts)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise ChannelBroken(error.strerror or "connection lost") from error
+        if sent < sum(map(len, parts)):
+            self._hold(memoryview(b"".join(parts))[sent:])
             self._engine.arm_write(self.sock)
 
     def _fill(self) -> bytes | None:
@@ -165,11 +193,28 @@ class _Base:
         except OSError as error:
             raise ChannelBroken(error.strerror or "connection lost") from error
         if len(data) == chunk:
-            self._chunk = self._buffers.grown(chunk)
+            self._chunk = self._buffers.grown(chunk, crowded=self._engine.crowded)
             self.drained = False
         else:
             self.drained = not self._hung_up
         return data
+
+    def _fill_scratch(self) -> int | None:
+        """As `_fill`, into the scratch memory; returns the count."""
+        chunk = self._chunk
+        try:
+            count = self.sock.recv_into(self._buffers.raw, chunk)
+        except BlockingIOError:
+            self.drained = True
+            return None
+        except OSError as error:
+            raise ChannelBroken(error.strerror or "connection lost") from error
+        if count == chunk:
+            self._chunk = self._buffers.grown(chunk, crowded=self._engine.crowded)
+            self.drained = False
+        else:
+            self.drained = not self._hung_up
+        return count
 
     def _hold(self, rest: memoryview | None) -> None:
         waiting = 0 if rest is None else len(rest)
@@ -189,7 +234,21 @@ class PlainChannel(_Base):
             self.ended = self.ended_cleanly = self.drained = True
         return b""
 
+    def look(self) -> memoryview:
+        """See Channel."""
+        count = self._fill_scratch()
+        if count == 0:
+            self.ended = self.ended_cleanly = self.drained = True
+        return self._buffers.raw[: count or 0]
+
     send = _Base.transmit
+
+    def send_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        """See Channel."""
+        if self._held is None and 1 < len(parts) <= _MOST_PARTS:
+            self.transmit_all(parts)
+        else:
+            self.transmit(parts[0] if len(parts) == 1 else b"".join(parts))
 
 
 class TlsChannel(_Base):
@@ -203,26 +262,61 @@ class TlsChannel(_Base):
 
     def receive(self) -> bytes:
         """See Channel."""
-        tls = self.tls
         if self._looked:
+            if self._chunk > PORTION:  # bulk, which a fresh block would only push out of the cache
+                return self.look().tobytes()
             data = self._fill()
             if not data:
                 if data is not None:
                     self.ended = self.drained = True
                 return b""
-            tls.incoming.write(data)
+            self.tls.incoming.write(data)
         self._looked = True
+        # As `_decrypt`, without the call of it: this is the way of all small messages.
+        tls, clear = self.tls, self._buffers.clear
         try:
-            count = tls.read_into(self._buffers.clear)
+            count = tls.read_into(clear)
         except ssl.SSLError as error:
-            tls.flush_alert()
-            alert = alert_in_words(error.reason or "")
-            raise ChannelBroken(alert or "bytes that do not authenticate", refused=alert is not None) from error
-        if tls.outgoing.pending:
+            raise self._broken(error) from error
+        if tls.outgoing.pending or tls.peer_has_ended:
+            self._notice()
+        return clear[:count].tobytes()
+
+    def look(self) -> memoryview:
+        """See Channel."""
+        if not self._looked:
+            self._looked = True
+            return self._decrypt(0)
+        count = self._fill_scratch()
+        if not count:
+            if count is not None:
+                self.ended = self.drained = True
+            return self._buffers.clear[:0]
+        return self._decrypt(count)
+
+    def _decrypt(self, count: int) -> memoryview:
+        """Return what can be read of the session, fed with so much of the scratch memory."""
+        tls, clear = self.tls, self._buffers.clear
+        try:
+            count = tls.read_into(clear, tls.feed(self._buffers.raw[:count], clear) if count else 0)
+        except ssl.SSLError as error:
+            raise self._broken(error) from error
+        if tls.outgoing.pending or tls.peer_has_ended:
+            self._notice()
+        return clear[:count]
+
+    def _broken(self, error: ssl.SSLError) -> ChannelBroken:
+        """Say so to the peer, and return what is to be raised."""
+        self.tls.flush_alert()
+        alert = alert_in_words(error.reason or "")
+        return ChannelBroken(alert or "bytes that do not authenticate", refused=alert is not None)
+
+    def _notice(self) -> None:
+        """Take what the peer has said beside application bytes."""
+        if self.tls.outgoing.pending:
             self._answer_control()
-        if tls.peer_has_ended:
+        if self.tls.peer_has_ended:
             self.ended = self.ended_cleanly = self.drained = True
-        return self._buffers.clear[:count].tobytes()
 
     def _answer_control(self) -> None:
         """Send the answer to a KeyUpdate; a peer that asks for many and reads none does so on purpose."""
@@ -233,14 +327,23 @@ class TlsChannel(_Base):
         elif self.tls.outgoing.pending > MOST_UNSENT_CONTROL:
             raise ChannelBroken("the peer floods control messages")
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """See Channel."""
         tls = self.tls
         try:
+            if len(data) > PORTION and self._held is None:
+                self.transmit_all(tls.encrypt(memoryview(data)))
+                return
             tls.session.write(data)
         except ssl.SSLError as error:
             raise ChannelBroken("the TLS session is broken") from error
         self.transmit(tls.outgoing.read())
+
+    def send_all(self, parts: Sequence[bytes | memoryview]) -> None:
+        """See Channel."""
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        if data:
+            self.send(data)
 
     def _say_end(self) -> None:
         # Once, and behind the last byte; see `splice` for the rules of `unwrap`. What the peer still says is of no use

@@ -48,8 +48,19 @@ BATCH = 64
 _TURN = 0.002
 
 
+# More than so many sockets (each with its kinds of events) that have news within such a time, while somebody moves
+# bulk, are a crowd. Two streams of bulk and what becomes of them at both ends are none.
+_FEW = 12
+_WINDOW = 0.05  # seconds
+
+
 class Readiness(Protocol):
-    """What a connection may ask of an engine. All calls are synchronous and belong to the trio thread."""
+    """What a connection may ask of an engine. All calls are synchronous and belong to the trio thread.
+
+    `crowded` tells that many others had news a moment ago, while somebody had more to read: long turns make them wait.
+    """
+
+    crowded: bool
 
     def watch(self, sock: socket.socket, handler: Callable[[int], bool]) -> None:
         """Call `handler(events)` whenever `sock` becomes readable, hangs up, or (when armed) becomes writable.
@@ -84,6 +95,9 @@ class EpollReadiness:
         self._resumed: dict[int, Callable[[int], bool]] = {}
         self._asleep = False
         self._woken = trio.Event()
+        self._heard: set[tuple[int, int]] = set()  # what came beside those who are resumed, in this window
+        self._window_ends = 0.0
+        self.crowded = False
 
     def __repr__(self) -> str:
         return f"<EpollReadiness watching={len(self._handlers)} resumed={len(self._resumed)}>"
@@ -140,10 +154,10 @@ class EpollReadiness:
                 self._asleep = True
                 await trio.lowlevel.wait_readable(descriptor)
                 self._asleep = False
-                until = time.perf_counter() + _TURN
+                until = self._begin_turn()
             elif time.perf_counter() >= until:
                 await trio.lowlevel.checkpoint()
-                until = time.perf_counter() + _TURN
+                until = self._begin_turn()
             batch = poll(0, BATCH)
             for ready, events in batch:
                 # An earlier callback of this batch may have ended this connection.
@@ -151,7 +165,17 @@ class EpollReadiness:
                 if handler is not None:
                     handler(events)
             if self._resumed:
+                self._heard.update(batch)
                 self._drain_resumed()
+
+    def _begin_turn(self) -> float:
+        """Return when it ends."""
+        now = time.perf_counter()
+        if now >= self._window_ends:
+            self.crowded = len(self._heard) > _FEW
+            self._heard.clear()
+            self._window_ends = now + _WINDOW
+        return now + _TURN
 
     async def _run_resumed(self) -> None:
         # A connection's owner may resume it outside any batch, while the loop above sleeps in the kernel.
@@ -195,6 +219,7 @@ class TrioReadiness:
     """
 
     def __init__(self) -> None:
+        self.crowded = False  # trio's tasks take turns as they please
         self._waits: dict[int, _Waits] = {}
         self._resumed: dict[int, _Waits] = {}
         self._woken = trio.Event()

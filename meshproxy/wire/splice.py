@@ -21,7 +21,7 @@ import trio
 
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof, Side
 from meshproxy.wire.readiness import HANGUP, READ
-from meshproxy.wire.tls import MOST_UNSENT_CONTROL
+from meshproxy.wire.tls import MOST_UNSENT_CONTROL, PORTION
 from meshproxy.wire.tls_faults import alert_in_words
 
 if TYPE_CHECKING:
@@ -243,11 +243,14 @@ class Splice:
                 self._plain_eof = True
                 self._close_tls()
             return False
-        self._tls.session.write(raw[:count])
         self.sent_to_tls += count
-        self._send_tls()
+        if count > PORTION:
+            self._send_records(self._tls.encrypt(raw[:count]))
+        else:
+            self._tls.session.write(raw[:count])
+            self._send_tls()
         if count == chunk:
-            self._plain_chunk = self._buffers.grown(chunk)
+            self._plain_chunk = self._buffers.grown(chunk, crowded=self._engine.crowded)
         elif events and not self._plain_hangup:
             return True
         if self._to_tls is None:
@@ -268,6 +271,17 @@ class Splice:
         sent = self._write(self._tls.sock, Side.TLS, records)
         if sent < len(records):
             self._hold_for_tls(memoryview(records)[sent:])
+            self._engine.arm_write(self._tls.sock)
+
+    def _send_records(self, parts: list[bytes]) -> None:
+        try:
+            sent = self._tls.sock.sendmsg(parts)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise _Broken(Side.TLS, error) from error
+        if sent < sum(map(len, parts)):
+            self._hold_for_tls(memoryview(b"".join(parts))[sent:])
             self._engine.arm_write(self._tls.sock)
 
     def _flush_tls(self) -> None:
@@ -324,20 +338,22 @@ class Splice:
                 self._end_without_notify()
             return False
         if not self._tls_eof:  # RFC 8446 section 6.1: data after close_notify is ignored
-            self._tls.incoming.write(raw[:count])
-            self._plain_from_session()
+            self._plain_from_session(self._tls.feed(raw[:count], self._buffers.clear))
         if count == chunk:
-            self._tls_chunk = self._buffers.grown(chunk)
+            self._tls_chunk = self._buffers.grown(chunk, crowded=self._engine.crowded)
         elif events and not self._tls_hangup:
             return True
         if self._to_plain is None:
             self._engine.resume(self._tls.sock)
         return False
 
-    def _plain_from_session(self) -> None:
-        """Decrypt all that was fed and send it on; an unread `close_notify` would look like truncation later."""
+    def _plain_from_session(self, count: int = 0) -> None:
+        """Decrypt all that was fed and send it on, behind the `count` bytes that were decrypted meanwhile.
+
+        An unread `close_notify` would look like truncation later.
+        """
         clear = self._buffers.clear
-        count = self._tls.read_into(clear)
+        count = self._tls.read_into(clear, count)
         if self._tls.peer_has_ended:
             self._tls_eof = True
         if self._tls.outgoing.pending:

@@ -745,3 +745,64 @@ def test_callers_who_say_the_same_over_one_memory_are_told_apart() -> None:
         assert b"".join(denied.to_downstream).startswith(b"HTTP/1.1 403 ")
         assert (denied.needs, denied.to_upstream) == (deque(), [])
         denied.to_downstream.clear()
+
+
+# Bodies that are only counted: whoever drives the relay passes them on himself.
+
+
+def test_the_middle_of_a_body_of_known_length_is_counted_and_not_looked_at() -> None:
+    play = Play().says(POST).gets()
+    assert play.relay.pass_request(2)
+    assert play.relay.pass_request(2)
+    assert not play.relay.pass_request(1)  # the end of the message
+    assert not play.relay.pass_request(2)  # and what is behind it
+    play.says(b"e" + GET)
+    assert play.up.endswith(b"e")
+    play.hears(OK[:-2])
+    assert play.relay.pass_answer(1)
+    assert not play.relay.pass_answer(1)
+    assert not play.relay.pass_answer(2)
+    play.hears(b"i")
+    assert play.down.endswith(b"\r\n\r\ni")
+    assert [(told.bytes_in, told.bytes_out, told.status) for told in play.told] == [(5, 2, 200)]
+    assert play.stands() is Phase.CONNECTING  # the next request
+
+
+def test_what_has_to_be_looked_at_is_not_passed_by() -> None:
+    nothing = Play()
+    assert not nothing.relay.pass_request(1)
+    assert not nothing.relay.pass_answer(1)
+    connecting = Play().says(POST)
+    assert not connecting.relay.pass_request(1)
+    expecting = Play().says(EXPECTING).gets()
+    assert not expecting.relay.pass_request(1)  # the phase changes with it
+    chunked = Play().says(CHUNKED).gets()
+    assert not chunked.relay.pass_request(1)
+    chunked.hears(OK_CHUNKED[:-8])
+    assert not chunked.relay.pass_answer(1)
+    unknown = Play().says(GET).gets().hears(OK_UNTIL_CLOSE)
+    assert not unknown.relay.pass_answer(1)
+    awaiting = Play().says(GET).gets()
+    assert not awaiting.relay.pass_answer(1)
+
+
+def test_nothing_is_passed_by_what_waits_to_be_sent() -> None:
+    relay = Play().says(POST).gets().relay
+    relay.to_upstream.append(b"a")
+    assert not relay.pass_request(1)
+    relay = Play().says(GET).gets().hears(OK[:-2]).relay
+    relay.to_downstream.append(b"h")
+    assert not relay.pass_answer(1)
+
+
+def test_a_body_that_was_counted_and_breaks_off_is_cut() -> None:
+    play = Play().says(GET).gets().hears(OK[:-2])
+    assert play.relay.pass_answer(1)
+    play.upstream_ends()
+    assert play.needs[-2:] == [Need.DROP_UPSTREAM, Need.ABORT]
+    assert [(told.bytes_out, told.failure) for told in play.told] == [(1, Failure.RESPONSE_TRUNCATED)]
+    play = Play().says(POST).gets()
+    assert play.relay.pass_request(4)
+    play.caller_ends()
+    assert play.needs[-2:] == [Need.DROP_UPSTREAM, Need.ABORT]
+    assert [told.failure for told in play.told] == [Failure.CLIENT_GONE]

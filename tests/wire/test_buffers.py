@@ -25,6 +25,15 @@ def test_reads_are_short_for_everyone_while_too_much_waits_and_recover_after() -
     assert repr(buffers) == "<Buffers held=1000 budget=1000>"
 
 
+def test_reads_are_short_in_a_crowd_and_grow_again_after() -> None:
+    buffers = Buffers()
+    assert buffers.grown(256 * KIB, crowded=True) == 64 * KIB
+    assert buffers.grown(64 * KIB, crowded=True) == 64 * KIB
+    assert buffers.grown(64 * KIB) == 128 * KIB
+    buffers.held = 1 << 30
+    assert buffers.grown(256 * KIB, crowded=True) == 16 * KIB
+
+
 @given(chunk=st.integers(1, 256 * KIB), held=st.integers(0, 1 << 30))
 def test_a_read_always_fits_both_buffers(chunk: int, held: int) -> None:
     """Decrypted data may be one record longer than what was fed; it must fit without a second look."""

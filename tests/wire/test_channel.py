@@ -125,8 +125,113 @@ async def test_tls_records_that_wait_stay_in_order_and_the_end_comes_last(maker:
     assert peer.peer_has_ended
 
 
+async def test_what_is_looked_at_is_what_would_have_been_received(maker: Maker) -> None:
+    plain, far = maker.plain()
+    tls, peer = await maker.tls()
+    data = bytes(range(256)) * 2000
+    for channel, sock in ((plain, far), (tls, peer.sock)):
+        wire = memoryview(data)
+        if channel is tls:
+            peer.session.write(data)
+            wire = memoryview(peer.outgoing.read())
+        seen, begun = b"", 0
+        while len(seen) < len(data):
+            with suppress(BlockingIOError):
+                begun += sock.send(wire[begun:])
+            select.select([channel.sock], [], [], 5)
+            seen += bytes(channel.look())
+        assert seen == data
+        assert (bytes(channel.look()), channel.drained, channel.ended) == (b"", True, False)
+
+
+async def test_who_looks_sees_the_end_and_its_kind(maker: Maker) -> None:
+    plain, far = maker.plain()
+    far.shutdown(socket.SHUT_WR)
+    select.select([plain.sock], [], [], 5)
+    assert (bytes(plain.look()), plain.ended, plain.ended_cleanly) == (b"", True, True)
+    tls, peer = await maker.tls()
+    peer.sock.shutdown(socket.SHUT_WR)
+    select.select([tls.sock], [], [], 5)
+    assert (bytes(tls.look()), tls.ended, tls.ended_cleanly) == (b"", True, False)
+    tls, peer = await maker.tls()
+    peer.session.write(b"last")
+    with pytest.raises(ssl.SSLWantReadError):
+        peer.session.unwrap()
+    peer.sock.send(peer.outgoing.read())
+    select.select([tls.sock], [], [], 5)
+    assert (bytes(tls.look()), tls.ended, tls.ended_cleanly) == (b"last", True, True)
+    plain, far = maker.plain()
+    reset(far)
+    with pytest.raises(ChannelBroken):
+        plain.look()
+
+
+async def test_bytes_that_came_with_the_handshake_are_looked_at_first(maker: Maker) -> None:
+    channel, peer = await maker.tls()
+    peer.session.write(b"early")
+    channel.tls.incoming.write(peer.outgoing.read())
+    assert bytes(TlsChannel(channel.tls, maker.engine, maker.buffers).look()) == b"early"
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_what_is_held_of_a_look_does_not_change_with_the_next(maker: Maker, *, tls: bool) -> None:
+    """The scratch memory is everybody's: a remainder is a copy."""
+    peer: TlsConnection | None = None
+    channel: Channel
+    if tls:
+        channel, peer = await maker.tls(small=True)
+        sock = peer.sock
+    else:
+        channel, sock = maker.plain(small=True)
+    data = bytes(range(256)) * 1000
+    maker.buffers.clear[: len(data)] = data
+    channel.send(maker.buffers.clear[: len(data)])
+    assert channel.waiting
+    maker.buffers.clear[: len(data)] = bytes(len(data))
+    sent = flush_until_sent(channel, sock)
+    assert (sent if peer is None else clear(peer, sent)) == data
+
+
+@pytest.mark.parametrize("count", [2, 3, 128, 129, 5000])
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("tls", [False, True])
+async def test_what_lies_in_several_places_is_sent_in_order(
+    maker: Maker, *, tls: bool, small: bool, count: int
+) -> None:
+    peer: TlsConnection | None = None
+    channel: Channel
+    if tls:
+        channel, peer = await maker.tls(small=small)
+        sock = peer.sock
+    else:
+        channel, sock = maker.plain(small=small)
+    data = bytes(range(256)) * 1200
+    size = len(data) // count + 1
+    parts = [memoryview(data)[at : at + size] for at in range(0, len(data), size)]
+    channel.send_all(parts)
+    channel.send_all([b"a reply", memoryview(b" behind what waits")])
+    channel.send_all([b"."])
+    sent = flush_until_sent(channel, sock)
+    assert (sent if peer is None else clear(peer, sent)) == data + b"a reply behind what waits."
+
+
+async def test_who_is_gone_is_noticed_however_much_is_said(maker: Maker) -> None:
+    plain, far = maker.plain()
+    tls, peer = await maker.tls()
+    for channel, sock in ((plain, far), (tls, peer.sock)):
+        reset(sock)
+        select.select([channel.sock], [], [], 5)
+        with pytest.raises(ChannelBroken):
+            channel.send_all([bytes(100_000), bytes(100_000)])
+
+
 async def test_nothing_to_send_is_no_record(maker: Maker) -> None:
     plain, far = maker.plain()
+    tls, peer = await maker.tls()
+    for channel, sock in ((plain, far), (tls, peer.sock)):
+        channel.send_all([])
+        channel.send_all([b"", b""])
+        assert read_all(sock) == b""
     plain.send(b"")
     assert read_all(far) == b""
 

@@ -137,6 +137,42 @@ async def test_a_handler_that_resumes_itself_does_not_starve_the_tasks_of_trio(e
     assert turns <= after + 1
 
 
+async def _crowd(wires: Wires, engine: Readiness, others: int) -> set[bool]:
+    """What the engine says of the crowd while one handler goes on and on, and so many others have news."""
+    busy, talker = wires.unix()
+    said: set[bool] = set()
+
+    def goes_on(events: int) -> bool:
+        del events
+        said.add(engine.crowded)
+        engine.resume(busy)
+        return False
+
+    engine.watch(busy, goes_on)
+    talker.send(b"bulk")
+    pairs = [wires.unix() for _ in range(others)]
+    for near, _ in pairs:
+        engine.watch(near, Reader(engine, near))
+    for _ in range(15):
+        for _, far in pairs:
+            far.send(b"small")
+        await trio.sleep(0.01)
+    for near in (busy, *(near for near, _ in pairs)):
+        engine.forget(near)
+    return said
+
+
+async def test_a_crowd_is_told_of_while_it_lasts(wires: Wires, nursery: trio.Nursery) -> None:
+    engine = EpollReadiness()
+    await nursery.start(engine.run)
+    assert await _crowd(wires, engine, others=0) == {False}
+    assert await _crowd(wires, engine, others=4) == {False}  # as many as two streams of bulk have
+    assert True in await _crowd(wires, engine, others=31)
+    await trio.sleep(0.06)
+    await _crowd(wires, engine, others=0)
+    assert not engine.crowded
+
+
 async def test_resuming_an_unwatched_socket_does_nothing(engine: Readiness, wires: Wires) -> None:
     near, _far = wires.unix()
     engine.resume(near)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 import socket
 import ssl
 from functools import partial
@@ -15,6 +16,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshproxy.wire.buffers import Buffers
 from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import PeerEof
 from meshproxy.wire.splice import Splice
@@ -26,7 +28,6 @@ from tests.shaking import shake
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from meshproxy.wire.buffers import Buffers
     from meshproxy.wire.readiness import Readiness
     from tests.wire.conftest import Contexts, Wires
 
@@ -307,6 +308,37 @@ def test_every_byte_and_the_end_are_read_however_the_wire_portions_them(
         heard += room[: near.read_into(room)]
     assert heard == said
     assert near.peer_has_ended is ends
+
+
+# Long reads are decrypted where they stand, in portions: records of any size, over borders anywhere.
+_RECORDS = st.lists(st.integers(1, 17_000) | st.just(16_384) | st.integers(1, 40), max_size=60)
+_READS = st.lists(st.integers(1, 256 * 1024) | st.just(256 * 1024), max_size=6)
+
+
+@given(sizes=_RECORDS, reads=_READS, ends=st.booleans())
+def test_what_is_decrypted_where_it_stands_never_reaches_what_is_still_to_be_fed(
+    contexts: Contexts, *, sizes: list[int], reads: list[int], ends: bool
+) -> None:
+    near, far = _in_memory(contexts)
+    said = random.Random(len(sizes)).randbytes(sum(sizes))
+    begun = 0
+    for size in sizes:
+        far.session.write(memoryview(said)[begun : begun + size])
+        begun += size
+    if ends:
+        with pytest.raises(ssl.SSLWantReadError):
+            far.session.unwrap()
+    wire, heard = memoryview(far.outgoing.read()), bytearray()
+    for most in (*reads, *[256 * 1024] * (1 + len(wire) // (256 * 1024))):
+        read, wire = wire[:most], wire[most:]
+        SHARED.raw[: len(read)] = read
+        count = near.feed(SHARED.raw[: len(read)], SHARED.clear)
+        heard += SHARED.clear[: near.read_into(SHARED.clear, count)]
+    assert heard == said
+    assert near.peer_has_ended is ends
+
+
+SHARED = Buffers()
 
 
 def _in_memory(contexts: Contexts) -> tuple[TlsConnection, TlsConnection]:
