@@ -4,6 +4,8 @@
     OUT/current -> gen-7                           the switch: one rename
     OUT/key.pem -> current/key.pem                 and the same for chain.pem and bundle.pem
     OUT/trust.json                                 what the CA said last of whom to believe (`ca.messages.Trust`)
+    OUT/enrolment.json                             where the CA is, for whoever renews
+    OUT/pending/key.pem                            a key whose certificate was asked for and has not come yet
 
 A reader that resolves `current` once and then opens the three files never sees a mix. The generation before stays for
 readers that resolved it a moment ago; older ones go. A flat directory of plain files, as cert-manager or step write
@@ -30,8 +32,11 @@ CHAIN: Final = "chain.pem"
 BUNDLE: Final = "bundle.pem"
 CURRENT: Final = "current"
 TRUST: Final = "trust.json"
+ENROLMENT: Final = "enrolment.json"
+PENDING: Final = "pending"
 _MOST_BYTES: Final = 1 << 20  # of one file; a bundle of a thousand roots is smaller
 _FILES: Final = (KEY, CHAIN, BUNDLE)
+_BESIDE: Final = frozenset({TRUST, ENROLMENT, PENDING})
 _GENERATION: Final = re.compile(r"gen-([1-9][0-9]{0,8})")
 
 
@@ -63,6 +68,8 @@ def refuse_foreign(out: Path) -> None:
     for entry in sorted(out.iterdir()):
         if storage.is_temporary(entry.name) or _GENERATION.fullmatch(entry.name):
             continue
+        if entry.name in _BESIDE:
+            continue  # whoever enrols keeps his key here before there is an identity
         if entry.name not in known:
             if (out / CURRENT).is_symlink():
                 continue  # an identity directory of ours: a file someone added is theirs to keep

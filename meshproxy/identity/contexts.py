@@ -77,7 +77,7 @@ def _configured(context: ssl.SSLContext, material: Material, alpn: tuple[str, ..
     if alpn:
         context.set_alpn_protocols(list(alpn))
     context.load_verify_locations(cadata=material.roots_pem.decode("ascii"))
-    with _as_file(material.chain_pem) as chain, _as_file(material.key_pem) as key:
+    with as_file(material.chain_pem) as chain, as_file(material.key_pem) as key:
         # The key is not sealed any more; without a callback OpenSSL would still prompt a terminal if it were.
         context.load_cert_chain(chain, key, password=lambda: b"")
     return context
@@ -99,7 +99,7 @@ def _accept_each_other(server: ssl.SSLContext, client: ssl.SSLContext) -> bool:
 
 
 @contextlib.contextmanager
-def _as_file(content: bytes) -> Iterator[str]:
+def as_file(content: bytes) -> Iterator[str]:
     """A path for `ssl`, which loads from paths only: what was judged is what is loaded, and a key stays in memory."""
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
         with os.fdopen(os.memfd_create("pem"), "wb") as file:

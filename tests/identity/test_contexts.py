@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from ca import keys, profiles
 from ca.lifetime import Validity
 from ca.svid import LeafError, LeafFault
-from meshproxy.identity.contexts import Contexts, _as_file
+from meshproxy.identity.contexts import Contexts, as_file
 from meshproxy.identity.material import read_material
 from meshproxy.identity.peer import judge_peer
 from meshproxy.settings.schema import IdentitySettings
@@ -277,5 +277,5 @@ def test_without_memory_files_a_private_temporary_one_does(
 
 def test_a_key_never_stays_readable_on_disk(mesh: MeshCa, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create")
-    with _as_file(b"key") as name:
+    with as_file(b"key") as name:
         assert Path(name).stat().st_mode & 0o777 == 0o600
