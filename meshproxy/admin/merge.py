@@ -63,7 +63,12 @@ def _identity(of_workers: Sequence[IdentityStatus], default: IdentityStatus) -> 
     last = min(of_workers, key=attrgetter("ready", "loaded_at"))
     # One that was started again counts its loads anew, and has what the others have.
     generation = max(each.generation for each in of_workers if each.serial == last.serial)
-    return replace(last, generation=generation, last_error=max(each.last_error for each in of_workers))
+    return replace(
+        last,
+        generation=generation,
+        last_error=max(each.last_error for each in of_workers),
+        renewal=default.renewal,  # only the supervisor renews
+    )
 
 
 def _listener(base: ListenerStatus, counted: Sequence[Status]) -> ListenerStatus:

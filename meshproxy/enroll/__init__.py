@@ -12,5 +12,7 @@ judging     what came, judged before any of it is kept
 token_file  the file a join token comes in
 holding     the identity directory, as whoever renews sees it
 errand      enrol, renew, ask whom to believe: read, ask, judge, write, under a lock
+keeping     what a keeper is told, and how it is going
+remedies    what a person is to do about it
 keeper      all of that for ever, beside a sidecar or for a foreign program
 """

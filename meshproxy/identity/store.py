@@ -16,14 +16,13 @@ import trio
 from meshproxy.errors import FaultyInput, Problem
 from meshproxy.identity.contexts import Contexts
 from meshproxy.identity.expiry import CertificateRole, Urgency, Validity, urgency
-from meshproxy.identity.material import MissingIdentity, read_material
+from meshproxy.identity.material import MissingIdentity, read_material, remedy_for
 from meshproxy.snapshot import Snapshot
 from meshproxy.units import format_duration
 from meshproxy.watching import Signature, signature_of
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
     from ca.svid import Leaf
     from meshproxy.identity.expiry import Term
@@ -107,11 +106,11 @@ class IdentityStore:
         if validity is Validity.EXPIRED:
             raise NotReady(
                 f"our certificate for {leaf.id} expired at {until:%Y-%m-%dT%H:%M:%SZ}",
-                f"issue a new one: meshproxy ca issue {leaf.id.path} --dir CA_DIR --out {directory}",
+                remedy_for(self._settings, leaf.id.path),
             )
         raise NotReady(
             f"our certificate for {leaf.id} is valid only from {leaf.not_before:%Y-%m-%dT%H:%M:%SZ}",
-            "check this machine's clock, or issue a new one",
+            f"check this machine's clock; or {remedy_for(self._settings, leaf.id.path)}",
         )
 
     def load_first(self) -> None:
@@ -232,7 +231,7 @@ class IdentityStore:
                     id=str(identity.leaf.id),
                     expires=term.not_after.isoformat(),
                     left=format_duration(max((term.not_after - now).total_seconds(), 0.0)),
-                    remedy=_renewal(term, identity.leaf, self._settings.dir),
+                    remedy=_renewal(term, identity.leaf, self._settings),
                 )
             self._warned[term] = level
 
@@ -242,9 +241,11 @@ class IdentityStore:
         return signature_of([*paths, source] if source else paths)
 
 
-def _renewal(term: Term, leaf: Leaf, directory: Path) -> str:
+def _renewal(term: Term, leaf: Leaf, settings: IdentitySettings) -> str:
     if term.role is CertificateRole.LEAF:
-        return f"meshproxy ca issue {leaf.id.path} --dir CA_DIR --out {directory}"
+        return remedy_for(settings, leaf.id.path)
+    if settings.ca:
+        return "this is the CA's own certificate; on its machine: meshproxy ca rotate status --dir CA_DIR"
     return "this is the CA's own certificate: make a new CA (meshproxy ca init) and issue every identity from it"
 
 
@@ -274,7 +275,7 @@ def _look_once(settings: IdentitySettings) -> Identity:
                     file=str(settings.dir / "chain.pem"),
                     found=f"an identity that TLS does not take ({str(reason).lower().replace('_', ' ')})",
                     expected="a key and certificates that OpenSSL accepts",
-                    remedy=f"meshproxy ca issue {material.leaf.id.path} --dir CA_DIR --out {settings.dir}",
+                    remedy=remedy_for(settings, material.leaf.id.path),
                 )
             ]
         ) from error

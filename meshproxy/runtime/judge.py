@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from meshproxy.enroll.remedies import new_token
+from meshproxy.enroll.token_file import NoTokenFile, TokenFileError, read_token_file
 from meshproxy.errors import FaultyInput, Problem
 from meshproxy.identity.expiry import Urgency, Validity, urgency
-from meshproxy.identity.material import MissingIdentity, read_material
+from meshproxy.identity.material import MissingIdentity, read_material, remedy_for
 from meshproxy.settings.load import FaultyConfiguration, load_configuration
 from meshproxy.units import format_duration
 
@@ -43,7 +45,10 @@ def judge(path: Path, now: datetime) -> Judgement:
     except FaultyInput as faulty:
         problems += faulty.problems
         identity = faulty.identity if isinstance(faulty, FaultyConfiguration) else None
+    before = len(problems)
     material = None if identity is None else _material(identity, now, problems)
+    if identity is not None:
+        problems += _token_faults(identity, needed=material is None and len(problems) == before)
     warnings = [*_expiring(material, now), *_expired_grants(configuration, now)]
     return Judgement(FaultyInput(problems).problems, tuple(warnings), configuration, material)
 
@@ -67,6 +72,8 @@ def _material(identity: IdentitySettings, now: datetime, problems: list[Problem]
         problems += faulty.problems
         return None
     except MissingIdentity as missing:
+        if identity.token_file is not None:
+            return None  # it enrols itself: the token is judged instead
         problems.append(
             Problem(
                 str(identity.dir), str(missing), "key.pem, chain.pem and bundle.pem of this service", missing.remedy
@@ -78,7 +85,7 @@ def _material(identity: IdentitySettings, now: datetime, problems: list[Problem]
         until = (
             f"valid from {material.leaf.not_before:%Y-%m-%dT%H:%M:%SZ} until {material.not_after:%Y-%m-%dT%H:%M:%SZ}"
         )
-        remedy = f"meshproxy ca issue {material.leaf.id.path} --dir CA_DIR --out {identity.dir}"
+        remedy = remedy_for(identity, material.leaf.id.path)
         problems.append(
             Problem(
                 str(identity.dir / "chain.pem"),
@@ -88,6 +95,21 @@ def _material(identity: IdentitySettings, now: datetime, problems: list[Problem]
             )
         )
     return material
+
+
+def _token_faults(identity: IdentitySettings, *, needed: bool) -> list[Problem]:
+    """Judge the token to enrol with; who has an identity already may have thrown it away."""
+    file = identity.token_file
+    if file is None:
+        return []
+    try:
+        read_token_file(file)
+    except TokenFileError as error:
+        if not needed and isinstance(error, NoTokenFile):
+            return []
+        expected = "a join token of the CA, which only this user can read"
+        return [Problem(str(file), str(error), expected, new_token("/PATH", identity.ca, file))]
+    return []
 
 
 def _expiring(material: Material | None, now: datetime) -> list[str]:

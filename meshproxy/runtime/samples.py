@@ -45,6 +45,10 @@ GAUGES: Final[Mapping[str, Fold]] = {
     "meshproxy_reload_failing": Fold.SUPERVISOR,
     "meshproxy_configuration_generation": Fold.SUPERVISOR,
     "meshproxy_log_lines_dropped": Fold.COUNT,
+    "meshproxy_renewal_planned_seconds": Fold.SUPERVISOR,
+    "meshproxy_renewal_last_success_timestamp_seconds": Fold.SUPERVISOR,
+    "meshproxy_bundle_sequence": Fold.SUPERVISOR,
+    "meshproxy_trust_age_seconds": Fold.SUPERVISOR,
 }
 
 

@@ -35,11 +35,16 @@ class Protocol(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IdentitySettings:
-    """Where this sidecar's key, chain and bundle are; `unsafe_key_mode` accepts files that others may read or write."""
+    """Where this sidecar's key, chain and bundle are; `unsafe_key_mode` accepts files that others may read or write.
+
+    `ca` is where the CA is: with it the sidecar enrols (by the join token in `token_file`) and renews itself.
+    """
 
     dir: Path
     passphrase_file: Path | None = None
     unsafe_key_mode: bool = False
+    ca: tuple[TcpAddress, ...] = ()
+    token_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

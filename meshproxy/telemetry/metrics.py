@@ -153,6 +153,18 @@ class Metrics:
         self.identity_ready = only("meshproxy_identity_ready", "1 while our own certificate can be used.")
         self.identity_generation = only("meshproxy_identity_generation", "How often the identity was swapped.")
         self.identity_loads = counter("meshproxy_identity_loads_total", "Attempts to load the identity.", "result")
+        # A keeper's: without one they have no numbers, and where there are several workers only the supervisor has one.
+        self.renewals = counter("meshproxy_renewals_total", "Attempts to get a certificate from the CA.", "result")
+        self.renewal_planned = gauge(
+            "meshproxy_renewal_planned_seconds", "Seconds until the own certificate is to be renewed; negative after."
+        )
+        self.renewal_last_success = gauge(
+            "meshproxy_renewal_last_success_timestamp_seconds", "When a certificate was last got from the CA."
+        )
+        self.bundle_sequence = gauge(
+            "meshproxy_bundle_sequence", "The number of the CA's bundle: loaded is in use, known is the last.", "state"
+        )
+        self.trust_age = gauge("meshproxy_trust_age_seconds", "Seconds since the CA last said whom to believe.")
         self.authz_terminated = counter(
             "meshproxy_authz_terminated_total", "Streams cut because the allow-list no longer grants them.", "listener"
         )

@@ -254,7 +254,7 @@ async def test_an_expired_identity_refuses_names_the_remedy_and_heals(
     watched.now += timedelta(hours=2)
     with pytest.raises(NotReady, match=r"our certificate for spiffe://mesh\.test/web expired at") as caught:
         watched.store.usable()
-    assert caught.value.remedy == (f"issue a new one: meshproxy ca issue /web --dir CA_DIR --out {watched.directory}")
+    assert caught.value.remedy == (f"issue it again: meshproxy ca issue /web --dir CA_DIR --out {watched.directory}")
     await looks(3)
     (event,) = watched.heard.named("identity_not_ready")
     assert event["effect"] == "all listeners refuse"

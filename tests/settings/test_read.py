@@ -240,7 +240,7 @@ BROKEN = [
     (changed('dir = "identity"', "dir = 3"), 2, "identity.dir", "3", "a string", 'dir = "identity"'),
     (changed('dir = "identity"', 'dir = ""'), 2, "identity.dir", 'the string ""', "a path", "dir ="),
     ("identity = 3\n" + INBOUND, 1, "identity", "3", "a table", "Write it as [identity]"),
-    (changed("dir =", "drr ="), 2, "identity.drr", 'the unknown key "drr"', "one of dir,", "Did you mean `dir`?"),
+    (changed("dir =", "drr ="), 2, "identity.drr", 'the unknown key "drr"', "one of ca, dir,", "Did you mean `dir`?"),
     (GOOD + '[polices]\nx = "y"', 15, "polices", 'the unknown key "polices"', "one of admin, identity", "Remove it"),
     (GOOD + "[limit]", 15, "limit", 'the unknown key "limit"', "one of", "Did you mean `limits`?"),
     (
