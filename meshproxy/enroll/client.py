@@ -6,7 +6,6 @@ is kept. The key never leaves us: only requests that prove it do (PKCS#10).
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -17,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.messages import (
     ENROL,
-    LATE_CONTEXT,
     NONCE,
     RENEW,
     RENEW_EXPIRED,
@@ -32,6 +30,7 @@ from ca.messages import (
 from meshproxy.enroll.approach import Anchor, Line, Patience, Proof, may_ask_another
 from meshproxy.enroll.exchange import Request
 from meshproxy.enroll.faults import ClockApart, EnrolmentError, RefusedByCa, Unreachable, Untrusted
+from meshproxy.enroll.late import to_be_signed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -147,7 +146,7 @@ def request_for(key: SigningKey) -> bytes:
 
 def late_signature(key: SigningKey, nonce: bytes, csr: bytes) -> bytes:
     """What `LateRenewRequest` asks for: ECDSA with SHA-256, Ed25519, or RSA-PSS with SHA-256 (and a salt as long)."""
-    said = LATE_CONTEXT + hashlib.sha256(nonce).digest() + hashlib.sha256(csr).digest()
+    said = to_be_signed(nonce, csr)
     match key:
         case ec.EllipticCurvePrivateKey():
             return key.sign(said, ec.ECDSA(hashes.SHA256()))
