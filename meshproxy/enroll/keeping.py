@@ -69,10 +69,10 @@ def result(error: Exception) -> str:
 def effect(held: Held | None, now: datetime) -> str:
     """What it means for who serves that nothing was got from the CA."""
     if held is None:
-        return "there is no identity yet: all listeners refuse"
+        return "there is no identity yet, and nobody is served"
     left = held.leaf.not_after - now
     if left < timedelta(0):
-        return f"the certificate expired {in_words(-left)} ago: all listeners refuse"
+        return f"the certificate expired {in_words(-left)} ago, and nobody is served"
     return f"none yet: the certificate is valid for another {in_words(left)}"
 
 

@@ -11,6 +11,7 @@ drain       ending: ready goes false, who got in is served, the rest is cut at a
 signals     what SIGTERM, SIGINT and SIGHUP mean
 reception   the admin sockets
 views       what /status, /ready and /metrics show of one process; pages: what they are made of
+renewing    an identity kept alive for a foreign program
 lifeline    the keeper of an identity that renews itself
 telling     where everything is told
 process     descriptors, stderr, exit codes

@@ -14,6 +14,7 @@ from meshproxy.enroll.errand import Errands
 from meshproxy.enroll.holding import Holding
 from meshproxy.enroll.keeper import Keeper
 from meshproxy.enroll.keeping import Orders
+from meshproxy.enroll.plan import Left
 from meshproxy.runtime.telling import wall_clock
 from meshproxy.telemetry.access import timestamp
 from meshproxy.wire.dial import Resolver
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 class Lifeline:
     """One per sidecar: in its only process, or in the supervisor. `look_now` is called when it wrote something new."""
 
-    def __init__(self, settings: IdentitySettings, telling: Telling, look_now: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: IdentitySettings, telling: Telling, look_now: Callable[[], None], left: Left | None = None
+    ) -> None:
         self._settings = settings
         self._log = telling.log
         self._sweeper = Sweeper()
@@ -44,7 +47,7 @@ class Lifeline:
 
         self._keeper = Keeper(
             Errands(holding, client, wall_clock),
-            Orders(settings.ca, settings.token_file),
+            Orders(settings.ca, settings.token_file, left or Left()),
             wall=wall_clock,
             log=telling.log,
             metrics=telling.metrics,

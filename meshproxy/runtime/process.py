@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from meshproxy.runtime.authority import AuthorityPlan
+    from meshproxy.runtime.renewing import RenewalPlan
     from meshproxy.runtime.worker import Place
     from meshproxy.settings.schema import Settings
     from meshproxy.telemetry.events import Logger
@@ -106,6 +107,15 @@ def serve_authority(plan: AuthorityPlan, look: LogLook) -> bool:
     _raise_descriptor_limit()
     with _telling(look, None) as telling, _bare(telling.log):
         return trio.run(run_authority, plan, telling)
+
+
+def renew_for_ever(renewal: RenewalPlan, look: LogLook) -> None:
+    """Keep an identity alive, in the foreground, until a signal ends it."""
+    from meshproxy.runtime.renewing import run_renewing  # noqa: PLC0415 - a sidecar does it otherwise
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as in run
+    with _telling(look, None) as telling, _bare(telling.log):
+        trio.run(run_renewing, renewal, telling)
 
 
 def run_worker(file: str, place: Place, control: socket.socket, look: LogLook, turn: int) -> bool:
