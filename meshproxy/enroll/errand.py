@@ -90,6 +90,7 @@ class Errands:
         async with self._alone():
             held = await self.look()
             enrolment = await trio.to_thread.run_sync(self.holding.enrolment)
+            await trio.to_thread.run_sync(self.holding.forget_used, held)
             if held is not None and enrolment.token == token.id.hex() and held.may_renew(self._wall()):
                 return Taken(held, elsewhere=True)
             addresses = await self.addresses(given, token)

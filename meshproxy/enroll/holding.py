@@ -150,21 +150,24 @@ class Holding:
         Call it under the lock only. Raises Unwritable.
         """
         path = self.pending / identity_directory.KEY
+        self.forget_used(held)
         try:
-            if path.is_file():
-                try:
-                    key = keys.from_pem(path.read_bytes(), passphrase=self._passphrase())
-                except keys.PrivateKeyError:
-                    path.unlink()  # nobody can have asked with it
-                else:
-                    if held is None or not keys.matches(key, held.chain[0]):
-                        return key
-                    path.unlink()  # its certificate is in place: we ended before we could say so
-            key = keys.generate()
-            storage.write_file(path, keys.to_pem(key, passphrase=self._passphrase()))
+            key = self._waiting()
+            if key is None:
+                key = keys.generate()
+                storage.write_file(path, keys.to_pem(key, passphrase=self._passphrase()))
         except (OSError, PassphraseError) as error:
             raise Unwritable(f"a new key cannot be kept in {self.pending}: {_words(error)}") from error
         return key
+
+    def forget_used(self, held: Held | None) -> None:
+        """Let go of a pending key whose certificate is in place: we ended before we could."""
+        try:
+            key = self._waiting()
+        except (OSError, PassphraseError) as error:
+            raise Unwritable(f"the key in {self.pending} cannot be read: {_words(error)}") from error
+        if key is not None and held is not None and keys.matches(key, held.chain[0]):
+            self.forget_pending()
 
     def forget_pending(self) -> None:
         """Let go of the key: the next one is new."""
@@ -199,6 +202,16 @@ class Holding:
                 identity_directory.write_trust(self.directory, content)
         except OSError as error:
             raise Unwritable(f"{self.directory}/{identity_directory.TRUST} was not written: {_words(error)}") from error
+
+    def _waiting(self) -> SigningKey | None:
+        """The pending key; one that cannot be read nobody can have asked with."""
+        path = self.pending / identity_directory.KEY
+        if not path.is_file():
+            return None
+        try:
+            return keys.from_pem(path.read_bytes(), passphrase=self._passphrase())
+        except keys.PrivateKeyError:
+            return None
 
     def _write(self, key: SigningKey, chain_pem: bytes, roots: Sequence[x509.Certificate]) -> None:
         try:
