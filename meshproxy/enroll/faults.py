@@ -49,4 +49,8 @@ class RefusedByCa(EnrolmentError):
 
 
 class Unwritable(EnrolmentError):
-    """What the CA gave could not be written, or what lies there cannot be used: the old identity is still in place."""
+    """What the CA gave could not be written: the old identity is still in place."""
+
+
+class Unusable(Unwritable):
+    """What lies in the directory is no identity that could be renewed, and nobody but its owner may take it away."""

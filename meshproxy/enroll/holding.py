@@ -25,7 +25,7 @@ from ca.passphrase import PassphraseError, read_passphrase_file
 from ca.svid import LeafError, chain_fault, read_chain, read_leaf
 from meshproxy.enroll import judging
 from meshproxy.enroll.approach import Anchor, Proof
-from meshproxy.enroll.faults import Unwritable
+from meshproxy.enroll.faults import Unusable, Unwritable
 from meshproxy.enroll.plan import Life
 from meshproxy.wire.address import TcpAddress, parse_address
 
@@ -111,14 +111,14 @@ class Holding:
         return f"<Holding {self.directory}>"
 
     def look(self, *, now: datetime) -> Held | None:
-        """What is held, or None when there is no identity. Raises Unwritable for what is there and cannot be used."""
+        """What is held, or None when there is no identity. Raises Unusable."""
         try:
             files = self._files()
             if files is None or files.key is None or files.chain is None or files.bundle is None:
                 return None
             return self._held(files.key, files.chain, files.bundle, now=now)
         except (OSError, PassphraseError, IdentityDirectoryError) as error:
-            raise Unwritable(f"the identity in {self.directory} cannot be read: {_words(error)}") from error
+            raise Unusable(f"the identity in {self.directory} cannot be read: {_words(error)}") from error
 
     def enrolment(self) -> Enrolment:
         """What is known of the CA; empty when nothing is."""
@@ -241,9 +241,9 @@ class Holding:
             leaf = read_leaf(chain[0].public_bytes(Encoding.DER))
             roots = read_bundle(bundle_pem, home=leaf.id.trust_domain)
         except (keys.PrivateKeyError, LeafError, BundleError, ValueError) as error:
-            raise Unwritable(f"the identity in {self.directory} cannot be used: it holds {error}") from error
+            raise Unusable(f"the identity in {self.directory} cannot be used: it holds {error}") from error
         if not keys.matches(key, chain[0]):
-            raise Unwritable(f"the identity in {self.directory} cannot be used: its key is not that of its certificate")
+            raise Unusable(f"the identity in {self.directory} cannot be used: its key is not that of its certificate")
         kept = identity_directory.read_trust(self.directory)
         believed = judging.kept_trust(kept, home=leaf.id.trust_domain, now=now)
         return Held(key, chain, leaf, roots, believed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ca.refusals import Why
-from meshproxy.enroll.faults import ClockApart, RefusedByCa, Unreachable, Untrusted
+from meshproxy.enroll.faults import ClockApart, RefusedByCa, Unreachable, Untrusted, Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,8 @@ def remedy_for(  # noqa: PLR0911 - one for each kind
             return "see the log of the CA"
         case RefusedByCa() | ValueError():  # of the token file
             return token
+        case Unusable():
+            return f"mend it, or put the directory aside and enrol again: {token}"
         case _:
             return "make room, or mend owner and mode of the directory"
 

@@ -290,7 +290,7 @@ async def test_expiry_is_warned_of_once_per_degree_and_anew_after_a_renewal(
     assert [await warnings_at(hours) for hours in (1, 7, 8, 8.5, 9.5, 9.8)] == [0, 0, 1, 1, 2, 2]
     first, second = watched.heard.named("certificate_expires")
     assert (first["certificate"], first["id"], first["left"]) == ("leaf", "spiffe://mesh.test/web", "2h")
-    assert second["remedy"] == f"meshproxy ca issue /web --dir CA_DIR --out {watched.directory}"
+    assert second["remedy"] == f"issue it again: meshproxy ca issue /web --dir CA_DIR --out {watched.directory}"
     assert await warnings_at(11) == 3
     watched.issue(ttl=timedelta(hours=10))
     start = watched.now

@@ -37,6 +37,10 @@ def test_it_waits_for_its_token(stage: Stage) -> None:
     assert status.state == "serving"
     assert status.identity.renewal is not None
     assert status.identity.renewal.next_renewal
+    assert api.metric("meshproxy_renewals_total", result="enrolled") == 1
+    assert 0 < api.metric("meshproxy_renewal_planned_seconds") < 86_400
+    poll(lambda: api.metric("meshproxy_bundle_sequence", state="loaded") == 1, "the roots' number is told")
+    assert api.metric("meshproxy_bundle_sequence", state="known") == 1
     words = in_words(status)
     assert "renewal      renewed" in words
     assert f"from {ca.listens}" in words

@@ -227,6 +227,20 @@ def test_a_faulty_file_still_names_its_allow_lists() -> None:
     assert (second.protocol, second.place) == (Protocol.TCP, Place(12, "inbound[1].policy"))
 
 
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('ca = "ca.internal:8440"', (TcpAddress("ca.internal", 8440),)),
+        ('ca = ["10.0.0.1:1", "[::1]:2"]', (TcpAddress("10.0.0.1", 1), TcpAddress("::1", 2))),
+    ],
+)
+def test_where_the_ca_is(written: str, expected: tuple[TcpAddress, ...]) -> None:
+    reading = read(changed('dir = "identity"', f'dir = "identity"\n{written}\ntoken_file = "web.token"'))
+    assert reading.problems == ()
+    assert reading.identity is not None
+    assert (reading.identity.ca, reading.identity.token_file) == (expected, BASE / "web.token")
+
+
 def changed(old: str, new: str) -> str:
     assert old in GOOD
     return GOOD.replace(old, new, 1)
@@ -241,6 +255,24 @@ BROKEN = [
     (changed('dir = "identity"', 'dir = ""'), 2, "identity.dir", 'the string ""', "a path", "dir ="),
     ("identity = 3\n" + INBOUND, 1, "identity", "3", "a table", "Write it as [identity]"),
     (changed("dir =", "drr ="), 2, "identity.drr", 'the unknown key "drr"', "one of ca, dir,", "Did you mean `dir`?"),
+    (
+        changed('dir = "identity"', 'dir = "identity"\ntoken_file = "t"'),
+        3,
+        "identity.token_file",
+        "`token_file` without `ca`",
+        "where the CA is",
+        "Add `ca = ",
+    ),
+    (
+        changed('dir = "identity"', 'dir = "identity"\nca = "unix:/run/ca"'),
+        3,
+        "identity.ca",
+        '"unix:/run/ca"',
+        "host:port or [v6]:port of a CA",
+        'ca = "ca.internal:8440"',
+    ),
+    (changed('dir = "identity"', 'dir = "i"\nca = "ca:0"'), 3, "identity.ca", '"ca:0"', "a port from 1", "ca = "),
+    (changed('dir = "identity"', 'dir = "i"\nca = []'), 3, "identity.ca", "an empty array", "at least one", "ca = "),
     (GOOD + '[polices]\nx = "y"', 15, "polices", 'the unknown key "polices"', "one of admin, identity", "Remove it"),
     (GOOD + "[limit]", 15, "limit", 'the unknown key "limit"', "one of", "Did you mean `limits`?"),
     (
