@@ -56,13 +56,17 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What the CA says of whom to believe, as it lies on disk now. `must_renew`: our issuer is in wrong hands."""
+    """What the CA says of whom to believe, as it lies on disk now.
+
+    `must_renew`: who signed our certificate is in wrong hands. `roots_wait`: our certificate does not lead to the new
+    roots, which are therefore not in use; whoever uses them does not believe us.
+    """
 
     held: Held
     believed: Believed
     must_renew: bool
     roots_changed: bool = False
-    roots_wait: bool = False  # for a certificate that leads to them: ours does not
+    roots_wait: bool = False
 
 
 class Errands:
@@ -143,8 +147,8 @@ class Errands:
             if changed and fits:
                 await trio.to_thread.run_sync(self.holding.take_roots, held, believed.bundle.roots)
             await trio.to_thread.run_sync(self.holding.take_trust, believed)
-            must_renew = not fits or believed.deny_list.must_renew(held.der)
-            return News(held, believed, must_renew, changed and fits, not fits)
+            must_renew = believed.deny_list.must_renew(held.der)
+            return News(await self.look() or held, believed, must_renew, changed and fits, not fits)
 
     async def _take(
         self, certified: Certified, key: SigningKey, anchor: Anchor, held: Held | None, origin: Enrolment

@@ -289,15 +289,18 @@ class Keeper:
                 roots=len(news.believed.bundle.roots),
                 **({"waits_for": "a certificate that leads to the new roots"} if news.roots_wait else {}),
             )
-        if news.must_renew:
-            self._renew_now(news.held, now)
+        if news.roots_wait:
+            self._renew_now(news.held, plan.DISBELIEVED, "our certificate does not lead to the new roots")
+        elif news.must_renew:
+            self._renew_now(news.held, plan.AT_ONCE, "who signed our certificate is to be believed no more")
         if news.roots_changed:
             await self._tell_of_new(news.held)
 
-    def _renew_now(self, held: Held, now: datetime) -> None:
-        """The CA asks for it: once for each certificate, and spread over a tenth of its life."""
-        planned = plan.at_once(held.life, self._dice, now=now)
-        soon = now + timedelta(seconds=held.life.seconds * plan.AT_ONCE)
+    def _renew_now(self, held: Held, share: float, reason: str) -> None:
+        """The CA asks for it: once for each certificate, and spread over a share of its life."""
+        now = self._wall()
+        planned = plan.at_once(held.life, self._dice, now=now, share=share)
+        soon = now + timedelta(seconds=held.life.seconds * share)
         if self._planned is None or self._planned <= soon:
             return
         self._plan_for(planned)
@@ -305,7 +308,7 @@ class Keeper:
         self._log.warning(
             "renewal_asked_for",
             id=str(held.leaf.id),
-            reason="the CA says that who signed our certificate is to be believed no more",
+            reason=f"the CA says that {reason}",
             next_renewal=planned.isoformat(timespec="seconds"),
         )
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 HALF: Final = 0.5  # of life: with leaves of 24 h a CA may be down for 12 h, and nobody notices
 JITTER: Final = 0.1  # of life, to either side: those who were issued together do not come back together
 AT_ONCE: Final = 0.1  # of life, over which "renew now" is spread: the CA has to answer the whole mesh
+DISBELIEVED: Final = 0.001  # of life, where others do not believe us until we have another: a minute and a half of 24 h
 SPREAD: Final = 0.2  # of the interval between two polls, to either side
 
 _LONGEST_NAP: Final = 30.0  # seconds
@@ -86,10 +87,10 @@ def renewal(life: Life, dice: Dice, left: Left | None = None) -> datetime:
     return life.end - timedelta(seconds=min(max(away, life.seconds / 20), life.seconds))
 
 
-def at_once(life: Life, dice: Dice, *, now: datetime) -> datetime:
-    """When to renew a certificate whose issuer is in wrong hands: now, over a tenth of life, while it still lasts."""
+def at_once(life: Life, dice: Dice, *, now: datetime, share: float = AT_ONCE) -> datetime:
+    """When to renew a certificate that is to be replaced: now, over a `share` of its life, while it still lasts."""
     left = max((life.end - now).total_seconds(), 0.0)
-    return now + timedelta(seconds=min(life.seconds * AT_ONCE, left / 2) * dice.random())
+    return now + timedelta(seconds=min(life.seconds * share, left / 2) * dice.random())
 
 
 def is_due(life: Life, left: Left, *, now: datetime) -> bool:
