@@ -70,8 +70,8 @@ class House:
         assert isinstance(address, TcpAddress)
         return address.port
 
-    def knock(self) -> socket.socket:
-        sock = socket.create_connection((HOST, self.port))
+    def knock(self, *, as_: str = HOST) -> socket.socket:
+        sock = socket.create_connection((HOST, self.port), source_address=(as_, 0))
         sock.setblocking(False)
         return sock
 
@@ -94,7 +94,7 @@ class House:
 async def until(question: Callable[[], bool]) -> None:
     """What another task does in its time."""
     while not question():  # noqa: ASYNC110 - the office tells nobody
-        await trio.sleep(0.01)
+        await trio.sleep(0.1)
 
 
 @pytest.fixture
@@ -152,6 +152,10 @@ async def test_one_address_leaves_room_for_others_and_all_together_are_bounded(h
     await until(lambda: len(house.heard.named("connection_refused")) == 2)
     assert house.office.open == 3
     assert {each["reason"] for each in house.heard.named("connection_refused")} == {"max_per_address"}
+    crowd += [house.knock(as_="127.0.0.2") for _ in range(2)]
+    await until(lambda: len(house.heard.named("connection_refused")) == 3)
+    assert house.office.open == 4
+    assert house.heard.named("connection_refused")[2]["reason"] == "max_connections"
     for sock in crowd:
         sock.close()
     await until(lambda: house.office.open == 0)
