@@ -13,8 +13,9 @@ import msgspec
 import pytest
 import trio
 
-from ca import granting, premises
+from ca import granting, premises, rotation
 from ca.configuration import Rates
+from ca.events import What
 from ca.ledger import LedgerBusy
 from ca.messages import Nonce, Refusal, Trust
 from meshproxy.enroll.account import Account
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
+    from ca.sqlite_ledger import SqliteLedger
     from tests.factory import Identity
 
 __all__ = ["no_power_fails"]
@@ -179,6 +181,15 @@ async def test_what_is_loaded_is_noted_of_who_is_ours(house: House, tmp_path: Pa
     assert reported
     with premises.ledger_of(house.mesh.directory) as ledger, ledger.reading() as view:
         assert list(view.reported().values()) == [1]
+    rotation.prepare(house.mesh.directory, ledger_of_house(house), What.ROOT, passphrase=None, now=wall())
+    for number in (b"1", b"2", b"2", b"900"):  # a number beyond what was published is not believed, now or later
+        await house.ask(Request(b"GET", b"/v1/trust", b"loaded=" + number), web)
+    with premises.ledger_of(house.mesh.directory) as ledger, ledger.reading() as view:
+        assert list(view.reported().values()) == [2]
+
+
+def ledger_of_house(house: House) -> SqliteLedger:
+    return house.books._ledger
 
 
 async def test_a_bug_is_told_and_ends_one_connection_only(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
