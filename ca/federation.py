@@ -1,6 +1,6 @@
 """The bundles of other trust domains: kept beside our own and never merged with it.
 
-DIR/federated/<SHA-256 of the trust domain>.json: the bundle as it came, where it came from, and how to ask again.
+DIR/federated/<SHA-256 of the trust domain>.json: the bundle, where it came from, and how to ask again.
 Public, replaced whole. Whoever may write there decides whom the mesh can be told to let in: it is the CA's alone.
 """
 
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from ca.spiffe_bundle import SpiffeBundle
 
 PLACE: Final = "federated"
-MOST_BYTES: Final = 1024 * 1024  # of a bundle; one root takes less than 2 KiB
-MOST: Final = 64  # trust domains: their bundles ride on every answer
+MOST_BYTES: Final = 256 * 1024  # of a bundle as it comes
+MOST: Final = 64  # trust domains
+MOST_ROOTS: Final = 16  # of each; two or three in a rotation
+MOST_TOGETHER: Final = 512 * 1024  # bytes of all bundles as they are kept: they ride on every answer
 _DEFAULT_HINT: Final = 300  # seconds, where a bundle says nothing (SPIFFE Trust Domain and Bundle 4.1.2)
 _SHORTEST: Final = 10
 _HOST: Final = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
@@ -54,7 +56,10 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Partner(msgspec.Struct, frozen=True):
-    """Another trust domain: its bundle (JWK Set), when that came, and where the next one is asked for."""
+    """Another trust domain: its bundle (JWK Set), when that came, and where the next one is asked for.
+
+    What is kept and handed out is written anew from the roots that were read: nothing else of theirs reaches anybody.
+    """
 
     trust_domain: str
     bundle: str
@@ -116,9 +121,12 @@ def judge(document: bytes, domain: TrustDomain, *, home: TrustDomain, before: Pa
         raise FederationError(f"the bundle of {domain} is larger than {MOST_BYTES // 1024} KiB")
     try:
         found = spiffe_bundle.read(document, home=domain)
+        spiffe_bundle.write(found)  # a root whose key has no form there
         known = None if before is None else spiffe_bundle.read(before.bundle.encode(), home=domain)
     except BundleError as error:
         raise FederationError(f"the bundle of {domain} is not taken: {error}") from error
+    if len(found.roots) > MOST_ROOTS:
+        raise FederationError(f"the bundle of {domain} has {len(found.roots)} roots, expected at most {MOST_ROOTS}")
     if known is not None and known.sequence is not None and (found.sequence is None or found.sequence < known.sequence):
         raise FederationError(
             f"the bundle of {domain} has the number {found.sequence}, and number {known.sequence} is known: it never "
@@ -168,9 +176,10 @@ def put(directory: Path, partner: Partner, *, home: TrustDomain) -> SpiffeBundle
     with storage.locked(place):
         before = get(directory, domain)
         found = judge(partner.bundle.encode(), domain, home=home, before=before)
-        if before is None and len(list(_sound(place))) >= MOST:
+        others = [each for each in _sound(place) if each.trust_domain != domain.name]
+        if len(others) >= MOST:
             raise FederationError(f"there are {MOST} federated trust domains already; delete one first")
-        storage.write_file(_path(directory, domain), msgspec.json.encode(partner), mode=0o644)
+        _keep(directory, partner, found, others)
     return found
 
 
@@ -184,9 +193,21 @@ def refresh(directory: Path, fetched: Partner, *, home: TrustDomain) -> bool:
         before = get(directory, domain)
         if before is None or before.endpoint != fetched.endpoint:
             return False
-        judge(fetched.bundle.encode(), domain, home=home, before=before)
-        storage.write_file(_path(directory, domain), msgspec.json.encode(fetched), mode=0o644)
-    return before.bundle != fetched.bundle
+        found = judge(fetched.bundle.encode(), domain, home=home, before=before)
+        others = [each for each in _sound(directory / PLACE) if each.trust_domain != domain.name]
+        return _keep(directory, fetched, found, others).bundle != before.bundle
+
+
+def _keep(directory: Path, partner: Partner, found: SpiffeBundle, others: list[Partner]) -> Partner:
+    """Write a partner whose bundle was judged, if all of them together are not too much for an answer."""
+    kept = msgspec.structs.replace(partner, bundle=spiffe_bundle.write(found).decode())
+    if sum(len(each.bundle) for each in (kept, *others)) > MOST_TOGETHER:
+        raise FederationError(
+            f"with the bundle of {kept.trust_domain} all would be larger than {MOST_TOGETHER // 1024} KiB together; "
+            "delete one first"
+        )
+    storage.write_file(_path(directory, TrustDomain.parse(kept.trust_domain)), msgspec.json.encode(kept), mode=0o644)
+    return kept
 
 
 def delete(directory: Path, domain: TrustDomain) -> bool:

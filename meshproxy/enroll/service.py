@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from meshproxy.enroll.rates import Gate, TooOften
 
 MOST_BYTES: Final = 96 * 1024  # of a body: leaf and request of 16 KiB each, in base64, and what is around them
+_MOST_REPORTS: Final = 16_384
 _SOON: Final = 5.0  # seconds: when to come back to a CA that cannot write
 _TOKEN: Final = re.compile(r"[0-9a-f]{32}")
 _LOADED: Final = re.compile(rb"loaded=([0-9]{1,18})")
@@ -88,6 +89,7 @@ class Desk:
         self._wall = wall
         self._clock = clock
         self._nonces = Nonces()
+        self._reported: dict[str, int] = {}  # by leaf, what is in the ledger already; bounded
         self.gate = gate  # another one, when ca.toml says so
         self._routes: dict[bytes, tuple[bytes, str, Callable[[Request, Peer], Awaitable[Answer]]]] = {
             messages.BUNDLE: (b"GET", "bundle", self._bundle),
@@ -148,8 +150,14 @@ class Desk:
         """A report that is lost is made again in a minute: the answer does not depend on it."""
         try:
             home = self._books.configured.trust_domain
-            judge_leaf(leaf, home=home, now=self._wall())
-            await self._books.read(lambda ledger, _now: granting.report(ledger, leaf, number))
+            holder = judge_leaf(leaf, home=home, now=self._wall()).fingerprint
+            if self._reported.get(holder, -1) >= number:
+                return  # said before, as most are: the ledger need not be asked
+            if await self._books.read(lambda ledger, _now: granting.report(ledger, leaf, number)):
+                self._reported.pop(holder, None)
+                if len(self._reported) >= _MOST_REPORTS:
+                    del self._reported[next(iter(self._reported))]
+                self._reported[holder] = min(number, self._books.shown.bundle_sequence)
         except (LeafError, ValueError) as error:
             self._account.trouble("trust", Trouble.NO_CERTIFICATE, str(error), peer=address)
         except LedgerError as error:

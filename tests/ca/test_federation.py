@@ -113,6 +113,29 @@ def test_only_so_many(tmp_path: Path, roots: tuple[x509.Certificate, ...], monke
     federation.put(tmp_path, partner(roots, sequence=8), home=HOME)
 
 
+def test_what_is_handed_out_is_written_anew(tmp_path: Path, roots: tuple[x509.Certificate, ...]) -> None:
+    document = json.loads(partner(roots).bundle)
+    document["keys"].append({"use": "jwt-svid", "kty": "EC", "kid": "x"})
+    document["more"] = "than is known here"
+    federation.put(tmp_path, msgspec.structs.replace(partner(roots), bundle=json.dumps(document)), home=HOME)
+    assert federation.every(tmp_path) == [partner(roots)]
+
+
+def test_all_together_fit_into_an_answer(
+    tmp_path: Path, roots: tuple[x509.Certificate, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation.put(tmp_path, partner(roots), home=HOME)
+    monkeypatch.setattr(federation, "MOST_TOGETHER", len(partner(roots).bundle) + 10)
+    federation.put(tmp_path, partner(roots, sequence=8), home=HOME)
+    other = make_mesh_ca(tmp_path / "other", trust_domain="other.test").roots
+    text = spiffe_bundle.write(SpiffeBundle(other)).decode()
+    with pytest.raises(FederationError, match="together; delete one first"):
+        federation.put(tmp_path, Partner("other.test", text, NOW), home=HOME)
+    monkeypatch.setattr(federation, "MOST_ROOTS", 0)
+    with pytest.raises(FederationError, match="has 1 roots, expected at most 0"):
+        federation.put(tmp_path, partner(roots, sequence=9), home=HOME)
+
+
 def test_a_kill_leaves_the_old_or_the_new(tmp_path: Path, roots: tuple[x509.Certificate, ...]) -> None:
     old, new = partner(roots, sequence=7), partner(roots, sequence=8)
     federation.put(tmp_path, old, home=HOME)

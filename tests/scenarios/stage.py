@@ -349,6 +349,10 @@ class Stage:
         """Enter something that is left together with the stage, after the sidecars."""
         return self._leaving.enter_context(thing)
 
+    def on_leaving(self, do: Callable[[], object]) -> None:
+        """Do something after everything on the stage has ended."""
+        self._leaving.callback(do)
+
     def write(self, name: str, text: str) -> Path:
         """Write a file into the workspace."""
         path = self.workspace / name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import sqlite3
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,6 +54,26 @@ def test_a_full_disk(ca: CaServer) -> None:
     assert other.enrol(second).status == 200
     assert web.renew().status == 200
     assert [each.generation for each in ca.issued("/first")] == [1, 2]
+
+
+def test_a_disk_that_is_really_full(stage: Stage) -> None:
+    place = stage.workspace / "own"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(place)], check=False)
+    if mounted.returncode:
+        pytest.skip("nobody may mount a small file system here")
+    stage.on_leaving(lambda: subprocess.run(["umount", "-l", str(place)], check=True))
+    ca = serve(stage)
+    token, web, filler = ca.token("/web"), ca.client(), place / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    said = web.enrol(token)
+    assert (said.status, said.why) == (503, "unavailable")
+    assert "no space left" in ca.log.event("unavailable", why="full").text("detail")
+    filler.unlink()
+    assert web.enrol(token).status == 200
+    assert len(ca.issued("/web")) == 1
 
 
 def test_a_ledger_that_another_process_holds(ca: CaServer) -> None:
