@@ -22,7 +22,7 @@ from ca.messages import BUNDLE, SERVICE_PATH, Refusal, Trouble
 from ca.spiffe_id import SpiffeId
 from ca.svid import LeafError, LeafFault, judge_leaf, read_leaf
 from meshproxy.enroll.exchange import Answer, Request, Unsound, ask
-from meshproxy.enroll.faults import ClockApart, RefusedByCa, Unreachable, Untrusted
+from meshproxy.enroll.faults import ClockApart, EnrolmentError, RefusedByCa, Unreachable, Untrusted, worst
 from meshproxy.enroll.judging import home_of
 from meshproxy.identity.contexts import as_file
 from meshproxy.wire.closing import reset
@@ -125,7 +125,7 @@ class Approach:
             targets = await self._resolver.resolve(address, within=patience.connect)
         except ResolveError as error:
             raise Unreachable(f"the CA at {address}: {error}") from error
-        words = "it has no address"
+        faults: list[EnrolmentError] = []
         for target in targets:
             try:
                 return await self._handshake(target, context, address, patience)
@@ -133,7 +133,11 @@ class Approach:
                 words = f"no answer within {patience.connect:g} s"
             except OSError as error:
                 words = (error.strerror or str(error)).lower()
-        raise Unreachable(f"the CA at {address} cannot be reached: {words}")
+            except EnrolmentError as fault:
+                faults.append(fault)  # a name may have several addresses: the next may be sound
+                continue
+            faults.append(Unreachable(f"the CA at {address} cannot be reached: {words}"))
+        raise worst(faults) or Unreachable(f"the CA at {address} cannot be reached: its name has no address")
 
     async def _handshake(
         self, target: Target, context: ssl.SSLContext, address: TcpAddress, patience: Patience

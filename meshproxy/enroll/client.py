@@ -29,7 +29,7 @@ from ca.messages import (
 )
 from meshproxy.enroll.approach import Anchor, Line, Patience, Proof, may_ask_another
 from meshproxy.enroll.exchange import Request
-from meshproxy.enroll.faults import ClockApart, EnrolmentError, RefusedByCa, Unreachable, Untrusted
+from meshproxy.enroll.faults import ClockApart, EnrolmentError, RefusedByCa, Unreachable, Untrusted, worst
 from meshproxy.enroll.late import to_be_signed
 
 if TYPE_CHECKING:
@@ -134,7 +134,9 @@ class CaClient:
                 faults.append(fault)
             if self._on_failure is not None:
                 self._on_failure(faults[-1])
-        raise _worst(faults)
+        raise worst(faults) or Unreachable(
+            "nobody said where the CA is; name it with --ca HOST:PORT (in a sidecar's file: ca = ...)"
+        )
 
 
 def request_for(key: SigningKey) -> bytes:
@@ -159,13 +161,3 @@ def late_signature(key: SigningKey, nonce: bytes, csr: bytes) -> bytes:
 
 def _post(path: bytes, asked: msgspec.Struct) -> Request:
     return Request(b"POST", path, b"", msgspec.json.encode(asked))
-
-
-def _worst(faults: Sequence[EnrolmentError]) -> EnrolmentError:
-    """What to tell of several: that somebody is not who he should be comes first, and what a CA said next."""
-    if not faults:
-        return Unreachable("nobody said where the CA is; name it with --ca HOST:PORT (in a sidecar's file: ca = ...)")
-    for kind in (Untrusted, RefusedByCa, ClockApart):
-        if found := next((each for each in faults if isinstance(each, kind)), None):
-            return found
-    return faults[0] if len(faults) == 1 else Unreachable("; ".join(map(str, faults)))

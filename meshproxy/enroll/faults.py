@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 from ca.refusals import Why
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ca.messages import Refusal
 
 # For these a new token is needed: asking again changes nothing.
@@ -54,3 +56,13 @@ class Unwritable(EnrolmentError):
 
 class Unusable(Unwritable):
     """What lies in the directory is no identity that could be renewed, and nobody but its owner may take it away."""
+
+
+def worst(faults: Sequence[EnrolmentError]) -> EnrolmentError | None:
+    """What to tell of several: that somebody is not who he should be comes first, and what a CA said next."""
+    if not faults:
+        return None
+    for kind in (Untrusted, RefusedByCa, ClockApart):
+        if found := next((each for each in faults if isinstance(each, kind)), None):
+            return found
+    return faults[0] if len(faults) == 1 else Unreachable("; ".join(dict.fromkeys(map(str, faults))))

@@ -46,7 +46,7 @@ class Visitors:
     sweeper: Sweeper
     workspace: Path
 
-    def one(self, name: str = "web") -> Customer:
+    def one(self, name: str = "web", resolver: Resolver | None = None) -> Customer:
         customer: Customer
 
         def wall() -> datetime:
@@ -56,7 +56,7 @@ class Visitors:
             customer.told.append(fault)
 
         directory = self.workspace / name
-        client = CaClient(Approach(Resolver(), self.sweeper, wall), told)
+        client = CaClient(Approach(resolver or Resolver(), self.sweeper, wall), told)
         customer = Customer(Errands(Holding(directory), client, wall), directory)
         return customer
 

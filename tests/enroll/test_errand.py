@@ -21,6 +21,7 @@ from meshproxy.enroll.faults import ClockApart, RefusedByCa, Unreachable, Untrus
 from meshproxy.identity.material import read_material
 from meshproxy.settings.schema import IdentitySettings
 from meshproxy.wire.address import TcpAddress
+from meshproxy.wire.dial import Resolver, Target
 from tests.enroll.ca_room import CaRoom, Mood
 
 if TYPE_CHECKING:
@@ -280,6 +281,26 @@ async def test_a_full_disk_keeps_the_old_identity_and_the_pending_key(
 async def test_a_name_is_looked_up(room: CaRoom, web: Customer) -> None:
     taken = await web.errands.enrol(room.invite(), [TcpAddress("localhost", room.address.port)])
     assert taken.held.leaf.id == room.mesh.id("/web")
+
+
+async def test_a_name_may_have_several_addresses_and_the_next_may_be_sound(
+    room: CaRoom, visitors: Visitors, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    double = await CaRoom.open(nursery, tmp_path / "double")
+    places = [closed_port(), double.address, room.address]
+
+    def ask(_host: str, _port: int) -> list[Target]:
+        return [Target(socket.AF_INET, (each.host, each.port)) for each in places]
+
+    web = visitors.one(resolver=Resolver(ask))
+    first = await enrolled(room, web)
+    name = [TcpAddress("ca.test", 8440)]
+    assert not (await web.errands.renew(first.held.leaf.fingerprint, name)).elsewhere
+    del places[2]
+    with pytest.raises(Untrusted, match="leads to none of our roots"):
+        await web.errands.poll(name)
+    assert double.asked == []
+    double.close()
 
 
 async def test_a_bundle_that_would_end_our_chain_waits_for_the_next_certificate(
