@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from meshproxy.errors import Failure
 from meshproxy.http.phase import Need, Phase
 from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.inbound.pump_ends import Ends
@@ -68,6 +69,27 @@ class Pump(Ends):
             return
         try:
             self._expire(now)
+        except BaseException as error:  # noqa: BLE001 - see the class
+            self._fail(error)
+
+    def revoke(self, why: str) -> None:
+        """Cut the connection: its caller is believed no more. One that was upgraded is somebody else's to cut."""
+        if self._is_over:
+            return
+        try:
+            self._revoke(why)
+        except BaseException as error:  # noqa: BLE001 - see the class
+            self._fail(error)
+
+    def on_upstream_revoked(self, connection: UpstreamConnection, why: str) -> None:
+        """See `upstream.pool.User`: to the exchange it is as if the far end had broken off."""
+        if self._is_over or self.up is not connection:
+            return
+        try:
+            now = clock()
+            self.relay.upstream_lost(why, now, Failure.IDENTITY)
+            self._act(now)
+            self._resume_downstream()
         except BaseException as error:  # noqa: BLE001 - see the class
             self._fail(error)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from meshproxy.errors import Failure
 from meshproxy.http.phase import Phase
 from meshproxy.inbound.deadlines import Deadlines, Due, Waiting
 from meshproxy.inbound.machinery import Outcome, clock
@@ -76,6 +77,13 @@ class Ends(ABC):
         self._look_again(now)
         self._deadlines.drain(now + grace, now)
         self._look_again(now)
+
+    def _revoke(self, why: str) -> None:
+        """Cut the connection at once, in the middle of whatever is said."""
+        if self._to_discard is None:
+            self.relay.downstream_lost(why, clock(), Failure.REVOKED)
+            self._act(clock())
+        self._end(Outcome.ABORTED)
 
     @abstractmethod
     def _act(self, now: float) -> None:

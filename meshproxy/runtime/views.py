@@ -19,7 +19,7 @@ from meshproxy.admin.status import (
     ObjectionStatus,
     Status,
 )
-from meshproxy.identity.store import NotReady
+from meshproxy.identity.usable import NotReady
 from meshproxy.runtime import pages
 from meshproxy.telemetry.access import timestamp
 from meshproxy.telemetry.metrics import CONTENT_TYPE

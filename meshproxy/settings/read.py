@@ -21,6 +21,7 @@ from meshproxy.settings.schema import (
     Protocol,
     RuntimeSettings,
     Settings,
+    StaleDenyList,
 )
 from meshproxy.toml import Judge, boolean, quote
 from meshproxy.wire.address import TcpAddress
@@ -159,7 +160,10 @@ class _SettingsReader:
         directory = table.require("dir", self._path, like='"identity"')
         passphrase_file = table.take("passphrase_file", self._path, None, like='"passphrase"')
         self.unsafe_key_mode = table.take("unsafe_key_mode", boolean, default=False, like="true")
-        return None if directory is None else IdentitySettings(directory, passphrase_file, self.unsafe_key_mode)
+        stale = table.take("stale_deny_list", grammar.one_of(StaleDenyList), StaleDenyList.ALLOW, like='"deny"')
+        if directory is None:
+            return None
+        return IdentitySettings(directory, passphrase_file, self.unsafe_key_mode, stale)
 
     def _admin(self, root: Table) -> AdminSettings:
         default = AdminSettings()

@@ -153,6 +153,20 @@ class Metrics:
         self.identity_ready = only("meshproxy_identity_ready", "1 while our own certificate can be used.")
         self.identity_generation = only("meshproxy_identity_generation", "How often the identity was swapped.")
         self.identity_loads = counter("meshproxy_identity_loads_total", "Attempts to load the identity.", "result")
+        self.trust_loads = counter("meshproxy_trust_loads_total", "Looks at a changed trust.json, by result.", "result")
+        self.bundle_sequence = only(
+            "meshproxy_bundle_sequence", "Number of the bundle in use, where the CA has said it; else 0."
+        )
+        self.deny_list_sequence = only("meshproxy_deny_list_sequence", "Number of the deny-list in force; 0: none.")
+        self.deny_list_entries = only("meshproxy_deny_list_entries", "Entries of the deny-list in force.")
+        self.deny_list_age = only("meshproxy_deny_list_age_seconds", "Seconds since the deny-list was issued.")
+        self.deny_list_stale = only("meshproxy_deny_list_stale", "1 while a newer deny-list should be here.")
+        self.federated_domains = only("meshproxy_federated_trust_domains", "Other trust domains that are believed.")
+        self.revoked_connections = counter(
+            "meshproxy_revoked_connections_total",
+            "Open connections ended because their peer is on the deny-list, or federated with no more.",
+            "listener",
+        )
         self.authz_terminated = counter(
             "meshproxy_authz_terminated_total", "Streams cut because the allow-list no longer grants them.", "listener"
         )

@@ -64,6 +64,9 @@ class Reader:
             connection.channel.receive()
         return not connection.channel.ended
 
+    def on_upstream_revoked(self, connection: UpstreamConnection, why: str) -> None:
+        raise AssertionError((connection, why))
+
 
 @pytest.fixture
 async def stand(
