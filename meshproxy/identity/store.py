@@ -24,7 +24,7 @@ from meshproxy.identity.trust import Trusted
 from meshproxy.identity.usable import NotReady, denied, out_of_time, staleness
 from meshproxy.snapshot import Snapshot
 from meshproxy.units import format_duration
-from meshproxy.watching import Signature, signature_of
+from meshproxy.watching import Signature, signature_of, standing_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY = 1.0
 
-_FILES = ("", "current", "key.pem", "chain.pem", "bundle.pem")
+_FILES = ("current", "key.pem", "chain.pem", "bundle.pem")
 
 
 class IdentityStore:
@@ -288,7 +288,9 @@ class IdentityStore:
         """What tells states of the identity's files apart, and of what is trusted beside it."""
         home, source = self._settings.dir, self._settings.passphrase_file
         paths = [home / name for name in _FILES]
-        return signature_of([*paths, source] if source else paths), signature_of([home / TRUST])
+        own = signature_of([*paths, source] if source else paths)
+        # Not when the directory was written to: trust.json comes there every minute.
+        return (*standing_of(home), *own), signature_of([home / TRUST])
 
 
 def _renewal(term: Term, leaf: Leaf, directory: Path) -> str:
