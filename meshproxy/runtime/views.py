@@ -159,6 +159,7 @@ class Views:
                 CertificateStatus(term.role, timestamp(term.not_after), (term.not_after - now).total_seconds())
                 for term in (loaded.material.terms if loaded else ())
             ),
+            trust=pages.trust_status(store, self._in_force.configuration.settings.identity, now),
         )
 
     def _listener(self, station: Station) -> ListenerStatus:
