@@ -62,6 +62,18 @@ class Loaded:
     faults: tuple[str, ...] = ()
 
 
+def look_at_trust(
+    material: Material, settings: IdentitySettings, *, before: Trusted, now: datetime
+) -> tuple[Trusted, tuple[str, ...]]:
+    """Read and judge `trust.json` by what `material` trusts (blocking); also what is wrong with it, in phrases."""
+    return _trusted(settings, _grounds_of(material), before=before, now=now)
+
+
+def leaf_marks(material: Material) -> Marks:
+    """What a deny-list would tell our own leaf by."""
+    return marks_of(read_chain(material.chain_pem)[0].public_bytes(Encoding.DER))
+
+
 def load(settings: IdentitySettings, *, before: Trusted, now: datetime) -> Loaded:
     """Read, judge and make contexts (blocking); raises MissingIdentity or FaultyInput.
 
@@ -124,5 +136,4 @@ def _made(material: Material, federation: Federation, grounds: Grounds, settings
             ]
         ) from error
     anchors = Anchors.of(grounds.home, (*grounds.roots, *grounds.stand_in), federation)
-    leaf = read_chain(material.chain_pem)[0].public_bytes(Encoding.DER)
-    return Identity(material, federation, contexts, anchors, marks_of(leaf))
+    return Identity(material, federation, contexts, anchors, leaf_marks(material))

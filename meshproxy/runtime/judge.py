@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ca.identity_directory import TRUST
 from meshproxy.errors import FaultyInput, Problem
 from meshproxy.identity.expiry import Urgency, Validity, urgency
 from meshproxy.identity.material import MissingIdentity, read_material
+from meshproxy.identity.own import leaf_marks, look_at_trust
+from meshproxy.identity.trust import Trusted
+from meshproxy.identity.usable import denied, staleness
 from meshproxy.settings.load import FaultyConfiguration, load_configuration
 from meshproxy.units import format_duration
 
@@ -45,6 +49,8 @@ def judge(path: Path, now: datetime) -> Judgement:
         identity = faulty.identity if isinstance(faulty, FaultyConfiguration) else None
     material = None if identity is None else _material(identity, now, problems)
     warnings = [*_expiring(material, now), *_expired_grants(configuration, now)]
+    if identity is not None and material is not None:
+        warnings += _trust(identity, material, now, problems)
     return Judgement(FaultyInput(problems).problems, tuple(warnings), configuration, material)
 
 
@@ -88,6 +94,22 @@ def _material(identity: IdentitySettings, now: datetime, problems: list[Problem]
             )
         )
     return material
+
+
+def _trust(identity: IdentitySettings, material: Material, now: datetime, problems: list[Problem]) -> list[str]:
+    """Judge `trust.json`: what `run` would refuse for is a problem, what it would only tell a warning."""
+    file = identity.dir / TRUST
+    trusted, faults = look_at_trust(material, identity, before=Trusted(), now=now)
+    denial = None if trusted.deny_list is None else trusted.deny_list.denies_marked(leaf_marks(material))
+    refusals = (staleness(trusted, identity, now), None if denial is None else denied(material, denial, identity))
+    problems += [
+        Problem(str(file), str(fault), "whom the CA believes today, us among them", fault.remedy)
+        for fault in refusals
+        if fault is not None
+    ]
+    late = trusted.stale_for(now)
+    stale = [] if late is None else [f"{file}: the deny-list is stale for {format_duration(late.total_seconds())}"]
+    return [*(f"{file}: {fault}" for fault in faults), *stale]
 
 
 def _expiring(material: Material | None, now: datetime) -> list[str]:

@@ -47,7 +47,7 @@ GAUGES: Final[Mapping[str, Fold]] = {
     "meshproxy_deny_list_entries": Fold.LOWEST,
     "meshproxy_deny_list_age_seconds": Fold.HIGHEST,
     "meshproxy_deny_list_stale": Fold.HIGHEST,
-    "meshproxy_federated_trust_domains": Fold.LOWEST,
+    "meshproxy_federated_trust_domains": Fold.HIGHEST,
     "meshproxy_reload_failing": Fold.SUPERVISOR,
     "meshproxy_configuration_generation": Fold.SUPERVISOR,
     "meshproxy_log_lines_dropped": Fold.COUNT,

@@ -8,6 +8,7 @@ import pytest
 
 from meshproxy.runtime.judge import judge
 from tests.factory import MeshCa, make_mesh_ca
+from tests.trusting import by_id, say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,3 +95,38 @@ def test_faults_of_settings_allow_list_and_identity_come_together(home: Home, tm
 def test_a_file_that_is_no_toml_is_a_problem_and_no_crash(home: Home) -> None:
     home.file.write_text("[[[")
     assert len(judge(home.file, datetime.now(UTC)).problems) == 1
+
+
+def strictly(home: Home) -> None:
+    home.file.write_text(SIDECAR.replace('dir = "api"', 'dir = "api"\nstale_deny_list = "deny"'))
+
+
+def test_what_is_trusted_beside_the_identity_is_judged_too(home: Home, tmp_path: Path) -> None:
+    say(tmp_path / "api", home.mesh)
+    assert judge(home.file, datetime.now(UTC)).problems == ()
+    late = judge(home.file, datetime.now(UTC) + timedelta(hours=3))
+    assert late.problems == ()
+    assert any("trust.json: the deny-list is stale for 2h" in warning for warning in late.warnings)
+    (tmp_path / "api" / "trust.json").write_text("nonsense")
+    faulty = judge(home.file, datetime.now(UTC))
+    assert faulty.problems == ()
+    assert any("trust.json: it is not what a CA says" in warning for warning in faulty.warnings)
+
+
+def test_without_a_fresh_deny_list_a_strict_sidecar_would_refuse_and_that_is_a_problem(
+    home: Home, tmp_path: Path
+) -> None:
+    strictly(home)
+    (problem,) = judge(home.file, datetime.now(UTC)).problems
+    assert problem.found.startswith("there is no deny-list in")
+    say(tmp_path / "api", home.mesh)
+    assert judge(home.file, datetime.now(UTC)).problems == ()
+    (problem,) = judge(home.file, datetime.now(UTC) + timedelta(hours=3)).problems
+    assert "was good until" in problem.found
+
+
+def test_an_identity_that_is_revoked_is_a_problem(home: Home, tmp_path: Path) -> None:
+    say(tmp_path / "api", home.mesh, by_id(home.mesh.issue("/api")))
+    (problem,) = judge(home.file, datetime.now(UTC)).problems
+    assert "for spiffe://mesh.test/api was revoked" in problem.found
+    assert "meshproxy ca token create /api" in problem.remedy
