@@ -25,7 +25,7 @@ from ca.events import By, What
 from ca.profiles import key_id
 from ca.rows import DENY_LIST, AuthorityState, Revocation, State, sequence
 from ca.signed import SignatureError
-from ca.svid import read_leaf
+from ca.svid import UNREADABLE, LeafError, LeafFault, read_leaf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -223,7 +223,10 @@ def marks_of(leaf: bytes) -> Marks:
 def _marks(leaf: bytes) -> Marks:
     sound = read_leaf(leaf)
     certificate = x509.load_der_x509_certificate(leaf)
-    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    try:
+        spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except UNREADABLE as error:  # of a kind that TLS may know and we do not: nobody could say whether it was revoked
+        raise LeafError(LeafFault.MALFORMED, "its key cannot be read", claimed=str(sound.id)) from error
     try:
         issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
     except x509.ExtensionNotFound:

@@ -199,3 +199,11 @@ def test_what_is_kept_of_a_leaf_is_enough_to_ask_again(mesh: MeshCa, web: Identi
     marks = marks_of(web.der)
     assert followed(mesh).denies_marked(marks) is None
     assert followed(mesh, by_serial(mesh, web)).denies_marked(marks) is not None
+
+
+def test_a_leaf_whose_key_nobody_can_read_is_none(mesh: MeshCa, web: Identity) -> None:
+    """TLS may know more kinds of keys than we do; what cannot be compared with the list is not believed."""
+    unknown = web.der.replace(bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030177"))
+    assert unknown != web.der
+    with pytest.raises(LeafError, match="its key cannot be read"):
+        followed(mesh).denies(unknown)
