@@ -83,6 +83,7 @@ def test_its_full_name_is_granted_and_its_bundle_taken_back_ends_it(
     line = api.log.connection(end="revoked")
     assert (line.caller, line.rule) == (SHOP, "partners-shop")
     assert "partner.test is not federated with any more" in line.detail
+    until_federated(api, 0)
     api.log.turn_page()
     refused(api, shop, own)
     api.log.event("handshake_failed", reason="unknown_ca")

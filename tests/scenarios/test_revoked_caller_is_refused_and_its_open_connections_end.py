@@ -12,7 +12,7 @@ from tests.scenarios.actors import Ended, Service, client_context, dial, echo, r
 from tests.scenarios.changes import UPGRADE, echo_upgraded
 from tests.scenarios.http_actors import Origin, http_api, mesh_pair, mtls_caller, ok, request
 from tests.scenarios.stage import PATIENCE, inbound, outbound
-from tests.scenarios.trusting import bring, revoke
+from tests.scenarios.trusting import bring, revoke, until_listed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +47,7 @@ def test_a_tcp_callers_streams_end_and_it_comes_in_no_more(stage: Stage) -> None
 
         other.sendall(b"still here")
         assert other.recv(10) == b"still here"
+        until_listed(api, 1)  # by all workers
         with tls_dial(api.address("api"), web) as late:
             assert underneath(late) == (b"", Ended.RESET)
 
@@ -89,6 +90,7 @@ def test_http_connections_end_between_two_requests_and_in_the_middle_of_one(stag
             assert underneath(caller.sock) == (b"", Ended.RESET)  # type: ignore[arg-type]
         go_on.set()
         assert other.ask("GET", "/").status == 200
+        until_listed(api, 1)
         with mtls_caller(api, web) as late:
             assert underneath(late.sock) == (b"", Ended.RESET)  # type: ignore[arg-type]
 
@@ -128,6 +130,7 @@ def test_an_outbound_stream_ends_and_its_far_end_is_dialled_no_more(stage: Stage
 
     line = web.log.connection(end="revoked")
     assert (line.upstream_id, line.side) == ("spiffe://mesh.test/api", "tls")
+    until_listed(web, 1)
     with dial(web.address("to-api")) as late:
         assert read_to_end(late) == (b"", Ended.RESET)
     told = web.log.event("upstream_failed", phase="identity")
@@ -156,6 +159,7 @@ def test_pooled_connections_end_in_use_and_at_rest_and_no_request_takes_one_agai
         answer = busy.hear("POST")
         assert (answer.status, "tls_certificate_error" in answer.value("proxy-status")) == (502, True)
         go_on.set()
+        until_listed(pair.web, 1)
         assert other.ask("GET", "/").status == 502
         assert busy.ask("GET", "/").status == 502
 
