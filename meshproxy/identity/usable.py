@@ -45,12 +45,11 @@ def out_of_time(material: Material, settings: IdentitySettings, now: datetime) -
 def denied(material: Material, denial: Denial, settings: IdentitySettings) -> NotReady:
     """What follows when our own certificate is on the deny-list: nobody would believe us, or ought to."""
     leaf = material.leaf
+    token = f"{leaf.id.path.rpartition('/')[2]}.token"
     return NotReady(
         f"our certificate {leaf.serial:x} for {leaf.id} was revoked: {denial.detail}",
         f"if this service is to go on, enrol it again: meshproxy ca token create {leaf.id.path} --dir CA_DIR "
-        f"--out web.token, then meshproxy enroll --token-file web.token --out {settings.dir}".replace(
-            "web.token", f"{leaf.id.path.rpartition('/')[2]}.token"
-        ),
+        f"--out {token}, then meshproxy enroll --token-file {token} --out {settings.dir}",
     )
 
 

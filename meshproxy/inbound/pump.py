@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshproxy.errors import Failure
 from meshproxy.http.phase import Need, Phase
 from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.inbound.pump_ends import Ends
@@ -63,36 +62,6 @@ class Pump(Ends):
         except BaseException as error:  # noqa: BLE001 - see the class
             return self._fail(error)
 
-    def expire(self, now: float) -> None:
-        """Act on a deadline that has passed (called by the sweeper)."""
-        if self._is_over:
-            return
-        try:
-            self._expire(now)
-        except BaseException as error:  # noqa: BLE001 - see the class
-            self._fail(error)
-
-    def revoke(self, why: str) -> None:
-        """Cut the connection: its caller is believed no more. One that was upgraded is somebody else's to cut."""
-        if self._is_over:
-            return
-        try:
-            self._revoke(why)
-        except BaseException as error:  # noqa: BLE001 - see the class
-            self._fail(error)
-
-    def on_upstream_revoked(self, connection: UpstreamConnection, why: str) -> None:
-        """See `upstream.pool.User`: to the exchange it is as if the far end had broken off."""
-        if self._is_over or self.up is not connection:
-            return
-        try:
-            now = clock()
-            self.relay.upstream_lost(why, now, Failure.IDENTITY)
-            self._act(now)
-            self._resume_downstream()
-        except BaseException as error:  # noqa: BLE001 - see the class
-            self._fail(error)
-
     def act(self) -> None:
         """Carry out what the machine makes of what the owner has told it."""
         if self._is_over:
@@ -102,11 +71,6 @@ class Pump(Ends):
             self._resume_downstream()
         except BaseException as error:  # noqa: BLE001 - see the class
             self._fail(error)
-
-    def _fail(self, error: BaseException) -> bool:
-        self.error, self._is_over = error, True
-        self.woken.set()
-        return False
 
     # Moving bytes.
 
