@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.factory import MeshCa, make_mesh_ca
-from tests.scenarios.actors import Ended, Service, client_context, dial, echo, read_to_end, tls_dial, underneath
-from tests.scenarios.changes import UPGRADE, echo_upgraded
+from tests.factory import Identity, MeshCa, make_mesh_ca
+from tests.scenarios.actors import (
+    Ended,
+    Service,
+    client_context,
+    dial,
+    echo,
+    read_to_end,
+    tls_dial,
+    tls_exchange,
+    underneath,
+)
+from tests.scenarios.changes import UPGRADE, echo_upgraded, until_identity
 from tests.scenarios.http_actors import Origin, http_api, mesh_pair, mtls_caller, ok, request
-from tests.scenarios.stage import PATIENCE, inbound, outbound
-from tests.scenarios.trusting import bring, revoke, until_listed
+from tests.scenarios.stage import PATIENCE, inbound, outbound, poll
+from tests.scenarios.trusting import bring, revoke, run_ca, until_listed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,3 +181,37 @@ def test_pooled_connections_end_in_use_and_at_rest_and_no_request_takes_one_agai
     assert "were revoked" in lines[0].detail
     assert "revoked" in lines[1].detail
     assert pair.web.metric("meshproxy_revoked_connections_total", listener="to-api") == 2
+
+
+def test_so_do_all_that_a_retired_intermediate_has_certified(stage: Stage) -> None:
+    """Its root vouches for it still, and to OpenSSL it is an anchor of whoever was certified by it too."""
+    stage.write("web.allow.toml", BOTH)
+    api_directory, batch_directory = stage.workspace / "identity-api", stage.workspace / "batch"
+    web = stage.identity("/web")
+    file = stage.configure("api", inbound(forward=stage.keep(Service(echo)).address))
+    bring(stage.mesh, api_directory)
+    api = stage.run(file)
+    with tls_dial(api.address("api"), client_context(web)) as early:
+        early.sendall(b"hello")
+        assert early.recv(5) == b"hello"
+
+        run_ca(stage.mesh, "rotate", "prepare", "--what", "intermediate")
+        run_ca(stage.mesh, "rotate", "activate", "--what", "intermediate")
+        run_ca(stage.mesh, "issue", "/api", "--out", str(api_directory))
+        run_ca(stage.mesh, "issue", "/batch", "--out", str(batch_directory))
+        until_identity(api, 2)
+        early.sendall(b"still here")
+        assert early.recv(10) == b"still here"
+
+        run_ca(stage.mesh, "rotate", "retire", "--what", "intermediate", "--force")
+        bring(stage.mesh, api_directory)
+        assert underneath(early) == (b"", Ended.RESET)
+
+    assert "the intermediate that signed it was retired" in api.log.connection(end="revoked").detail
+    poll(lambda: api.metric("meshproxy_revoked_connections_total", listener="api") == 1, "it is counted")
+    assert api.get("/ready").status == 200  # its own certificate is of the new one
+    batch = client_context(Identity(batch_directory, None))
+    assert tls_exchange(api.address("api"), batch, b"hello") == b"hello"
+    with tls_dial(api.address("api"), client_context(web)) as late:
+        assert underneath(late) == (b"", Ended.RESET)
+    api.log.event("handshake_failed", reason="revoked", claimed="spiffe://mesh.test/web")
