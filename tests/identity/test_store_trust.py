@@ -51,7 +51,7 @@ class Watched:
         return self.metrics.registry.get_sample_value(name, labels)
 
     def says(self, **more: object) -> None:
-        say(self.identity.directory, self.mesh, **more)  # type: ignore[arg-type]
+        say(self.identity.directory, self.mesh, **{"at": self.now, **more})  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
