@@ -35,6 +35,7 @@ TRUST: Final = "trust.json"
 ENROLMENT: Final = "enrolment.json"
 PENDING: Final = "pending"
 _MOST_BYTES: Final = 1 << 20  # of one file; a bundle of a thousand roots is smaller
+_MOST_TRUST_BYTES: Final = 4 << 20  # a deny-list of ten thousand entries, and the bundles of many trust domains
 _FILES: Final = (KEY, CHAIN, BUNDLE)
 _BESIDE: Final = frozenset({TRUST, ENROLMENT, PENDING})
 _GENERATION: Final = re.compile(r"gen-([1-9][0-9]{0,8})")
@@ -143,7 +144,7 @@ def write_trust(out: Path, content: bytes) -> None:
 
 def read_trust(directory: Path) -> bytes | None:
     """What `write_trust` wrote last, or None. Raises OSError for what cannot be read or is absurdly large."""
-    return _content(directory / TRUST)
+    return _content(directory / TRUST, most=_MOST_TRUST_BYTES)
 
 
 def _add_generation(out: Path, contents: dict[str, bytes]) -> int:
@@ -216,7 +217,7 @@ def _group_may_read(key: Path) -> int:
         return 0
 
 
-def _content(path: Path) -> bytes | None:
+def _content(path: Path, *, most: int = _MOST_BYTES) -> bytes | None:
     """Read a file, or None when there is none; raises OSError for what is no regular file or absurdly large.
 
     Opened without waiting: a FIFO in the place of a certificate must not hold up whoever renews it.
@@ -232,9 +233,9 @@ def _content(path: Path) -> bytes | None:
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(_MOST_BYTES + 1)
+            content = file.read(most + 1)
     finally:
         os.close(descriptor)
-    if len(content) > _MOST_BYTES:
+    if len(content) > most:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return content

@@ -32,6 +32,22 @@ class RenewalStatus(msgspec.Struct, frozen=True):
     bundle_known: int | None
 
 
+class TrustStatus(msgspec.Struct, frozen=True):
+    """What is trusted beside the bundle; numbers are None, and times empty, where nothing was said."""
+
+    bundle_sequence: int | None
+    deny_list: int | None
+    issued: str
+    age_seconds: float
+    good_until: str
+    stale_seconds: float | None  # for how long a newer list should have been here; None: it is good, or there is none
+    stale_policy: str  # allow | deny
+    entries: int
+    retired: int
+    federated: tuple[str, ...]
+    last_error: str
+
+
 class IdentityStatus(msgspec.Struct, frozen=True):
     """The own identity; `id` is empty while none was ever loaded."""
 
@@ -46,6 +62,7 @@ class IdentityStatus(msgspec.Struct, frozen=True):
     serial: str = ""
     certificates: tuple[CertificateStatus, ...] = ()
     renewal: RenewalStatus | None = None
+    trust: TrustStatus | None = None
 
 
 class PolicyStatus(msgspec.Struct, frozen=True):

@@ -23,7 +23,13 @@ from meshproxy.wire.address import UnixAddress
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from meshproxy.admin.status import ConfigurationStatus, IdentityStatus, ListenerStatus, RenewalStatus
+    from meshproxy.admin.status import (
+        ConfigurationStatus,
+        IdentityStatus,
+        ListenerStatus,
+        RenewalStatus,
+        TrustStatus,
+    )
     from meshproxy.wire.address import Address
 
 _PATIENCE = 5.0
@@ -175,6 +181,28 @@ def _identity(identity: IdentityStatus) -> list[str]:
         lines.append(f"            generation {identity.generation}, loaded {identity.loaded_at}")
     if identity.last_error:
         lines.append(f"            {paint('last load failed', Tone.WARNING)}: {identity.last_error}")
+    return lines + ([] if identity.trust is None else _trust(identity.trust))
+
+
+def _trust(trust: TrustStatus) -> list[str]:
+    """What is trusted beside the bundle; nothing where nobody ever said anything of it."""
+    lines = []
+    if trust.deny_list is not None:
+        entries = "1 entry" if trust.entries == 1 else f"{trust.entries} entries"
+        retired = f", {trust.retired} retired intermediates" if trust.retired else ""
+        age = format_duration(max(trust.age_seconds, 0.0))
+        lines.append(f"deny-list   number {trust.deny_list}, {entries}{retired}, {age} old")
+        if trust.stale_seconds is not None:
+            stale = paint(f"stale for {format_duration(trust.stale_seconds)}", Tone.BAD)
+            lines.append(f'            {stale} (since {trust.good_until}); stale_deny_list = "{trust.stale_policy}"')
+    elif trust.stale_policy == "deny":
+        lines.append(f'deny-list   {paint("none", Tone.BAD)}; stale_deny_list = "deny"')
+    if trust.bundle_sequence is not None:
+        lines.append(f"bundle      number {trust.bundle_sequence}")
+    if trust.federated:
+        lines.append(f"federated   {', '.join(trust.federated)}")
+    if trust.last_error:
+        lines.append(f"            {paint('trust.json', Tone.WARNING)}: {trust.last_error}")
     return lines
 
 

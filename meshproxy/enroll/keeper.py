@@ -337,6 +337,5 @@ class Keeper:
             metrics.renewal_planned.labels().set((state.next_renewal - now).total_seconds())
         if state.trust_at is not None:
             metrics.trust_age.labels().set((now - state.trust_at).total_seconds())
-        for name, number in (("loaded", state.sequence_loaded), ("known", state.sequence_known)):
-            if number is not None:
-                metrics.bundle_sequence.labels(name).set(number)
+        if state.sequence_known is not None:
+            metrics.bundle_known.labels().set(state.sequence_known)

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 class Contexts:
     """One server and one client context for each list of ALPN protocols in use; none: no ALPN extension."""
 
-    def __init__(self, material: Material) -> None:
-        """Make the plain pair at once, so that faulty material shows now and not at the first connection."""
+    def __init__(self, material: Material, partners_pem: bytes = b"") -> None:
+        """Make the plain pair at once, so that faulty material shows now and not at the first connection.
+
+        `partners_pem`: roots of other trust domains; for whom each may speak, `identity.peer` judges.
+        """
         self._material = material
+        self._partners_pem = partners_pem
         self._servers: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._clients: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._stands_in = False
@@ -50,6 +54,8 @@ class Contexts:
 
     def _made(self, protocol: int, alpn: tuple[str, ...]) -> ssl.SSLContext:
         context = _configured(ssl.SSLContext(protocol), self._material, alpn)
+        if self._partners_pem:
+            context.load_verify_locations(cadata=self._partners_pem.decode("ascii"))
         if self._stands_in:
             self._let_stand_in(context)
         return context

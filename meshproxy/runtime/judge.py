@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ca.identity_directory import TRUST
 from meshproxy.enroll.remedies import new_token
 from meshproxy.enroll.token_file import NoTokenFile, TokenFileError, read_token_file
 from meshproxy.errors import FaultyInput, Problem
 from meshproxy.identity.expiry import Urgency, Validity, urgency
 from meshproxy.identity.material import MissingIdentity, read_material, remedy_for
+from meshproxy.identity.own import leaf_marks, look_at_trust
+from meshproxy.identity.trust import Trusted
+from meshproxy.identity.usable import denied, staleness
 from meshproxy.settings.load import FaultyConfiguration, load_configuration
 from meshproxy.units import format_duration
 
@@ -50,6 +54,8 @@ def judge(path: Path, now: datetime) -> Judgement:
     if identity is not None:
         problems += _token_faults(identity, needed=material is None and len(problems) == before)
     warnings = [*_expiring(material, now), *_expired_grants(configuration, now)]
+    if identity is not None and material is not None:
+        warnings += _trust(identity, material, now, problems)
     return Judgement(FaultyInput(problems).problems, tuple(warnings), configuration, material)
 
 
@@ -110,6 +116,22 @@ def _token_faults(identity: IdentitySettings, *, needed: bool) -> list[Problem]:
         expected = "a join token of the CA, which only this user can read"
         return [Problem(str(file), str(error), expected, new_token("/PATH", identity.ca, file))]
     return []
+
+
+def _trust(identity: IdentitySettings, material: Material, now: datetime, problems: list[Problem]) -> list[str]:
+    """Judge `trust.json`: what `run` would refuse for is a problem, what it would only tell a warning."""
+    file = identity.dir / TRUST
+    trusted, faults = look_at_trust(material, identity, before=Trusted(), now=now)
+    denial = None if trusted.deny_list is None else trusted.deny_list.denies_marked(leaf_marks(material))
+    refusals = (staleness(trusted, identity, now), None if denial is None else denied(material, denial, identity))
+    problems += [
+        Problem(str(file), str(fault), "whom the CA believes today, us among them", fault.remedy)
+        for fault in refusals
+        if fault is not None
+    ]
+    late = trusted.stale_for(now)
+    stale = [] if late is None else [f"{file}: the deny-list is stale for {format_duration(late.total_seconds())}"]
+    return [*(f"{file}: {fault}" for fault in faults), *stale]
 
 
 def _expiring(material: Material | None, now: datetime) -> list[str]:

@@ -19,7 +19,7 @@ from meshproxy.admin.status import (
     ObjectionStatus,
     Status,
 )
-from meshproxy.identity.store import NotReady
+from meshproxy.identity.usable import NotReady
 from meshproxy.runtime import pages
 from meshproxy.telemetry.access import timestamp
 from meshproxy.telemetry.metrics import CONTENT_TYPE
@@ -171,6 +171,7 @@ class Views:
                 for term in (loaded.material.terms if loaded else ())
             ),
             renewal=None if self._lifeline is None else self._lifeline.status(),
+            trust=pages.trust_status(store, self._in_force.configuration.settings.identity, now),
         )
 
     def _listener(self, station: Station) -> ListenerStatus:

@@ -21,6 +21,7 @@ from meshproxy.settings.schema import (
     Protocol,
     RuntimeSettings,
     Settings,
+    StaleDenyList,
 )
 from meshproxy.toml import Judge, boolean, quote
 from meshproxy.wire.address import TcpAddress
@@ -168,9 +169,10 @@ class _SettingsReader:
                 expected="where the CA is: a token is used there",
                 remedy='Add `ca = "ca.internal:8440"`, or remove `token_file`',
             )
+        stale = table.take("stale_deny_list", grammar.one_of(StaleDenyList), StaleDenyList.ALLOW, like='"deny"')
         if directory is None:
             return None
-        return IdentitySettings(directory, passphrase_file, self.unsafe_key_mode, ca, token_file)
+        return IdentitySettings(directory, passphrase_file, self.unsafe_key_mode, stale, ca, token_file)
 
     def _admin(self, root: Table) -> AdminSettings:
         default = AdminSettings()

@@ -438,7 +438,7 @@ async def test_the_gauges_follow_the_clock(
     kept.metrics.refresh()
     assert 8 * 3600 < kept.metrics.renewal_planned.labels().value < 14 * 3600
     assert 0 <= kept.metrics.trust_age.labels().value <= 80
-    assert kept.metrics.bundle_sequence.labels("known").value == 3
+    assert kept.metrics.bundle_known.labels().value == 3
 
 
 async def test_many_keepers_after_an_outage_do_not_come_at_once(

@@ -14,9 +14,12 @@ import trio.testing
 
 from ca import keys
 from meshproxy.errors import FaultyInput
-from meshproxy.identity import store
+from meshproxy.identity import own
 from meshproxy.identity.material import read_material
-from meshproxy.identity.store import IdentityStore, NotReady, read_identity
+from meshproxy.identity.own import load
+from meshproxy.identity.store import IdentityStore
+from meshproxy.identity.trust import Trusted
+from meshproxy.identity.usable import NotReady
 from meshproxy.settings.schema import IdentitySettings
 from meshproxy.telemetry.metrics import Metrics
 from tests.factory import MeshCa, make_mesh_ca
@@ -328,7 +331,7 @@ def test_what_openssl_refuses_is_a_fault_and_no_crash(mesh: MeshCa, tmp_path: Pa
     material = read_material(IdentitySettings(identity.directory))
     broken = replace(material, chain_pem=material.chain_pem.replace(b"-----BEGIN", b"-----BEGIM"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "read_material", lambda _settings: broken)
-        patch.setattr(store, "_BETWEEN_LOOKS", 0.0)
+        patch.setattr(own, "read_material", lambda _settings: broken)
+        patch.setattr(own, "_BETWEEN_LOOKS", 0.0)
         with pytest.raises(FaultyInput, match="an identity that TLS does not take"):
-            read_identity(IdentitySettings(identity.directory))
+            load(IdentitySettings(identity.directory), before=Trusted(), now=datetime.now(UTC))

@@ -10,6 +10,7 @@ from ca import tokens
 from ca.tokens import JoinToken
 from meshproxy.runtime.judge import judge
 from tests.factory import MeshCa, make_mesh_ca
+from tests.trusting import by_id, say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,3 +142,38 @@ def test_who_has_an_identity_may_have_thrown_the_token_away(home: Home) -> None:
     enrolling(home)
     home.mesh.issue("/api", into=home.file.parent / "none")
     assert judge(home.file, datetime.now(UTC)).problems == ()
+
+
+def strictly(home: Home) -> None:
+    home.file.write_text(SIDECAR.replace('dir = "api"', 'dir = "api"\nstale_deny_list = "deny"'))
+
+
+def test_what_is_trusted_beside_the_identity_is_judged_too(home: Home, tmp_path: Path) -> None:
+    say(tmp_path / "api", home.mesh)
+    assert judge(home.file, datetime.now(UTC)).problems == ()
+    late = judge(home.file, datetime.now(UTC) + timedelta(hours=3))
+    assert late.problems == ()
+    assert any("trust.json: the deny-list is stale for 2h" in warning for warning in late.warnings)
+    (tmp_path / "api" / "trust.json").write_text("nonsense")
+    faulty = judge(home.file, datetime.now(UTC))
+    assert faulty.problems == ()
+    assert any("trust.json: it is not what a CA says" in warning for warning in faulty.warnings)
+
+
+def test_without_a_fresh_deny_list_a_strict_sidecar_would_refuse_and_that_is_a_problem(
+    home: Home, tmp_path: Path
+) -> None:
+    strictly(home)
+    (problem,) = judge(home.file, datetime.now(UTC)).problems
+    assert problem.found.startswith("there is no deny-list in")
+    say(tmp_path / "api", home.mesh)
+    assert judge(home.file, datetime.now(UTC)).problems == ()
+    (problem,) = judge(home.file, datetime.now(UTC) + timedelta(hours=3)).problems
+    assert "was good until" in problem.found
+
+
+def test_an_identity_that_is_revoked_is_a_problem(home: Home, tmp_path: Path) -> None:
+    say(tmp_path / "api", home.mesh, by_id(home.mesh.issue("/api")))
+    (problem,) = judge(home.file, datetime.now(UTC)).problems
+    assert "for spiffe://mesh.test/api was revoked" in problem.found
+    assert "meshproxy ca token create /api" in problem.remedy

@@ -39,8 +39,8 @@ def test_it_waits_for_its_token(stage: Stage) -> None:
     assert status.identity.renewal.next_renewal
     assert api.metric("meshproxy_renewals_total", result="enrolled") == 1
     assert 0 < api.metric("meshproxy_renewal_planned_seconds") < 86_400
-    poll(lambda: api.metric("meshproxy_bundle_sequence", state="loaded") == 1, "the roots' number is told")
-    assert api.metric("meshproxy_bundle_sequence", state="known") == 1
+    poll(lambda: api.metric("meshproxy_bundle_sequence_known") == 1, "the number of the roots is told")
+    poll(lambda: api.metric("meshproxy_bundle_sequence") == 1, "they are in use")
     words = in_words(status)
     assert "renewal      renewed" in words
     assert f"from {ca.listens}" in words

@@ -15,6 +15,7 @@ from meshproxy.settings.schema import (
     Outbound,
     Protocol,
     RuntimeSettings,
+    StaleDenyList,
 )
 from meshproxy.toml import Place, parse_toml
 from meshproxy.wire.address import TcpAddress, UnixAddress
@@ -95,6 +96,7 @@ def test_every_key_is_read_and_a_listeners_own_limits_win() -> None:
 dir = "/var/lib/id"
 passphrase_file = "secret/pass"
 unsafe_key_mode = true
+stale_deny_list = "deny"
 [admin]
 listen = "unix:admin.sock"
 public_listen = "0.0.0.0:9901"
@@ -147,7 +149,9 @@ protocol = "tcp"
     assert reading.problems == ()
     settings = reading.settings
     assert settings is not None
-    assert settings.identity == IdentitySettings(Path("/var/lib/id"), BASE / "secret/pass", unsafe_key_mode=True)
+    assert settings.identity == IdentitySettings(
+        Path("/var/lib/id"), BASE / "secret/pass", unsafe_key_mode=True, stale_deny_list=StaleDenyList.DENY
+    )
     assert reading.unsafe_key_mode
     assert settings.admin == AdminSettings(UnixAddress("/etc/meshproxy/admin.sock"), TcpAddress("0.0.0.0", 9901))
     assert settings.runtime == RuntimeSettings(2, 10.0, 2.0)
@@ -545,3 +549,9 @@ def test_listeners_on_one_line_are_told_apart() -> None:
     one = '{ name = "a", listen = "127.0.0.1:1", to = "/a", endpoints = "b:1", protocol = "tcp" }'
     reading = read(f"outbound = [ {one}, {one} ]\n" + IDENTITY)
     assert [problem.where for problem in reading.problems] == ["outbound[1].name", "outbound[1].listen"]
+
+
+def test_a_stale_deny_list_is_allowed_or_denied_and_nothing_else() -> None:
+    [problem] = read(GOOD.replace("[identity]", '[identity]\nstale_deny_list = "warn"', 1)).problems
+    assert problem.where == "identity.stale_deny_list"
+    assert problem.expected.startswith('"allow" or "deny"')
