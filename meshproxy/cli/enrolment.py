@@ -172,8 +172,6 @@ def renew(
     if daemon:
         if force or as_json:
             raise click.UsageError("--force and --json are for renewing once, without --daemon")
-        if token_file is None:
-            _held(directory, passphrase_file)  # without one there is nothing to wait for
         _stay(IdentitySettings(directory, passphrase_file, ca=at, token_file=token_file), left, command)
         return
     if token_file is not None:
@@ -207,6 +205,10 @@ def _stay(identity: IdentitySettings, left: Left, command: tuple[str, ...]) -> N
     from meshproxy.runtime.renewing import RenewalPlan  # noqa: PLC0415 - as above
     from meshproxy.telemetry.events import LogStyle  # noqa: PLC0415 - as above
 
+    if identity.token_file is None:
+        _held(identity.dir, identity.passphrase_file)  # without one there is nothing to wait for
+        if not identity.ca and not Holding(identity.dir).enrolment().parsed:
+            fail(f"nobody said where the CA of {identity.dir} is; name it with --ca HOST:PORT")
     watched = sys.stderr.isatty()
     look = process.LogLook(LogStyle.CONSOLE if watched else LogStyle.JSON, colors=wants_colour(sys.stderr))
     process.renew_for_ever(RenewalPlan(identity, left, command), look)

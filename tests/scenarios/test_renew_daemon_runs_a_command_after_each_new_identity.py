@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,12 @@ def test_renewing_once(shared_stage: Stage, ca: CaServer) -> None:
     assert done.returncode == 1
     assert "the identity is renewed, but false: it ended with 1" in done.stderr
     assert (out / "current").readlink() != first
+    again = meshproxy("renew", "--dir", out, "--force", "--json")
+    told = json.loads(again.stdout)
+    assert (told["id"], told["renewed"], told["bundle"]) == (str(ca.mesh.id("/once")), True, 1)
+    of_files = ca.mesh.issue("/files", into=shared_stage.workspace / "files").directory
+    unknown = meshproxy("renew", "--dir", of_files, "--daemon")
+    assert (unknown.returncode, "--ca HOST:PORT" in unknown.stderr) == (2, True)
     nobody = meshproxy("renew", "--dir", shared_stage.workspace / "nobody")
     assert nobody.returncode == 2
     assert "meshproxy enroll" in nobody.stderr
