@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import trio
 
 from ca import federation, premises, publishing, spiffe_bundle, storage
 from ca.federation import FederationError, Partner, Profile
@@ -155,7 +154,9 @@ def _content(file: Path) -> str:
 
 
 def _fetch(directory: Path, domain: TrustDomain, endpoint: Endpoint | None) -> str:
-    from meshproxy.enroll.partners import fetch_once  # noqa: PLC0415 - a file needs no network
+    import trio  # noqa: PLC0415 - a file needs no network
+
+    from meshproxy.enroll.partners import fetch_once  # noqa: PLC0415 - as above
 
     assert endpoint is not None, "one of the two was given"
     known = federation.get(directory, domain)

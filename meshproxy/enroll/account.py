@@ -114,6 +114,13 @@ class Account:
             self.log.info("works_again", what=what)
         self.figures.failing.labels(what).set(0)
 
+    def forget(self, what: str) -> None:
+        """It is no longer done."""
+        if what in self._failing:
+            self._failing.discard(what)
+            self._rates.pop(f"failing {what}", None)
+            self.figures.failing.labels(what).set(0)
+
     def _paced(self, key: str, event: str, **fields: object) -> None:
         rate = self._rates.setdefault(key, Rate(per_second=_PER_SECOND, burst=_BURST))
         untold = rate.take(self._clock())

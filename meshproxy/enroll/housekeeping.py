@@ -6,6 +6,7 @@ its last row. What takes longer is done when something happened that others must
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -98,6 +99,11 @@ class Housekeeper:
             else:
                 self._account.works("ledger")
 
+    async def finish(self) -> None:
+        """Look for the last time, so that the signed head covers all that was granted."""
+        with suppress(*_FAULTS):
+            await self._books.read(self._look)
+
     def look_soon(self) -> None:
         """Look for what is due at the next look."""
         self._looked = None
@@ -130,6 +136,8 @@ class Housekeeper:
         try:
             do()
         except _FAULTS as error:
+            if what != "intermediate":  # that has months left; a revocation should not wait to be published
+                self._looked = None
             self._tell(self._account.fails, what, str(error))
         else:
             self._tell(self._account.works, what)

@@ -125,11 +125,9 @@ class Partners:
             except OSError as error:
                 self._account.fails("federation", str(error))
                 partners = []
-            self._not_before = {
-                each.trust_domain: self._not_before[each.trust_domain]
-                for each in partners
-                if each.trust_domain in self._not_before
-            }
+            for gone in self._not_before.keys() - {each.trust_domain for each in partners}:
+                del self._not_before[gone]
+                self._account.forget(f"bundle of {gone}")
             for partner in partners:
                 now = self._wall()
                 self._account.figures.federated_age.labels(partner.trust_domain).set((now - partner.at).total_seconds())

@@ -17,6 +17,10 @@ telling     where everything is told
 process     descriptors, stderr, exit codes
 cores       how many processes `auto` is
 
+The CA:
+
+authority        a CA that serves: wired, begun, ended; authority_views: what it shows
+
 Several workers:
 
 supervisor  judges, binds, leads and tells; carries no byte

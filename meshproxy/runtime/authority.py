@@ -136,6 +136,7 @@ class _Served:
                 admin=str(bound_address(admin)),
             )
             nothing_cut = await self._serve(listeners, stopping)
+            await self.housekeeper.finish()
             nursery.cancel_scope.cancel()
         self._log.info("stopped", nothing_cut=nothing_cut)
         return nothing_cut

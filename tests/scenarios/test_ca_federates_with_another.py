@@ -88,6 +88,8 @@ def test_an_endpoint_that_is_somebody_else_is_not_believed(stage: Stage, partner
         "detail"
     )
     assert told(ca) == {"partner.test": 1}
+    ca.run("bundle", "federate", "delete", "partner.test")
+    poll(lambda: ca.status_json["failing"] == [], "nothing fails any more", within=15)
 
 
 def test_what_is_refused(stage: Stage, partner: CaServer) -> None:

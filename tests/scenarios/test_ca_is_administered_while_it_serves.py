@@ -120,6 +120,7 @@ def test_sigterm_serves_who_was_accepted_and_nobody_else(stage: Stage) -> None:
         assert tls.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
         tls.close()
     assert ca.exit_code() == 0
+    assert "not covered" not in ca.run("log", "verify")  # the head was signed last of all
 
 
 def test_who_comes_too_often_is_told_when_to_come_back(stage: Stage) -> None:
