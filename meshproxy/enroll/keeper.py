@@ -265,7 +265,8 @@ class Keeper:
             except EnrolmentError as error:
                 failures += 1
                 self._poll_failed(error, failures)
-                pause = plan.pause(failures, held.life, self._dice)
+                asked = error.refusal.retry_after if isinstance(error, RefusedByCa) else None
+                pause = plan.pause(failures, held.life, self._dice, asked=asked)
             except Exception:  # noqa: BLE001 - as in `_attempt`
                 self._log.exception("internal_error", during="trust poll")
                 failures += 1
