@@ -7,6 +7,7 @@ steps, and one sidecar is revoked. No request fails but those of the revoked one
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -165,9 +166,15 @@ async def _revoke(stage: Stage, show: Show, load: Load) -> None:
     await _until(lambda: len(load.failures) > failures + 3)
     served = load.served
     await trio.sleep(1.0)
-    timeline.tell("lab", f"is let in nowhere any more: {load.failures[-1]}", Tone.WARNING)
+    timeline.tell("lab", f"is let in nowhere any more: its sidecar answers {_short(load.failures[-1])}", Tone.WARNING)
     within = cut_after < _POLLED * 1.5 + 2
     show.judge("revoked", f"after {cut_after:.1f} s", kept=within and load.served == served)
+
+
+def _short(failure: str) -> str:
+    """A status and the title of its problem, of what a load remembers of an answer."""
+    title = re.search(r'"title":"([^"]*)', failure)
+    return failure if title is None else f"{failure[:3]}, {title[1]}"
 
 
 async def _heard(stream: trio.SocketStream) -> bool:

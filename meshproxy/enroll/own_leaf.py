@@ -5,19 +5,16 @@ A restart costs one more certificate, and no key lies on the disk.
 
 from __future__ import annotations
 
-import os
 import ssl
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ca import issuing
 from ca.messages import SERVICE_PATH
 from ca.profiles import key_id
-from meshproxy.wire.anonymous import anonymous_file
+from meshproxy.identity.contexts import as_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
     from ipaddress import IPv4Address, IPv6Address
 
@@ -74,18 +71,6 @@ def server_context(leaf: OwnLeaf, roots_pem: str) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_OPTIONAL
     context.num_tickets = 0  # a resumed session skips the look at a certificate
     context.load_verify_locations(cadata=roots_pem)
-    with _as_file(leaf.svid.chain_pem) as chain, _as_file(leaf.svid.key_pem) as key:
+    with as_file(leaf.svid.chain_pem) as chain, as_file(leaf.svid.key_pem) as key:
         context.load_cert_chain(chain, key, password=lambda: b"")
     return context
-
-
-@contextmanager
-def _as_file(content: bytes) -> Iterator[str]:
-    """A path for `ssl`, which loads from paths only; there is no name to it, and it is gone with its descriptor."""
-    descriptor = anonymous_file()
-    try:
-        os.write(descriptor, content)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        yield f"/dev/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
