@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scenarios.actors import Ended, Service, client_context, echo, exchange, tls_dial, tls_exchange, underneath
 from tests.scenarios.changes import unix_admin
 from tests.scenarios.stage import inbound, meshproxy, outbound, poll
@@ -51,6 +53,7 @@ def test_allow_goes_on_and_warns(stage: Stage) -> None:
         assert underneath(denied) == (b"", Ended.RESET)
 
 
+@pytest.mark.long
 def test_deny_believes_nobody_new_until_a_fresh_list_is_there(stage: Stage) -> None:
     file = configured(stage, inbound(forward=stage.keep(Service(echo)).address), "deny")
     directory = stage.workspace / "identity-api"

@@ -92,6 +92,7 @@ def test_an_endpoint_that_is_somebody_else_is_not_believed(stage: Stage, partner
     poll(lambda: ca.status_json["failing"] == [], "nothing fails any more", within=15)
 
 
+@pytest.mark.long
 def test_what_is_refused(stage: Stage, partner: CaServer) -> None:
     ca = serve(stage)
     first = exported(partner, stage.workspace / "partner.json")

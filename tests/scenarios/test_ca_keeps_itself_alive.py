@@ -68,6 +68,7 @@ def test_it_says_that_it_cannot_when_the_roots_key_is_elsewhere(stage: Stage) ->
     assert ca.metric("meshproxy_ca_failing", what="intermediate") == 1
 
 
+@pytest.mark.long
 def test_what_keeps_it_from_starting_is_one_sentence(stage: Stage) -> None:
     mesh = make_mesh_ca(stage.workspace / "own")
     port = free_port()

@@ -25,6 +25,7 @@ def mesh(tmp_path: Path) -> MeshCa:
     return make_mesh_ca(tmp_path)
 
 
+@pytest.mark.long
 def test_neither_an_older_list_nor_that_of_a_ca_that_forgot_lets_anybody_back_in(stage: Stage, tmp_path: Path) -> None:
     stage.write("web.allow.toml", '[[allow]]\nname = "both"\nfrom = ["/web", "/batch"]\n')
     file = stage.configure("api", inbound(forward=stage.keep(Service(echo)).address) + unix_admin("api"))
