@@ -6,10 +6,14 @@ VENV ?= .venv
 WORKERS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format scenarios soak bench clean
+.PHONY: demo demo-lifecycle test check format scenarios soak bench clean
 
 demo: $(VENV)/ready
 	@$(BIN)/python examples/shop/demo.py
+
+# Two minutes: certificates of thirty seconds, renewed, rotated and revoked under load.
+demo-lifecycle: $(VENV)/ready
+	@$(BIN)/python examples/lifecycle/demo.py
 
 test: $(VENV)/ready
 	@$(BIN)/pytest -q -n 3 -m "not long"

@@ -46,6 +46,7 @@ It imports nothing of meshproxy and opens no socket. From the ground up:
     issuing      issuing into files
     invitations  making and ending join tokens
     granting     certificates for those who ask over the network
+    federation   the bundles of other trust domains, kept apart from our own
     backup       a CA in one file
     restoring    bringing one back, knowing that the world went on
     doctor       what is wrong with a CA, or soon will be

@@ -81,13 +81,15 @@ def is_sealed(directory: Path) -> bool:
     return keys.is_sealed(premises.content(directory / premises.AUTHORITIES / latest / premises.KEY))
 
 
-def open_authority(directory: Path, *, passphrase: bytes | None) -> Authority:
+def open_authority(directory: Path, *, passphrase: bytes | None, configured: Configuration | None = None) -> Authority:
     """Open the CA in `directory` for issuing; only the intermediate's key is read, the root's may lie elsewhere.
+
+    `configured` is for who keeps to what ca.toml said before somebody broke it; else it is read.
 
     Raises AuthorityError when there is no CA, when a file of it is damaged or its key is open to others, and when the
     passphrase is missing or wrong; LedgerError and OSError when something cannot be read.
     """
-    configured = premises.read_configuration(directory)
+    configured = configured or premises.read_configuration(directory)
     with premises.ledger_of(directory) as ledger, ledger.reading() as view:
         signing, above = (active(view, directory, what) for what in (What.INTERMEDIATE, What.ROOT))
         roots = slots.roots(view)

@@ -25,7 +25,7 @@ from ca.events import By, What
 from ca.profiles import key_id
 from ca.rows import DENY_LIST, AuthorityState, Revocation, State, sequence
 from ca.signed import SignatureError
-from ca.svid import read_leaf
+from ca.svid import UNREADABLE, LeafError, LeafFault, read_leaf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -75,6 +75,20 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Marks:
+    """What a leaf is told by: the hex key id of its issuer (may be empty), serial, SHA-256 of its key, ID, beginning.
+
+    Small enough to be kept for each open connection, to be asked about again when the list changes.
+    """
+
+    issuer: str
+    serial: str
+    spki: str
+    id: str
+    not_before: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Denial:
     """Why a leaf is not to be believed, as a phrase, and the entry it falls under (None: its issuer is retired)."""
 
@@ -99,13 +113,18 @@ class DenyList:
         Cheap enough for every handshake: a leaf is read once and remembered. Raises `svid.LeafError` for what is no
         leaf; judge it first.
         """
-        marks = _remembered_marks(leaf) if len(leaf) <= _REMEMBERED_BYTES else _marks(leaf)
+        return self.denies_marked(marks_of(leaf))
+
+    def denies_marked(self, marks: Marks) -> Denial | None:
+        """As `denies`, of a leaf that was read before."""
         if entry := self._serials.get((marks.issuer, marks.serial)):
             return Denial(f"serial {marks.serial} was revoked", entry)
         if entry := self._spkis.get(marks.spki):
             return Denial("its key was revoked", entry)
         entry = self._ids.get(marks.id)
-        if entry is not None and (entry.cutoff is None or marks.not_before <= entry.cutoff):
+        if entry is not None and entry.cutoff is None:
+            return Denial(f"all certificates of {marks.id} were revoked", entry)
+        if entry is not None and entry.cutoff is not None and marks.not_before <= entry.cutoff:
             return Denial(f"all certificates of {marks.id} up to {entry.cutoff:%Y-%m-%dT%H:%M:%SZ} were revoked", entry)
         if marks.issuer in self._retired:
             return Denial("the intermediate that signed it was retired", None)
@@ -113,8 +132,7 @@ class DenyList:
 
     def must_renew(self, leaf: bytes) -> bool:
         """Whether the holder of a leaf (DER) should get another at once: the key that signed it is in wrong hands."""
-        marks = _remembered_marks(leaf) if len(leaf) <= _REMEMBERED_BYTES else _marks(leaf)
-        return marks.issuer in self.content.renew_now
+        return marks_of(leaf).issuer in self.content.renew_now
 
     def stale_for(self, now: datetime) -> timedelta | None:
         """For how long a newer list should have been here, or None while this one is good."""
@@ -197,26 +215,23 @@ def follow(before: DenyList | None, after: DenyList, *, now: datetime) -> DenyLi
     return _in_force(said, after.signer)
 
 
-@dataclass(frozen=True, slots=True)
-class _Marks:
-    """What a leaf is told by."""
-
-    issuer: str
-    serial: str
-    spki: str
-    id: str
-    not_before: datetime
+def marks_of(leaf: bytes) -> Marks:
+    """Read what a leaf (DER) is told by, once: it is remembered. Raises `svid.LeafError` for what is no leaf."""
+    return _remembered_marks(leaf) if len(leaf) <= _REMEMBERED_BYTES else _marks(leaf)
 
 
-def _marks(leaf: bytes) -> _Marks:
+def _marks(leaf: bytes) -> Marks:
     sound = read_leaf(leaf)
     certificate = x509.load_der_x509_certificate(leaf)
-    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    try:
+        spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except UNREADABLE as error:  # of a kind that TLS may know and we do not: nobody could say whether it was revoked
+        raise LeafError(LeafFault.MALFORMED, "its key cannot be read", claimed=str(sound.id)) from error
     try:
         issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
     except x509.ExtensionNotFound:
         issuer = None  # a leaf of another make: it is told by its key or its ID then
-    return _Marks(
+    return Marks(
         (issuer or b"").hex(), f"{sound.serial:x}", hashlib.sha256(spki).hexdigest(), str(sound.id), sound.not_before
     )
 

@@ -156,7 +156,7 @@ def _slot(directory: Path, each: AuthorityState, now: datetime, known: list[Auth
 
 def _published(directory: Path, view: View, configured: Configuration, now: datetime) -> Iterator[Finding]:
     trust = directory / premises.TRUST
-    for name, content in publishing.trust_files(directory, view).items():
+    for name, content in publishing.trust_files(configured, view).items():
         if not (trust / name).is_file() or (trust / name).read_bytes() != content:
             yield _wrong(f"{trust / name} is not what the ledger says: meshproxy ca publish")
     if not sequence(view, DENY_LIST):

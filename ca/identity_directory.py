@@ -4,6 +4,8 @@
     OUT/current -> gen-7                           the switch: one rename
     OUT/key.pem -> current/key.pem                 and the same for chain.pem and bundle.pem
     OUT/trust.json                                 what the CA said last of whom to believe (`ca.messages.Trust`)
+    OUT/enrolment.json                             where the CA is, for whoever renews
+    OUT/pending/key.pem                            a key whose certificate was asked for and has not come yet
 
 A reader that resolves `current` once and then opens the three files never sees a mix. The generation before stays for
 readers that resolved it a moment ago; older ones go. A flat directory of plain files, as cert-manager or step write
@@ -30,8 +32,12 @@ CHAIN: Final = "chain.pem"
 BUNDLE: Final = "bundle.pem"
 CURRENT: Final = "current"
 TRUST: Final = "trust.json"
+ENROLMENT: Final = "enrolment.json"
+PENDING: Final = "pending"
 _MOST_BYTES: Final = 1 << 20  # of one file; a bundle of a thousand roots is smaller
+_MOST_TRUST_BYTES: Final = 4 << 20  # a deny-list of ten thousand entries, and the bundles of many trust domains
 _FILES: Final = (KEY, CHAIN, BUNDLE)
+_BESIDE: Final = frozenset({TRUST, ENROLMENT, PENDING})
 _GENERATION: Final = re.compile(r"gen-([1-9][0-9]{0,8})")
 
 
@@ -63,6 +69,8 @@ def refuse_foreign(out: Path) -> None:
     for entry in sorted(out.iterdir()):
         if storage.is_temporary(entry.name) or _GENERATION.fullmatch(entry.name):
             continue
+        if entry.name in _BESIDE:
+            continue  # whoever enrols keeps his key here before there is an identity
         if entry.name not in known:
             if (out / CURRENT).is_symlink():
                 continue  # an identity directory of ours: a file someone added is theirs to keep
@@ -136,7 +144,7 @@ def write_trust(out: Path, content: bytes) -> None:
 
 def read_trust(directory: Path) -> bytes | None:
     """What `write_trust` wrote last, or None. Raises OSError for what cannot be read or is absurdly large."""
-    return _content(directory / TRUST)
+    return _content(directory / TRUST, most=_MOST_TRUST_BYTES)
 
 
 def _add_generation(out: Path, contents: dict[str, bytes]) -> int:
@@ -209,7 +217,7 @@ def _group_may_read(key: Path) -> int:
         return 0
 
 
-def _content(path: Path) -> bytes | None:
+def _content(path: Path, *, most: int = _MOST_BYTES) -> bytes | None:
     """Read a file, or None when there is none; raises OSError for what is no regular file or absurdly large.
 
     Opened without waiting: a FIFO in the place of a certificate must not hold up whoever renews it.
@@ -225,9 +233,9 @@ def _content(path: Path) -> bytes | None:
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(_MOST_BYTES + 1)
+            content = file.read(most + 1)
     finally:
         os.close(descriptor)
-    if len(content) > _MOST_BYTES:
+    if len(content) > most:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return content

@@ -97,7 +97,7 @@ def _issue(authority: Authority, ledger: Ledger, request: SvidRequest, *, now: d
             own=own,
         )
         head = transaction.head()
-    publishing.sign_head(authority.directory, head, authority.signer, now=now)
+    publishing.sign_head(authority.directory, authority.trust_domain, head, authority.signer, now=now)
     return Svid(
         made.certificate,
         made.clamped_by,

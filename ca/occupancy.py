@@ -9,13 +9,15 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 LOCK: Final = "serve.lock"
+_MOST_TOLD: Final = 4096  # bytes
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 # Several machines may mount these at once, and SQLite's locks and shared memory do not reach across them.
 _SHARED: Final = frozenset(
@@ -29,8 +31,21 @@ class OccupiedError(Exception):
     """Another process serves this CA; the text is a sentence that says which one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sole:
+    """The only server of a directory."""
+
+    _descriptor: int
+
+    def tell(self, addresses: Iterable[str]) -> None:
+        """Note where it can be reached, as host:port: for tokens that are made on this machine. Raises OSError."""
+        content = "".join(f"{each}\n" for each in (os.getpid(), *addresses)).encode()
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, content, 0)
+
+
 @contextmanager
-def sole(directory: Path) -> Iterator[None]:
+def sole(directory: Path) -> Iterator[Sole]:
     """Hold the directory of a CA as its only server, until the block ends or the process dies.
 
     Raises OccupiedError when another process holds it, OSError when the lock cannot be made.
@@ -42,9 +57,9 @@ def sole(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             name = _named(os.pread(descriptor, 20, 0))
             raise OccupiedError(f"another process{name} serves the CA in {directory}; stop that one first") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        held = Sole(descriptor)
+        held.tell(())
+        yield held
     finally:
         os.close(descriptor)
 
@@ -60,6 +75,15 @@ def occupant(directory: Path) -> str | None:
         finally:
             os.close(descriptor)
     return None
+
+
+def addresses_of_server(directory: Path) -> tuple[str, ...]:
+    """Where the server of the CA in `directory` said it can be reached; none when nobody serves it now."""
+    if occupant(directory) is None:
+        return ()
+    with (directory / LOCK).open("rb") as file:
+        lines = file.read(_MOST_TOLD).decode("ascii", "replace").splitlines()
+    return tuple(lines[1:])
 
 
 def shared_file_system(directory: Path) -> str | None:

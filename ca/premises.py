@@ -25,7 +25,7 @@ from ca.occupancy import shared_file_system
 from ca.permissions import key_mode_fault
 from ca.profiles import key_id
 from ca.rows import AuthorityState, Issued, State
-from ca.sqlite_ledger import SqliteLedger, open_ledger
+from ca.sqlite_ledger import PATIENCE, SqliteLedger, open_ledger
 from ca.svid import read_chain
 
 if TYPE_CHECKING:
@@ -123,8 +123,10 @@ def private_key(path: Path, *, passphrase: bytes | None) -> ec.EllipticCurvePriv
 
 
 @contextmanager
-def ledger_of(directory: Path) -> Iterator[SqliteLedger]:
+def ledger_of(directory: Path, *, patience: float = PATIENCE) -> Iterator[SqliteLedger]:
     """The ledger of the CA in `directory`, open for a while; the record of an earlier version is taken over first.
+
+    `patience` is how many seconds a transaction waits for another writer.
 
     Raises AuthorityError when there is no CA or it lies on a disk that several machines share, LedgerError, OSError.
     """
@@ -136,14 +138,14 @@ def ledger_of(directory: Path) -> Iterator[SqliteLedger]:
         )
     if os.path.lexists(directory / _LINES):
         _take_over(directory)
-    with opened(directory / LEDGER) as ledger:
+    with opened(directory / LEDGER, patience=patience) as ledger:
         yield ledger
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[SqliteLedger]:
+def opened(path: Path, *, patience: float = PATIENCE) -> Iterator[SqliteLedger]:
     """A ledger file, open for a while; one that lies in no CA's directory. Raises LedgerError."""
-    ledger = open_ledger(path)
+    ledger = open_ledger(path, patience=patience)
     try:
         yield ledger
     finally:

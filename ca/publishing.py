@@ -23,20 +23,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ca.authority import Authority
+    from ca.configuration import Configuration
     from ca.events import Head
     from ca.ledger import Ledger, View
     from ca.signed import Signer
+    from ca.spiffe_id import TrustDomain
 
 
-def publish(directory: Path, ledger: Ledger, *, now: datetime, signer: Signer | None) -> None:
+def publish(
+    directory: Path,
+    ledger: Ledger,
+    *,
+    now: datetime,
+    signer: Signer | None,
+    configured: Configuration | None = None,
+) -> None:
     """Write the trust bundle, the states of the slots and, with somebody to sign, the signed head.
 
     Without a signer (the key is sealed, and nobody gave a passphrase) what is signed stays as it was, which is no
-    fault: the next who has the key open signs it. Raises AuthorityError, LedgerError, OSError.
+    fault: the next who has the key open signs it. `configured` is for who keeps to what ca.toml said before; else it is
+    read. Raises AuthorityError, LedgerError, OSError.
     """
+    configured = configured or premises.read_configuration(directory)
     with storage.locked(directory / premises.TRUST), ledger.reading() as view:  # the last to look is the last to write
         authorities = list(view.every(AuthorityState))
-        for name, content in trust_files(directory, view).items():
+        for name, content in trust_files(configured, view).items():
             _write(directory / premises.TRUST / name, content)
         for slot in {each.slot for each in authorities}:
             place = directory / premises.AUTHORITIES / slot
@@ -45,7 +56,7 @@ def publish(directory: Path, ledger: Ledger, *, now: datetime, signer: Signer | 
                     place / premises.STATE, state_text(each for each in authorities if each.slot == slot), mode=0o600
                 )
         if signer is not None:
-            sign_head(directory, view.head(), signer, now=now)
+            sign_head(directory, configured.trust_domain, view.head(), signer, now=now)
 
 
 def publish_revocations(authority: Authority, ledger: Ledger, *, now: datetime) -> bool:
@@ -85,14 +96,13 @@ def publish_revocations(authority: Authority, ledger: Ledger, *, now: datetime) 
     return True
 
 
-def trust_files(directory: Path, view: View) -> dict[str, bytes]:
+def trust_files(configured: Configuration, view: View) -> dict[str, bytes]:
     """The roots that everybody is to trust, by file name: for programs that read PEM, and as SPIFFE writes them."""
     roots = slots.roots(view)
-    configuration = premises.read_configuration(directory)
     return {
         premises.BUNDLE_PEM: b"".join(each.public_bytes(Encoding.PEM) for each in roots),
         premises.BUNDLE_JSON: spiffe_bundle.write(
-            SpiffeBundle(roots, sequence(view, BUNDLE), int(configuration.refresh_hint.total_seconds()))
+            SpiffeBundle(roots, sequence(view, BUNDLE), int(configured.refresh_hint.total_seconds()))
         ),
     }
 
@@ -105,10 +115,9 @@ def state_text(authorities: Iterable[AuthorityState]) -> bytes:
     return "".join(f"{what} = {states[what]}\n" for what in What if what in states).encode()
 
 
-def sign_head(directory: Path, head: Head, signer: Signer, *, now: datetime) -> None:
+def sign_head(directory: Path, home: TrustDomain, head: Head, signer: Signer, *, now: datetime) -> None:
     """Sign how far the ledger goes. Nothing depends on it being done at once: a head covers what it covers."""
-    domain = premises.read_configuration(directory).trust_domain.name
-    document = ledger_head.sign(head, trust_domain=domain, by=signer, now=now.astimezone(UTC))
+    document = ledger_head.sign(head, trust_domain=home.name, by=signer, now=now.astimezone(UTC))
     storage.write_file(directory / premises.HEAD, document)
 
 

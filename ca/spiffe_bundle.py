@@ -12,17 +12,17 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca import base64url
 from ca.bundle import BundleError, is_root, require_home
-from ca.svid import read_certificate
+from ca.spiffe_id import SCHEME, SpiffeId
+from ca.svid import UNREADABLE, read_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from cryptography import x509
 
     from ca.spiffe_id import TrustDomain
 
@@ -54,8 +54,10 @@ def write(bundle: SpiffeBundle) -> bytes:
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
-def read(document: bytes, *, home: TrustDomain) -> SpiffeBundle:
+def read(document: bytes, *, home: TrustDomain | None) -> SpiffeBundle:
     """Read a bundle of trust domain `home`; what it does not know in there, it passes over, as section 4 demands.
+
+    `home` None: whoever reads it does not know yet, and judges the roots by something else (a token's pins).
 
     Raises BundleError for what is no bundle, for a name that stands twice in one object, and for a root that is not a
     self-signed CA or says that it is of another trust domain.
@@ -71,6 +73,16 @@ def read(document: bytes, *, home: TrustDomain) -> SpiffeBundle:
     return SpiffeBundle(
         tuple(dict.fromkeys(roots)), _number(outer, "spiffe_sequence"), _number(outer, "spiffe_refresh_hint")
     )
+
+
+def claimed_home(root: x509.Certificate) -> TrustDomain | None:
+    """The trust domain that a root says it is of, or None when it says nothing of the kind (a corporate root)."""
+    try:
+        names = root.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        return next((SpiffeId.parse(uri).trust_domain for uri in uris if uri.startswith(SCHEME)), None)
+    except (x509.ExtensionNotFound, *UNREADABLE):
+        return None
 
 
 def _jwk(root: x509.Certificate) -> dict[str, object]:
@@ -102,7 +114,7 @@ def _is_ours(key: object) -> bool:
     return isinstance(key, dict) and key.get("use") == _USE and key.get("kty") in _KTY and bool(key.get("x5c"))
 
 
-def _root(key: dict[str, object], home: TrustDomain) -> x509.Certificate:
+def _root(key: dict[str, object], home: TrustDomain | None) -> x509.Certificate:
     x5c = key["x5c"]
     first = x5c[0] if isinstance(x5c, list) else None  # all but the first are passed over (section 6.1)
     if not isinstance(first, str):
@@ -113,7 +125,8 @@ def _root(key: dict[str, object], home: TrustDomain) -> x509.Certificate:
         raise BundleError(f"a key whose x5c is {error}") from error
     if not is_root(root):
         raise BundleError("an authority that is not a self-signed CA, so TLS could not end a chain at it")
-    require_home(root, home)
+    if home is not None:
+        require_home(root, home)
     return root
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ca.rows import R
 
-_PATIENCE: Final = 10.0  # seconds to wait for another writer; a transaction takes milliseconds
+PATIENCE: Final = 10.0  # seconds to wait for another writer; a transaction takes milliseconds
 _VERSION: Final = 1  # of the schema
 _SYNCHRONOUS: Final = "FULL"
 
@@ -252,8 +252,10 @@ class _SqliteTransaction:
         return int(tried)
 
 
-def open_ledger(path: Path, *, begin: Sequence[events.Event] | None = None) -> SqliteLedger:
+def open_ledger(path: Path, *, begin: Sequence[events.Event] | None = None, patience: float = PATIENCE) -> SqliteLedger:
     """Open the ledger at `path`. With `begin`, one that does not exist is made, holding these events, whole or not.
+
+    `patience` is how many seconds a transaction waits for another writer before it gives up.
 
     Raises LedgerError when there is none, when it cannot be used, and when it lies where it would not be safe.
     """
@@ -268,7 +270,7 @@ def open_ledger(path: Path, *, begin: Sequence[events.Event] | None = None) -> S
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw",  # never make one by mistake
             uri=True,
-            timeout=_PATIENCE,
+            timeout=patience,
             isolation_level=None,
             check_same_thread=False,
         )

@@ -51,6 +51,7 @@ class LeafFault(StrEnum):
     FOREIGN_TRUST_DOMAIN = "foreign_trust_domain"
     NOT_YET_VALID = "not_yet_valid"
     EXPIRED = "expired"
+    REVOKED = "revoked"  # the deny-list says so: it is asked after the leaf was found sound
 
 
 class LeafError(ValueError):

@@ -87,6 +87,7 @@ class Failure(Enum):
     INTERNAL = (500, "proxy_internal_error", "internal", "The sidecar failed")
     # Never a reply: the head of the answer was out already, or nobody is there to read one.
     RESPONSE_TRUNCATED = (502, "http_response_incomplete", "response_truncated", "The answer ended early")
+    REVOKED = (403, None, "revoked", "The caller's certificate was revoked")
     CLIENT_GONE = (499, None, "client_gone", "The caller went away")
 
     def __init__(self, status: int, token: str | None, word: str, title: str) -> None:

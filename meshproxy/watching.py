@@ -20,6 +20,12 @@ def signature_of(paths: Iterable[Path]) -> Signature:
     return tuple(_look_at(path) for path in paths)
 
 
+def standing_of(directory: Path) -> Signature:
+    """As `signature_of`, of a directory and whom it belongs to, whatever is written into it; blocking."""
+    found = _look_at(directory)
+    return (None if found is None else (*found[:2], 0, 0, *found[4:]),)
+
+
 def _look_at(path: Path) -> Look | None:
     # Followed through links: renaming what a link points at changes what the same path means.
     try:

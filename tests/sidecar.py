@@ -130,7 +130,14 @@ class Sidecar:
         """An outbound listener for the one identity `to`."""
         settings = Outbound("out", listen, to, endpoints, Protocol.TCP, allow_uids=uids)
         relay = self.services.relay
-        dialer = Dialer(Destination(endpoints), Patience(5, 5), self.services.resolver, relay.sweeper, relay.wall)
+        dialer = Dialer(
+            Destination(endpoints),
+            Patience(5, 5),
+            self.services.resolver,
+            relay.sweeper,
+            wall=relay.wall,
+            judge=self.store.judge,
+        )
         return self._door("out", "outbound", OutboundHandler(settings, dialer, self.services), listen)
 
     def service(self) -> Echo:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from meshproxy.watching import signature_of
+from meshproxy.watching import signature_of, standing_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,3 +81,12 @@ def test_links_are_followed_when_a_directory_is_swapped(tmp_path: Path) -> None:
 def test_what_is_not_there_has_a_signature_too(tmp_path: Path) -> None:
     assert signature_of([tmp_path / "none", tmp_path / "none/below"]) == (None, None)
     assert signature_of([]) == ()
+
+
+def test_where_a_directory_stands_is_not_what_is_written_into_it(tmp_path: Path) -> None:
+    before = standing_of(tmp_path)
+    (tmp_path / "new").write_text("new")
+    assert standing_of(tmp_path) == before
+    tmp_path.chmod(0o711)
+    assert standing_of(tmp_path) != before
+    assert standing_of(tmp_path / "nowhere") == (None,)

@@ -12,6 +12,7 @@ from bench.rows.cpu import CLOSED, KEPT, POOLED_FLOOR, Bulk, CpuRow, Small
 from bench.rows.decisions import DecisionsRow
 from bench.rows.fairness import FairnessRow
 from bench.rows.forms import LanesRow, WorkersRow
+from bench.rows.issuance import IssuanceRow
 from bench.rows.memory import HeldRow, IdleRow
 from bench.rows.rate import RateRow
 from bench.rows.sequential import SequentialRow
@@ -80,6 +81,7 @@ ROWS: Final[dict[str, Row]] = {
         LanesRow("lanes", "HTTP mode as http-keepalive, the fast lane on and off"),
         WorkersRow("workers", "TCP mode, two workers"),
         DecisionsRow("decisions", "one decision about a request"),
+        IssuanceRow("issuance", "a certificate from the CA"),
         IdleRow("memory-idle", "one idle server side", (Must(45, 32),)),
         HeldRow("memory-held", "an idle mTLS connection", (Must(40, 28),)),
         RateRow("tcp-rate", "TCP mode, constant rate", Mode.TCP),

@@ -25,6 +25,7 @@ _ENOUGH: Final = 100  # failures after which a load has shown what it can show
 class Load:
     """What came of the requests so far. `leaving`: who is told that its connection closes does not come back."""
 
+    pause: float = 0.0
     served: int = 0
     told_to_close: int = 0
     failures: list[str] = field(default_factory=list)
@@ -45,14 +46,17 @@ class Load:
 
 
 @asynccontextmanager
-async def steady_load(path: Path, target: str, expected: Mapping[str, object]) -> AsyncIterator[Load]:
-    """GET `target` at the unix socket `path` without a pause; anything but a 200 with the `expected` JSON is a failure.
+async def steady_load(
+    path: Path, target: str, expected: Mapping[str, object], *, clients: int = _CLIENTS, pause: float = 0.0
+) -> AsyncIterator[Load]:
+    """GET `target` at the unix socket `path`; anything but a 200 with the `expected` JSON is a failure.
 
-    On leaving each client ends with the answer it waits for.
+    Each client waits `pause` seconds between an answer and its next request. On leaving each ends with the answer it
+    waits for.
     """
-    load = Load()
+    load = Load(pause=pause)
     async with trio.open_nursery() as nursery:
-        for _ in range(_CLIENTS):
+        for _ in range(clients):
             nursery.start_soon(partial(_come, load, path, target, expected))
         yield load
         load.over = True
@@ -65,6 +69,7 @@ async def _come(load: Load, path: Path, target: str, expected: Mapping[str, obje
                 closes = await _converse(load, stream, target, expected)
         except (OSError, trio.BrokenResourceError, h11.RemoteProtocolError) as error:
             load.failures.append(str(error) or type(error).__name__)
+            await trio.sleep(load.pause)
         else:
             if closes and load.leaving:
                 return
@@ -88,6 +93,7 @@ async def _converse(load: Load, stream: trio.SocketStream, target: str, expected
             load.served += 1
         else:
             load.failures.append(f"{status} {body[:80]!r}")
+        await trio.sleep(load.pause)
         if connection.their_state is h11.MUST_CLOSE:
             load.told_to_close += 1
             return True

@@ -11,7 +11,14 @@ from msgspec.structs import replace
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from meshproxy.admin.status import DenialStatus, IdentityStatus, ListenerStatus, ObjectionStatus, Status
+    from meshproxy.admin.status import (
+        DenialStatus,
+        IdentityStatus,
+        ListenerStatus,
+        ObjectionStatus,
+        Status,
+        TrustStatus,
+    )
 
 _DENIALS_KEPT = 50
 _OBJECTIONS_SHOWN = 100
@@ -63,7 +70,21 @@ def _identity(of_workers: Sequence[IdentityStatus], default: IdentityStatus) -> 
     last = min(of_workers, key=attrgetter("ready", "loaded_at"))
     # One that was started again counts its loads anew, and has what the others have.
     generation = max(each.generation for each in of_workers if each.serial == last.serial)
-    return replace(last, generation=generation, last_error=max(each.last_error for each in of_workers))
+    return replace(
+        last,
+        generation=generation,
+        last_error=max(each.last_error for each in of_workers),
+        renewal=default.renewal,  # only the supervisor renews
+        trust=_trust([each.trust for each in of_workers if each.trust is not None]),
+    )
+
+
+def _trust(of_workers: Sequence[TrustStatus]) -> TrustStatus | None:
+    """Return that of the last to follow."""
+    if not of_workers:
+        return None
+    last = min(of_workers, key=lambda each: (each.deny_list or 0, -len(each.federated)))
+    return replace(last, last_error=max(each.last_error for each in of_workers))
 
 
 def _listener(base: ListenerStatus, counted: Sequence[Status]) -> ListenerStatus:

@@ -13,6 +13,41 @@ class CertificateStatus(msgspec.Struct, frozen=True):
     seconds_left: float
 
 
+class RenewalStatus(msgspec.Struct, frozen=True):
+    """How it goes with the CA, where the identity is kept alive by itself; times are empty for never.
+
+    `bundle_loaded` is the number of the roots in use, `bundle_known` the last that the CA told of; None: none.
+    """
+
+    ca: tuple[str, ...]
+    renewed_at: str
+    next_renewal: str
+    last_error: str
+    remedy: str
+    failing_since: str
+    next_try: str
+    trust_at: str  # when the CA last said whom to believe
+    trust_error: str
+    bundle_loaded: int | None
+    bundle_known: int | None
+
+
+class TrustStatus(msgspec.Struct, frozen=True):
+    """What is trusted beside the bundle; numbers are None, and times empty, where nothing was said."""
+
+    bundle_sequence: int | None
+    deny_list: int | None
+    issued: str
+    age_seconds: float
+    good_until: str
+    stale_seconds: float | None  # for how long a newer list should have been here; None: it is good, or there is none
+    stale_policy: str  # allow | deny
+    entries: int
+    retired: int
+    federated: tuple[str, ...]
+    last_error: str
+
+
 class IdentityStatus(msgspec.Struct, frozen=True):
     """The own identity; `id` is empty while none was ever loaded."""
 
@@ -26,6 +61,8 @@ class IdentityStatus(msgspec.Struct, frozen=True):
     last_error: str
     serial: str = ""
     certificates: tuple[CertificateStatus, ...] = ()
+    renewal: RenewalStatus | None = None
+    trust: TrustStatus | None = None
 
 
 class PolicyStatus(msgspec.Struct, frozen=True):

@@ -3,9 +3,11 @@
 main        the command `meshproxy`, its table of commands, imported when called
 operate     run, check, status
 authority   ca init, ca issue
+service     ca serve
 rotation    ca rotate
 tokens      ca token
 revocation  ca revoke
+bundles     ca bundle
 records     ca list, log, publish, backup, restore, doctor
 opening     what the commands of the CA share
 identity    inspect

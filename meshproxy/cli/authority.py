@@ -15,6 +15,7 @@ from ca.lifetime import INTERMEDIATE_TTL, ROOT_TTL, in_words
 from ca.profiles import Names
 from ca.spiffe_id import TrustDomain, complete
 from meshproxy.cli import passphrase as passphrases
+from meshproxy.cli.bundles import bundle
 from meshproxy.cli.opening import (
     addresses,
     directory_option,
@@ -28,6 +29,7 @@ from meshproxy.cli.opening import (
 from meshproxy.cli.records import back_up, examine, list_leaves, log, publish_all, restore
 from meshproxy.cli.revocation import revoke
 from meshproxy.cli.rotation import rotate
+from meshproxy.cli.service import serve
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json
 from meshproxy.cli.tokens import token
 
@@ -49,7 +51,7 @@ def ca() -> None:
     """Make a certificate authority and issue identities from it."""
 
 
-for _command in (token, revoke, rotate, publish_all, list_leaves, log, back_up, restore, examine):
+for _command in (serve, bundle, token, revoke, rotate, publish_all, list_leaves, log, back_up, restore, examine):
     ca.add_command(_command)
 
 

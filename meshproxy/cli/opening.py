@@ -129,7 +129,13 @@ def refresh_head(directory: Path, ledger: SqliteLedger, *, now: datetime) -> Non
             opened = authorities.open_authority(directory, passphrase=None)
             with ledger.reading() as view:
                 head = view.head()
-            publishing.sign_head(directory, head, opened.signer, now=now)
+            publishing.sign_head(directory, opened.trust_domain, head, opened.signer, now=now)
+
+
+def require_owner(directory: Path) -> None:
+    """End the command (exit 2) when root works on the CA of somebody else."""
+    if os.geteuid() == 0 and directory.is_dir() and (owner := directory.stat().st_uid) != 0:
+        fail(f"{directory} belongs to user {owner}; run this as that user, with sudo -u '#{owner}'")
 
 
 @contextmanager
@@ -138,8 +144,7 @@ def ledger_at(directory: Path) -> Iterator[SqliteLedger]:
 
     Root is sent to the owner: what root writes there, the server that runs as the owner could not read.
     """
-    if os.geteuid() == 0 and directory.is_dir() and (owner := directory.stat().st_uid) != 0:
-        fail(f"{directory} belongs to user {owner}; run this as that user, with sudo -u '#{owner}'")
+    require_owner(directory)
     with told(directory), premises.ledger_of(directory) as ledger:
         yield ledger
 

@@ -61,12 +61,13 @@ def check(file: Path, *, as_json: bool) -> None:
         print_problems(judgement.problems)
         count = len(judgement.problems)
         fail(f"{file}: {count} {'problem' if count == 1 else 'problems'}", exit_code=1)
-    if judgement.configuration is None or judgement.material is None:
-        raise AssertionError("a sound judgement has both")
+    if judgement.configuration is None:
+        raise AssertionError("a sound judgement has it")
     settings = judgement.configuration.settings
     workers = processes_for(settings.runtime.workers)
     by = f", {workers} workers" if workers > 1 else ""
-    click.echo(f"{paint('sound', Tone.GOOD)}: {file} as {judgement.material.leaf.id}{by}")
+    whom = f"as {judgement.material.leaf.id}" if judgement.material else "without an identity yet: it enrols by token"
+    click.echo(f"{paint('sound', Tone.GOOD)}: {file} {whom}{by}")
     for inbound in settings.inbound:
         policy = judgement.configuration.policies[inbound.name]
         rules = f"{len(policy.rules)} {'rule' if len(policy.rules) == 1 else 'rules'}"

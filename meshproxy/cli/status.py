@@ -23,7 +23,13 @@ from meshproxy.wire.address import UnixAddress
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from meshproxy.admin.status import ConfigurationStatus, IdentityStatus, ListenerStatus
+    from meshproxy.admin.status import (
+        ConfigurationStatus,
+        IdentityStatus,
+        ListenerStatus,
+        RenewalStatus,
+        TrustStatus,
+    )
     from meshproxy.wire.address import Address
 
 _PATIENCE = 5.0
@@ -169,10 +175,53 @@ def _identity(identity: IdentityStatus) -> list[str]:
         left = certificate.seconds_left
         told = f"{format_duration(left)} left" if left > 0 else paint("expired", Tone.BAD)
         lines.append(f"            {certificate.role:12} until {certificate.not_after}  ({told})")
+    if identity.renewal is not None:
+        lines += _renewal(identity.renewal)
     if identity.loaded_at:
         lines.append(f"            generation {identity.generation}, loaded {identity.loaded_at}")
     if identity.last_error:
         lines.append(f"            {paint('last load failed', Tone.WARNING)}: {identity.last_error}")
+    return lines + ([] if identity.trust is None else _trust(identity.trust))
+
+
+def _trust(trust: TrustStatus) -> list[str]:
+    """What is trusted beside the bundle; nothing where nobody ever said anything of it."""
+    lines = []
+    if trust.deny_list is not None:
+        entries = "1 entry" if trust.entries == 1 else f"{trust.entries} entries"
+        retired = f", {trust.retired} retired intermediates" if trust.retired else ""
+        age = format_duration(max(trust.age_seconds, 0.0))
+        lines.append(f"deny-list   number {trust.deny_list}, {entries}{retired}, {age} old")
+        if trust.stale_seconds is not None:
+            stale = paint(f"stale for {format_duration(trust.stale_seconds)}", Tone.BAD)
+            lines.append(f'            {stale} (since {trust.good_until}); stale_deny_list = "{trust.stale_policy}"')
+    elif trust.stale_policy == "deny":
+        lines.append(f'deny-list   {paint("none", Tone.BAD)}; stale_deny_list = "deny"')
+    if trust.bundle_sequence is not None:
+        lines.append(f"bundle      number {trust.bundle_sequence}")
+    if trust.federated:
+        lines.append(f"federated   {', '.join(trust.federated)}")
+    if trust.last_error:
+        lines.append(f"            {paint('trust.json', Tone.WARNING)}: {trust.last_error}")
+    return lines
+
+
+def _renewal(renewal: RenewalStatus) -> list[str]:
+    """How it goes with the CA: what is planned, and what fails."""
+    done = f"renewed {renewal.renewed_at}, next" if renewal.renewed_at else "next"
+    planned = f"renewal      {done} {renewal.next_renewal}" if renewal.next_renewal else "renewal      not planned yet"
+    lines = [f"            {planned}"]
+    if renewal.last_error:
+        since = f"{paint('failing', Tone.WARNING)} since {renewal.failing_since}, next try {renewal.next_try}"
+        lines += [f"            {since}: {renewal.last_error}", f"            -> {renewal.remedy}"]
+    loaded, known = renewal.bundle_loaded, renewal.bundle_known
+    number = "no bundle" if known is None else f"bundle {known}"
+    if known is not None and loaded != known:
+        number += paint(" (not in use yet)", Tone.WARNING)
+    heard = f"heard {renewal.trust_at}" if renewal.trust_at else "not heard since start"
+    lines.append(f"            trust        {number}, {heard}, from {', '.join(renewal.ca)}")
+    if renewal.trust_error:
+        lines.append(f"            {paint('the CA does not answer', Tone.WARNING)}: {renewal.trust_error}")
     return lines
 
 

@@ -11,6 +11,7 @@ import click
 from ca import invitations, premises, storage, tokens
 from ca.invitations import Invitation
 from ca.lifetime import in_words
+from ca.occupancy import addresses_of_server
 from ca.profiles import Names
 from ca.rows import Token, TokenState
 from ca.spiffe_id import complete
@@ -44,7 +45,13 @@ def token() -> None:
 )
 @click.option("--dns", multiple=True, metavar="NAME", help="A DNS name for peers that know no SPIFFE; repeatable.")
 @click.option("--ip", "ips", multiple=True, metavar="ADDRESS", callback=addresses, help="An address, likewise.")
-@click.option("--ca", "at", multiple=True, metavar="HOST:PORT", help="Where the CA is, for the token; repeatable.")
+@click.option(
+    "--ca",
+    "at",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="Where the CA is, for the token; repeatable.  [default: where meshproxy ca serve is, if it runs]",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the token into a file (0600), not to stdout.")
 def create(
     *,
@@ -65,6 +72,7 @@ def create(
     """
     now = datetime.now(UTC)
     with ledger_at(directory) as ledger:
+        at = at or addresses_of_server(directory)
         configured = premises.read_configuration(directory)
         try:
             names = Names(complete(identity, configured.trust_domain), dns, ips)
@@ -81,6 +89,10 @@ def create(
             storage.write_file(out, text.encode() + b"\n")
     words = f"for {names.id}, {_times(uses)}, within {in_words(ttl)}"
     click.echo(f"meshproxy: token {made.id.hex()} {words}{f', written to {out}' if out else ''}", err=True)
+    if at:
+        click.echo(f"meshproxy: it leads to {', '.join(at)}", err=True)
+    else:
+        click.echo("meshproxy: it does not say where the CA is: enrol with --ca HOST:PORT", err=True)
 
 
 @token.command("list", epilog=example("meshproxy ca token list --dir ca", "meshproxy ca token list --all --dir ca"))

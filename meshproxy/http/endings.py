@@ -71,14 +71,14 @@ class Endings:
     def _is_answered(self) -> bool:
         return self._answer is not None and self._answer.head is not None
 
-    def downstream_lost(self, detail: str, now: float) -> None:
-        """Take that the caller is gone: a half-sent request must not be completed upstream."""
+    def downstream_lost(self, detail: str, now: float, failure: Failure = Failure.CLIENT_GONE) -> None:
+        """Take that the caller is gone, or is to be: a half-sent request must not be completed upstream."""
         if self.phase is Phase.OVER or self.phase is Phase.UPGRADED:
             return
         if self.phase is Phase.IDLE:
             self._over(Need.ABORT)
         else:
-            self._cut(Failure.CLIENT_GONE, detail, now)
+            self._cut(failure, detail, now)
 
     def _follow_caller(self, now: float) -> None:
         """End what cannot come to an end any more, for its caller has said its last byte."""

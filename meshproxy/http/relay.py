@@ -317,8 +317,8 @@ class HttpRelay(Endings):
         if self._responses is responses:
             self.upstream_lost("the upstream closed without an answer", now)
 
-    def upstream_lost(self, detail: str, now: float) -> None:
-        """Take that the upstream connection broke."""
+    def upstream_lost(self, detail: str, now: float, failure: Failure = Failure.UPSTREAM_CLOSED) -> None:
+        """Take that the upstream connection broke, or was broken."""
         responses = self._responses
         if responses is None:
             return
@@ -329,7 +329,7 @@ class HttpRelay(Endings):
             self.phase = _CONNECTING
             self.needs.append(Need.FRESH_UPSTREAM)
         else:
-            self._fail(Failure.UPSTREAM_CLOSED, detail, now)
+            self._fail(failure, detail, now)
             self._advance(now)
 
     def _may_resend(self) -> bool:

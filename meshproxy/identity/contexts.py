@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 class Contexts:
     """One server and one client context for each list of ALPN protocols in use; none: no ALPN extension."""
 
-    def __init__(self, material: Material) -> None:
-        """Make the plain pair at once, so that faulty material shows now and not at the first connection."""
+    def __init__(self, material: Material, partners_pem: bytes = b"") -> None:
+        """Make the plain pair at once, so that faulty material shows now and not at the first connection.
+
+        `partners_pem`: roots of other trust domains; for whom each may speak, `identity.peer` judges.
+        """
         self._material = material
+        self._partners_pem = partners_pem
         self._servers: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._clients: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._stands_in = False
@@ -50,6 +54,8 @@ class Contexts:
 
     def _made(self, protocol: int, alpn: tuple[str, ...]) -> ssl.SSLContext:
         context = _configured(ssl.SSLContext(protocol), self._material, alpn)
+        if self._partners_pem:
+            context.load_verify_locations(cadata=self._partners_pem.decode("ascii"))
         if self._stands_in:
             self._let_stand_in(context)
         return context
@@ -77,7 +83,7 @@ def _configured(context: ssl.SSLContext, material: Material, alpn: tuple[str, ..
     if alpn:
         context.set_alpn_protocols(list(alpn))
     context.load_verify_locations(cadata=material.roots_pem.decode("ascii"))
-    with _as_file(material.chain_pem) as chain, _as_file(material.key_pem) as key:
+    with as_file(material.chain_pem) as chain, as_file(material.key_pem) as key:
         # The key is not sealed any more; without a callback OpenSSL would still prompt a terminal if it were.
         context.load_cert_chain(chain, key, password=lambda: b"")
     return context
@@ -99,7 +105,7 @@ def _accept_each_other(server: ssl.SSLContext, client: ssl.SSLContext) -> bool:
 
 
 @contextlib.contextmanager
-def _as_file(content: bytes) -> Iterator[str]:
+def as_file(content: bytes) -> Iterator[str]:
     """A path for `ssl`, which loads from paths only: what was judged is what is loaded, and a key stays in memory."""
     if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
         with os.fdopen(os.memfd_create("pem"), "wb") as file:

@@ -31,12 +31,24 @@ if TYPE_CHECKING:
 _REISSUE = "issue it again: meshproxy ca issue /PATH --dir CA_DIR --out {dir}"
 
 
+def remedy_for(settings: IdentitySettings, path: str = "/PATH") -> str:
+    """How a good identity comes into the directory: by itself where the CA is known, else by somebody's hand."""
+    if not settings.ca:
+        return _REISSUE.format(dir=settings.dir).replace("/PATH", path)
+    where, at = ", ".join(map(str, settings.ca)), " ".join(f"--ca {each}" for each in settings.ca)
+    out = settings.token_file or "TOKEN"
+    return (
+        f"the CA at {where} gives one as soon as it answers: enrolment_failed and renewal_failed in the log say why it "
+        f"does not; with a new token: meshproxy ca token create {path} {at} --out {out} --dir CA_DIR"
+    )
+
+
 class MissingIdentity(Exception):
     """There is no identity yet; it may appear at any time. The text says what is missing, and `remedy` what to do."""
 
-    def __init__(self, missing: str, directory: str) -> None:
+    def __init__(self, missing: str, settings: IdentitySettings) -> None:
         super().__init__(missing)
-        self.remedy = _REISSUE.format(dir=directory)
+        self.remedy = remedy_for(settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +92,19 @@ def read_material(settings: IdentitySettings) -> Material:
     try:
         files = read_identity(settings.dir)
     except FileNotFoundError:
-        raise MissingIdentity(f"there is no identity in {directory}", directory) from None
+        raise MissingIdentity(f"there is no identity in {directory}", settings) from None
     except OSError as error:
         if isinstance(error, NotADirectoryError) and not settings.dir.exists():
-            raise MissingIdentity(f"there is no identity in {directory}", directory) from None
+            raise MissingIdentity(f"there is no identity in {directory}", settings) from None
         raise FaultyInput([_unreadable(directory, error)]) from error
     missing = [name for name, content in _contents(files) if content is None]
     if missing:
-        raise MissingIdentity(f"{directory} lacks {' and '.join(missing)}", directory)
+        raise MissingIdentity(f"{directory} lacks {' and '.join(missing)}", settings)
     try:
         return _Judge(settings, files).material()
     except FileNotFoundError:
         # Two re-issues at once removed what was just read; the newer identity is there already.
-        raise MissingIdentity(f"the identity in {directory} was replaced while it was read", directory) from None
+        raise MissingIdentity(f"the identity in {directory} was replaced while it was read", settings) from None
 
 
 def _contents(files: IdentityFiles) -> list[tuple[str, bytes | None]]:
@@ -148,7 +160,7 @@ class _Judge:
                 file=str(self._settings.dir / name),
                 found=found,
                 expected=expected,
-                remedy=remedy or _REISSUE.format(dir=self._settings.dir),
+                remedy=remedy or remedy_for(self._settings),
             )
         )
 

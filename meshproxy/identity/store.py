@@ -1,69 +1,52 @@
-"""The current identity: watched on disk, swapped whole, never replaced by a worse one.
+"""The current identity and what is trusted beside it: watched on disk, swapped whole, never replaced by worse.
 
-A missing, expired or not yet valid identity is a state the sidecar lives in (refusing, not ready) and heals from. A
-faulty one never replaces what is loaded.
+A missing, expired, not yet valid or revoked identity is a state the sidecar lives in (refusing, not ready) and heals
+from. A faulty one never replaces what is loaded, and holds up no deny-list: `trust.json` is followed by itself.
 """
 
 from __future__ import annotations
 
-import ssl
-import time
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
+from ca.identity_directory import TRUST
+from ca.svid import LeafError
 from meshproxy.errors import FaultyInput, Problem
-from meshproxy.identity.contexts import Contexts
-from meshproxy.identity.expiry import CertificateRole, Urgency, Validity, urgency
-from meshproxy.identity.material import MissingIdentity, read_material
+from meshproxy.identity.expiry import CertificateRole, Urgency, urgency
+from meshproxy.identity.material import MissingIdentity, remedy_for
+from meshproxy.identity.own import load, load_beside
+from meshproxy.identity.peer import judge_peer, objection_to
+from meshproxy.identity.sessions import Sessions
+from meshproxy.identity.telling import TrustTelling
+from meshproxy.identity.trust import Trusted
+from meshproxy.identity.usable import NotReady, denied, out_of_time, staleness
 from meshproxy.snapshot import Snapshot
 from meshproxy.units import format_duration
-from meshproxy.watching import Signature, signature_of
+from meshproxy.watching import Signature, signature_of, standing_of
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
     from ca.svid import Leaf
     from meshproxy.identity.expiry import Term
-    from meshproxy.identity.material import Material
+    from meshproxy.identity.own import Identity, Loaded
+    from meshproxy.identity.peer import Objection, Peer
+    from meshproxy.identity.sessions import Session
     from meshproxy.settings.schema import IdentitySettings
     from meshproxy.telemetry.events import Logger
     from meshproxy.telemetry.metrics import Metrics
     from meshproxy.wire.relay import Wall
+    from meshproxy.wire.tls import TlsConnection
 
 _LOOK_EVERY = 1.0
 
-_LOOKS = 3
-_BETWEEN_LOOKS = 0.1
-
-_FILES = ("", "current", "key.pem", "chain.pem", "bundle.pem")
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a handshake needs: who we are, and the contexts that prove it."""
-
-    material: Material
-    contexts: Contexts
-
-    @property
-    def leaf(self) -> Leaf:
-        """Our own leaf."""
-        return self.material.leaf
-
-
-class NotReady(Exception):
-    """There is no identity that can be used now; the text says why, `remedy` what to do."""
-
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(reason)
-        self.remedy = remedy
+_FILES = ("current", "key.pem", "chain.pem", "bundle.pem")
 
 
 class IdentityStore:
-    """Holds the identity of one sidecar and follows its directory."""
+    """Holds the identity of one sidecar and what it trusts, and follows their directory."""
 
     def __init__(self, settings: IdentitySettings, *, wall: Wall, log: Logger, metrics: Metrics) -> None:
         self._settings = settings
@@ -76,8 +59,15 @@ class IdentityStore:
         self._warned: dict[Term, Urgency] = {}
         self._state = ""
         self._asked = trio.Event()
+        self._trusted = Trusted()
+        self._trust_signature: Signature = ()
+        self._denied: NotReady | None = None  # while our own certificate is on the deny-list
+        self._telling = TrustTelling(settings, log, metrics)
+        self.sessions = Sessions()
         self.last_error = ""
+        self.trust_error = ""
         self.loaded_at: datetime | None = None
+        metrics.before_scrape(lambda: self._telling.measure(self._trusted, wall()))
 
     def __repr__(self) -> str:
         return f"<IdentityStore {self._current!r} last_error={self.last_error!r}>"
@@ -92,35 +82,45 @@ class IdentityStore:
         """What was loaded last, usable now or not."""
         return self._current.value
 
+    @property
+    def trusted(self) -> Trusted:
+        """What is in force of `trust.json`."""
+        return self._trusted
+
     def usable(self) -> Identity:
         """Return the identity to use for a handshake now; raises NotReady."""
-        identity = self._current.value
-        directory = self._settings.dir
+        identity, settings = self._current.value, self._settings
         if identity is None:
             if self._missing is not None:
                 raise NotReady(str(self._missing), self._missing.remedy)
-            raise NotReady(f"the identity in {directory} cannot be used", f"see: meshproxy inspect {directory}")
-        validity = identity.material.validity(self._wall())
-        if validity is Validity.VALID:
-            return identity
-        leaf, until = identity.leaf, identity.material.not_after
-        if validity is Validity.EXPIRED:
-            raise NotReady(
-                f"our certificate for {leaf.id} expired at {until:%Y-%m-%dT%H:%M:%SZ}",
-                f"issue a new one: meshproxy ca issue {leaf.id.path} --dir CA_DIR --out {directory}",
-            )
-        raise NotReady(
-            f"our certificate for {leaf.id} is valid only from {leaf.not_before:%Y-%m-%dT%H:%M:%SZ}",
-            "check this machine's clock, or issue a new one",
-        )
+            raise NotReady(f"the identity in {settings.dir} cannot be used", f"see: meshproxy inspect {settings.dir}")
+        now = self._wall()
+        fault = out_of_time(identity.material, settings, now) or self._denied or staleness(self._trusted, settings, now)
+        if fault is not None:
+            raise fault
+        return identity
+
+    def judge(self, tls: TlsConnection, identity: Identity, now: datetime) -> Peer:
+        """Return who is at the far end of a finished handshake that was made as `identity`. Raises LeafError.
+
+        A connection that goes on must enter `sessions` before anything is waited for: from then on it is asked about
+        again whenever what is trusted changes.
+        """
+        peer = judge_peer(tls, anchors=identity.anchors, now=now)
+        objection = self._objection(peer)
+        if objection is not None:
+            raise LeafError(objection.fault, objection.detail, claimed=str(peer.leaf.id))
+        return peer
 
     def load_first(self) -> None:
         """Load at start, blocking. A missing identity is waited for; raises FaultyInput for one that is faulty."""
-        self._signature = self._look()
+        self._signature, self._trust_signature = self._look()
         try:
-            self._swap(read_identity(self._settings))
+            loaded = load(self._settings, before=self._trusted, now=self._wall())
         except MissingIdentity as missing:
             self._missing = missing
+        else:
+            self._take_up(loaded)
         self._tell_state()
 
     def look_now(self) -> None:
@@ -129,23 +129,31 @@ class IdentityStore:
 
     async def watch(self) -> None:
         """Follow the directory until cancelled: a change that is stable over two looks is loaded in a thread."""
-        seen = self._signature
+        seen = self._signature, self._trust_signature
         while True:
             asked = False
             with trio.move_on_after(_LOOK_EVERY):
                 await self._asked.wait()
                 self._asked, asked = trio.Event(), True
             before, seen = seen, await trio.to_thread.run_sync(self._look, abandon_on_cancel=True)
-            if asked or (seen == before != self._signature):
-                self._signature = seen
-                await self._reload()
+            news = asked or seen[0] == before[0] != self._signature
+            trust_news = asked or seen[1] == before[1] != self._trust_signature
+            if news:
+                self._signature = seen[0]
+                trust_news = not await self._reload() and trust_news
+            if trust_news:  # by itself: a faulty identity holds up no revocation
+                self._trust_signature = seen[1]
+                await self._reload_trust()
             self._tell_state()
+            self._telling.age(self._trusted, self._wall())
             self._warn_of_expiry()
 
-    async def _reload(self) -> None:
+    async def _reload(self) -> bool:
+        """Read all anew; returns whether it was taken up, what is trusted with it."""
+        read = partial(load, self._settings, before=self._trusted, now=self._wall())
         try:
-            identity = await trio.to_thread.run_sync(read_identity, self._settings, abandon_on_cancel=True)
-            self._refuse_other_name(identity)
+            loaded = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+            self._refuse_other_name(loaded.identity)
         except MissingIdentity as missing:
             self._failed(str(missing), missing.remedy)
             self._missing = missing
@@ -153,11 +161,18 @@ class IdentityStore:
             first = faulty.problems[0]
             self._failed("; ".join(map(str, faulty.problems)), first.remedy)
         else:
-            current = self._current.value
-            if current is not None and current.material == identity.material:
-                self._keep()
-            else:
-                self._swap(identity)
+            self._take_up(loaded)
+            return True
+        return False
+
+    async def _reload_trust(self) -> None:
+        current = self._current.value
+        if current is None:
+            return  # no roots to judge it by; it is read with the identity that will come
+        read = partial(
+            load_beside, current.material, self._settings, before=self._trusted, now=self._wall(), keep=current
+        )
+        self._take_up_trust(await trio.to_thread.run_sync(read, abandon_on_cancel=True))
 
     def _refuse_other_name(self, identity: Identity) -> None:
         # Allow-lists were read in the own trust domain, and callers dial us by name: a new name is a new sidecar.
@@ -173,6 +188,38 @@ class IdentityStore:
                     )
                 ]
             )
+
+    def _take_up(self, loaded: Loaded) -> None:
+        """Go over to what was loaded; all in one turn, so that nobody is judged by half of it."""
+        current, identity = self._current.value, loaded.identity
+        if current is not None and current.material == identity.material:
+            self._keep()
+        else:
+            self._swap(identity)
+        self._take_up_trust(loaded)
+
+    def _take_up_trust(self, loaded: Loaded) -> None:
+        current = self._current.value
+        if current is not None and current.federation != loaded.identity.federation:
+            self._current.replace(loaded.identity)
+            self._metrics.identity_generation.set(self.generation)
+        before, self._trusted = self._trusted, loaded.trusted
+        self.trust_error = "; ".join(loaded.faults)
+        self._denied = self._own_denial()
+        ended = 0 if before == self._trusted else self.sessions.recheck(self._objection, self._tell_ended)
+        self._telling.taken_up(before, self._trusted, loaded.faults, ended=ended)
+
+    def _own_denial(self) -> NotReady | None:
+        identity, deny_list = self._current.value, self._trusted.deny_list
+        denial = None if identity is None or deny_list is None else deny_list.denies_marked(identity.marks)
+        return None if identity is None or denial is None else denied(identity.material, denial, self._settings)
+
+    def _objection(self, peer: Peer) -> Objection | None:
+        identity = self._current.value
+        return None if identity is None else objection_to(peer, self._trusted, identity.home)
+
+    def _tell_ended(self, session: Session, objection: Objection) -> None:
+        self._telling.ended(session, objection, trio.current_time())
 
     def _swap(self, identity: Identity) -> None:
         self._current.replace(identity)
@@ -232,49 +279,22 @@ class IdentityStore:
                     id=str(identity.leaf.id),
                     expires=term.not_after.isoformat(),
                     left=format_duration(max((term.not_after - now).total_seconds(), 0.0)),
-                    remedy=_renewal(term, identity.leaf, self._settings.dir),
+                    remedy=_renewal(term, identity.leaf, self._settings),
                 )
             self._warned[term] = level
 
-    def _look(self) -> Signature:
-        source = self._settings.passphrase_file
-        paths = [self._settings.dir / name for name in _FILES]
-        return signature_of([*paths, source] if source else paths)
+    def _look(self) -> tuple[Signature, Signature]:
+        """What tells states of the identity's files apart, and of what is trusted beside it."""
+        home, source = self._settings.dir, self._settings.passphrase_file
+        paths = [home / name for name in _FILES]
+        own = signature_of([*paths, source] if source else paths)
+        # Not when the directory was written to: trust.json comes there every minute.
+        return (*standing_of(home), *own), signature_of([home / TRUST])
 
 
-def _renewal(term: Term, leaf: Leaf, directory: Path) -> str:
+def _renewal(term: Term, leaf: Leaf, settings: IdentitySettings) -> str:
     if term.role is CertificateRole.LEAF:
-        return f"meshproxy ca issue {leaf.id.path} --dir CA_DIR --out {directory}"
+        return remedy_for(settings, leaf.id.path)
+    if settings.ca:
+        return "this is the CA's own certificate; on its machine: meshproxy ca rotate status --dir CA_DIR"
     return "this is the CA's own certificate: make a new CA (meshproxy ca init) and issue every identity from it"
-
-
-def read_identity(settings: IdentitySettings) -> Identity:
-    """Read, judge and make contexts (blocking); raises MissingIdentity or FaultyInput.
-
-    A faulty look is taken twice more: a flat directory may be in the middle of being written, key first.
-    """
-    for _ in range(_LOOKS - 1):
-        try:
-            return _look_once(settings)
-        except FaultyInput:
-            time.sleep(_BETWEEN_LOOKS)
-    return _look_once(settings)
-
-
-def _look_once(settings: IdentitySettings) -> Identity:
-    material = read_material(settings)
-    try:
-        return Identity(material, Contexts(material))
-    except (ssl.SSLError, OSError) as error:
-        # What cryptography can read OpenSSL may still refuse, a key that is too weak for example.
-        reason = getattr(error, "reason", None) or error.strerror or str(error)
-        raise FaultyInput(
-            [
-                Problem(
-                    file=str(settings.dir / "chain.pem"),
-                    found=f"an identity that TLS does not take ({str(reason).lower().replace('_', ' ')})",
-                    expected="a key and certificates that OpenSSL accepts",
-                    remedy=f"meshproxy ca issue {material.leaf.id.path} --dir CA_DIR --out {settings.dir}",
-                )
-            ]
-        ) from error

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ca.svid import Leaf, LeafError
-from meshproxy.identity.peer import judge_peer
-from meshproxy.identity.store import Identity, NotReady
+from ca.svid import LeafError
+from meshproxy.identity.usable import NotReady
 from meshproxy.wire.closing import linger, reset
 from meshproxy.wire.tls import TlsConnection
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ca import TrustDomain
+    from ca.svid import Leaf
+    from meshproxy.identity.own import Identity
+    from meshproxy.identity.peer import Peer
     from meshproxy.inbound.accept import Services, Visit
 
 
@@ -25,14 +27,19 @@ class Guest:
     """A caller that has proved who it is, on a connection that nothing was forwarded on yet."""
 
     tls: TlsConnection
-    leaf: Leaf
+    peer: Peer
     identity: Identity
-    judged_at: datetime  # the leaf, and nothing was waited for since
+    judged_at: datetime  # the peer, and nothing was waited for since
+
+    @property
+    def leaf(self) -> Leaf:
+        """The caller's."""
+        return self.peer.leaf
 
     @property
     def home(self) -> TrustDomain:
         """Our own trust domain."""
-        return self.identity.leaf.id.trust_domain
+        return self.identity.home
 
     @property
     def valid_until(self) -> datetime:
@@ -43,7 +50,10 @@ class Guest:
 async def admit(
     sock: socket.socket, visit: Visit, services: Services, *, within: float, alpn: tuple[str, ...] = ()
 ) -> Guest | None:
-    """Authenticate whoever has connected, within so many seconds; None when it failed, told and closed by then."""
+    """Authenticate whoever has connected, within so many seconds; None when it failed, told and closed by then.
+
+    A guest's session must be entered before anything is waited for (see `IdentityStore.judge`).
+    """
     recorder = services.recorder
     try:
         identity = services.identity.usable()
@@ -56,7 +66,7 @@ async def admit(
     try:
         await tls.handshake(services.relay.sweeper, within=within)
         now = services.relay.wall()
-        return Guest(tls, judge_peer(tls, home=identity.leaf.id.trust_domain, now=now), identity, now)
+        return Guest(tls, services.identity.judge(tls, identity, now), identity, now)
     except HandshakeError as error:
         recorder.handshake_failed(visit.listener, error.fault, peer=visit.peer, detail=error.detail)
         if error.fault is HandshakeFault.TIMEOUT:

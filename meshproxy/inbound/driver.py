@@ -83,6 +83,10 @@ class HttpDriver:
         """
         self._pump.drain(grace)
 
+    def revoke(self, why: str) -> None:
+        """Cut the connection at once: its caller is believed no more."""
+        self._pump.revoke(why)
+
     async def _attend(self) -> Outcome:
         pump = self._pump
         while pump.ending is None or not pump.is_over:

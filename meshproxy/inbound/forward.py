@@ -41,7 +41,12 @@ class InboundHandler:
         guest = await admit(sock, visit, self._services, within=self._settings.limits.handshake_timeout)
         if guest is None:
             return
-        with self._live.registered(Call(visit.id, guest.leaf.id, guest.home)) as call:
+        sessions = self._services.identity.sessions
+        with (
+            sessions.of(guest.peer, listener=visit.listener, connection=visit.id) as session,
+            self._live.registered(Call(visit.id, guest.leaf.id, guest.home)) as call,
+        ):
+            session.ended_by(call.revoke)
             permit = self._authorizer.ask(visit, guest.leaf, home=guest.home, now=guest.judged_at)
             if permit is None:
                 # No close_notify and no byte: an orderly end could be taken for an empty answer.
@@ -52,7 +57,7 @@ class InboundHandler:
                 await self._forward(permit, guest, visit, call)
             if visit.end is None:
                 reset(sock)
-                visit.end = ConnectionEnd(End.DENIED, None, call.cut)
+                visit.end = ConnectionEnd(call.end, None, call.cut)
 
     async def _forward(
         self,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import trio
 
+from meshproxy.wire.ends import End
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -37,6 +39,13 @@ class Call:
     asked: tuple[str, str] | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     cut: str = ""
+    end: End = End.DENIED  # what a cut means
+
+    def revoke(self, why: str) -> None:
+        """Cut it because its caller is believed no more."""
+        if not self.cut:
+            self.cut, self.end = why, End.REVOKED
+            self.scope.cancel()
 
 
 Member = TypeVar("Member")

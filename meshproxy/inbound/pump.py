@@ -63,15 +63,6 @@ class Pump(Says):
         except BaseException as error:  # noqa: BLE001 - see the class
             return self._fail(error)
 
-    def expire(self, now: float) -> None:
-        """Act on a deadline that has passed (called by the sweeper)."""
-        if self._is_over:
-            return
-        try:
-            self._expire(now)
-        except BaseException as error:  # noqa: BLE001 - see the class
-            self._fail(error)
-
     def act(self) -> None:
         """Carry out what the machine makes of what the owner has told it."""
         if self._is_over:
@@ -81,11 +72,6 @@ class Pump(Says):
             self._resume_downstream()
         except BaseException as error:  # noqa: BLE001 - see the class
             self._fail(error)
-
-    def _fail(self, error: BaseException) -> bool:
-        self.error, self._is_over = error, True
-        self.woken.set()
-        return False
 
     # Moving bytes.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from meshproxy.errors import Failure
 from meshproxy.http.phase import Phase
 from meshproxy.inbound.deadlines import Deadlines, Due, Waiting
 from meshproxy.inbound.machinery import Outcome, clock
@@ -76,6 +77,47 @@ class Ends(ABC):
         self._look_again(now)
         self._deadlines.drain(now + grace, now)
         self._look_again(now)
+
+    def expire(self, now: float) -> None:
+        """Act on a deadline that has passed (called by the sweeper)."""
+        if self._is_over:
+            return
+        try:
+            self._expire(now)
+        except BaseException as error:  # noqa: BLE001 - see the class
+            self._fail(error)
+
+    def revoke(self, why: str) -> None:
+        """Cut the connection at once, in the middle of whatever is said: its caller is believed no more.
+
+        One that was upgraded is somebody else's to cut.
+        """
+        if self._is_over:
+            return
+        try:
+            if self._to_discard is None:
+                self.relay.downstream_lost(why, clock(), Failure.REVOKED)
+                self._act(clock())
+            self._end(Outcome.ABORTED)
+        except BaseException as error:  # noqa: BLE001 - see the class
+            self._fail(error)
+
+    def on_upstream_revoked(self, connection: UpstreamConnection, why: str) -> None:
+        """See `upstream.pool.User`: to the exchange it is as if the far end had broken off."""
+        if self._is_over or self.up is not connection:
+            return
+        try:
+            now = clock()
+            self.relay.upstream_lost(why, now, Failure.IDENTITY)
+            self._act(now)
+            self._resume_downstream()
+        except BaseException as error:  # noqa: BLE001 - see the class
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> bool:
+        self.error, self._is_over = error, True
+        self.woken.set()
+        return False
 
     @abstractmethod
     def _act(self, now: float) -> None:

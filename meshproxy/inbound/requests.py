@@ -22,6 +22,7 @@ from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.inbound.story import Story
 from meshproxy.upstream.pool import NEVER
 from meshproxy.wire.channel import TlsChannel
+from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
 from meshproxy.wire.relay import Term, Traffic
 from meshproxy.wire.splice import Held
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from meshproxy.http.exchange import Exchange
     from meshproxy.http.head import RequestHead
+    from meshproxy.identity.sessions import Session
     from meshproxy.inbound.accept import Services, Visit
     from meshproxy.inbound.admit import Guest
     from meshproxy.inbound.authorize import Authorizer
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from meshproxy.upstream.pool import UpstreamConnection, Upstreams
     from meshproxy.wire.channel import Channel
 
+_UNTOLD: Final = ConnectionEnd(End.DRAINED, None, "cut at the end of the drain")  # until we know better
 _FOREVER: Final = float("inf")
 
 # Request and trace ids must not repeat; nothing secret hangs on them.
@@ -83,20 +86,22 @@ class RequestsHandler:
         visit.caller = str(guest.leaf.id)
         judge = self._authorizer.judge_of(visit, guest.leaf, home=guest.home, wall=services.relay.wall)
         downstream = TlsChannel(guest.tls, services.relay.engine, services.relay.buffers)
-        await converse(
-            downstream,
-            HttpRelay(Terms(self._limits, judge, IDS, memory=self._memory), clock()),
-            Conversation(self._way, services, visit, Standing(guest, self._authorizer)),
-            Term(limits.idle_timeout, guest.valid_until),
-        )
+        with services.identity.sessions.of(guest.peer, listener=visit.listener, connection=visit.id) as session:
+            await converse(
+                downstream,
+                HttpRelay(Terms(self._limits, judge, IDS, memory=self._memory), clock()),
+                Conversation(self._way, services, visit, Standing(guest, self._authorizer, session)),
+                Term(limits.idle_timeout, guest.valid_until),
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What an upgraded stream lives by: its caller, and the allow-list that let its request through."""
+    """What an inbound connection lives by: its caller, who may be believed no more, and the allow-list."""
 
     guest: Guest
     authorizer: Authorizer
+    session: Session
 
     def call(self, visit: Visit, head: RequestHead) -> Call:
         """Return the call to ask about on each change."""
@@ -118,6 +123,8 @@ async def converse(downstream: Channel, relay: HttpRelay, conversation: Conversa
     services, visit = conversation.services, conversation.visit
     story = Story(visit, services)
     driver = HttpDriver(conversation.way.machinery, downstream, relay, conversation.way.upstreams, story)
+    if conversation.standing is not None:
+        conversation.standing.session.ended_by(driver.revoke)
     is_bounded = term.valid_until is not NEVER  # outbound, most have no end to look for
     left = (term.valid_until - services.relay.wall()).total_seconds() if is_bounded else _FOREVER
     with conversation.way.live.holding(driver):
@@ -137,9 +144,9 @@ class Upgraded:
 
 
 async def _carry_upgraded(stream: Upgraded, conversation: Conversation, term: Term) -> None:
-    """Relay an upgraded stream to its end, as long as its request would be granted."""
+    """Relay an upgraded stream to its end, as long as its request would be granted and both ends are believed."""
     services, visit, exchange = conversation.services, conversation.visit, stream.exchange
-    ended = ConnectionEnd(End.DRAINED, None, "cut at the end of the drain")
+    ended = _UNTOLD
     traffic = Traffic()
     try:
         with contextlib.ExitStack() as stack:
@@ -152,16 +159,39 @@ async def _carry_upgraded(stream: Upgraded, conversation: Conversation, term: Te
                 conversation.way.live.recheck_one(
                     call, conversation.standing.authorizer.objection(call, services.relay.wall())
                 )
-            with call.scope if call is not None else trio.CancelScope() as scope:
-                ended = await _splice(stream, services, term, traffic)
-            if call is not None and scope.cancelled_caught:
+            scope = call.scope if call is not None else trio.CancelScope()
+            sessions = [each for each in (_session_of(conversation), stream.upstream.session) if each is not None]
+            for session in sessions:
+                session.ended_by(lambda _why: scope.cancel())
+            if scope.cancel_called:
+                _break_off(stream, services)  # the splice would move bytes before it is cancelled
+            else:
+                with scope:
+                    ended = await _splice(stream, services, term, traffic)
+            objection = next((each.objection for each in sessions if each.objection is not None), None)
+            if (scope.cancelled_caught or ended is _UNTOLD) and objection is not None:
+                ended = ConnectionEnd(End.REVOKED, None, objection.detail)
+            elif (scope.cancelled_caught or ended is _UNTOLD) and call is not None:
                 ended = ConnectionEnd(End.DENIED, None, call.cut)
     finally:
+        if stream.upstream.session is not None:
+            stream.upstream.session.leave()
         exchange.ended = clock()
         inbound = visit.direction == "inbound"
         exchange.bytes_in += traffic.to_plain if inbound else traffic.to_tls
         exchange.bytes_out += traffic.to_tls if inbound else traffic.to_plain
         Story(visit, services).upgraded(exchange, stream.upstream, ended)
+
+
+def _session_of(conversation: Conversation) -> Session | None:
+    return None if conversation.standing is None else conversation.standing.session
+
+
+def _break_off(stream: Upgraded, services: Services) -> None:
+    for channel in (stream.downstream, stream.upstream.channel):
+        services.relay.engine.forget(channel.sock)
+        channel.release()
+        reset(channel.sock)
 
 
 async def _splice(stream: Upgraded, services: Services, term: Term, traffic: Traffic) -> ConnectionEnd:

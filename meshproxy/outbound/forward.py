@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import trio
+
 from ca.spiffe_id import complete
-from meshproxy.identity.store import NotReady
+from meshproxy.identity.usable import NotReady
 from meshproxy.outbound.caller import is_caller_allowed
 from meshproxy.upstream.attempt import FailedAttempt, NoUpstream
 from meshproxy.wire.ends import ConnectionEnd, End, Side
@@ -53,7 +55,7 @@ class OutboundHandler:
                 visit.listener, failure.phase, endpoint=failure.endpoint, detail=failure.detail
             )
 
-        to = _complete(settings.to, identity.leaf.id.trust_domain)
+        to = _complete(settings.to, identity.home)
         visit.upstream = str(to)
         try:
             far = await self._dialer.open(identity, to, tell)
@@ -61,14 +63,20 @@ class OutboundHandler:
             visit.end = ConnectionEnd(End.FAILED, None, str(failed))
             return
         visit.upstream, visit.upstream_id = far.target, str(far.leaf.id)
-        ended = await services.relay.run(
-            sock,
-            far.tls,
-            peer_eof=settings.peer_eof,
-            term=Term(settings.limits.idle_timeout, min(far.leaf.not_after, identity.material.not_after)),
-            traffic=visit.traffic,
-        )
-        visit.end = refusal_in_words(ended, received=visit.traffic.to_plain)
+        scope = trio.CancelScope()
+        with services.identity.sessions.of(far.peer, listener=visit.listener, connection=visit.id) as session:
+            session.ended_by(lambda _why: scope.cancel())
+            with scope:
+                ended = await services.relay.run(
+                    sock,
+                    far.tls,
+                    peer_eof=settings.peer_eof,
+                    term=Term(settings.limits.idle_timeout, min(far.leaf.not_after, identity.material.not_after)),
+                    traffic=visit.traffic,
+                )
+                visit.end = refusal_in_words(ended, received=visit.traffic.to_plain)
+            if scope.cancelled_caught and session.objection is not None:
+                visit.end = ConnectionEnd(End.REVOKED, Side.TLS, session.objection.detail)
 
 
 def refusal_in_words(ended: ConnectionEnd, *, received: int) -> ConnectionEnd:

@@ -11,9 +11,15 @@ drain       ending: ready goes false, who got in is served, the rest is cut at a
 signals     what SIGTERM, SIGINT and SIGHUP mean
 reception   the admin sockets
 views       what /status, /ready and /metrics show of one process; pages: what they are made of
+renewing    an identity kept alive for a foreign program
+lifeline    the keeper of an identity that renews itself
 telling     where everything is told
 process     descriptors, stderr, exit codes
 cores       how many processes `auto` is
+
+The CA:
+
+authority        a CA that serves: wired, begun, ended; authority_views: what it shows
 
 Several workers:
 

@@ -87,7 +87,12 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
         sockets.callback(stations.close_all)
         stations.bind_all(configuration)
         reloader = Reloader(Path(file), configuration, stations, wall=wall_clock, log=log, metrics=telling.metrics)
-        views = Views(file, stations, house.services, reloader, telling.writer)
+        lifeline = None
+        if settings.identity.ca:
+            from meshproxy.runtime.lifeline import Lifeline  # noqa: PLC0415 - who has files only does not pay for it
+
+            lifeline = Lifeline(settings.identity, telling, identity.look_now)
+        views = Views(file, stations, house.services, reloader, telling.writer, lifeline=lifeline)
         stopping = trio.Event()
 
         def begin_drain() -> RuntimeSettings:
@@ -106,6 +111,8 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
             await nursery.start(follow_signals, stopping, reload, nursery.cancel_scope.cancel, log)
             nursery.start_soon(reloader.watch)
             nursery.start_soon(reloader.grants.follow)
+            if lifeline is not None:
+                nursery.start_soon(lifeline.run)
             reception.serve(
                 nursery, views.all(), views.public(), {"/reload": reload_action(reloader, identity.look_now)}
             )

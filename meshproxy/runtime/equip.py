@@ -54,7 +54,7 @@ class Workshop:
         services, limits = self.services, settings.limits
         if settings.protocol is Protocol.TCP:
             return Equipment(InboundHandler(settings, authorizer, services, live), live, authorizer, _nothing)
-        pool, wiring = self._pool(limits), Wiring(services.relay, head_limits(limits))
+        pool, wiring = self._pool(limits), Wiring(services.relay, head_limits(limits), settings.name)
         upstreams = ServiceConnections(settings.forward, pool, wiring, services.resolver, within=limits.connect_timeout)
         handler = RequestsHandler(settings, authorizer, services, Way(self._machinery(limits), upstreams, live))
         return Equipment(handler, live, authorizer, pool.close_all)
@@ -67,11 +67,12 @@ class Workshop:
             Patience(limits.connect_timeout, limits.handshake_timeout),
             services.resolver,
             self.sweeper,
-            services.relay.wall,
+            wall=services.relay.wall,
+            judge=services.identity.judge,
         )
         if not http:
             return Equipment(OutboundHandler(settings, dialer, services), live, None, _nothing)
-        pool, wiring = self._pool(limits), Wiring(services.relay, head_limits(limits))
+        pool, wiring = self._pool(limits), Wiring(services.relay, head_limits(limits), settings.name)
         upstreams = MeshConnections(settings.to, dialer, pool, wiring, services.identity)
         handler = OutboundRequestsHandler(settings, services, Way(self._machinery(limits), upstreams, live))
         return Equipment(handler, live, None, pool.close_all)

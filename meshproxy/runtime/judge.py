@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ca.identity_directory import TRUST
+from meshproxy.enroll.remedies import new_token
+from meshproxy.enroll.token_file import NoTokenFile, TokenFileError, read_token_file
 from meshproxy.errors import FaultyInput, Problem
 from meshproxy.identity.expiry import Urgency, Validity, urgency
-from meshproxy.identity.material import MissingIdentity, read_material
+from meshproxy.identity.material import MissingIdentity, read_material, remedy_for
+from meshproxy.identity.own import leaf_marks, look_at_trust
+from meshproxy.identity.trust import Trusted
+from meshproxy.identity.usable import denied, staleness
 from meshproxy.settings.load import FaultyConfiguration, load_configuration
 from meshproxy.units import format_duration
 
@@ -43,8 +49,13 @@ def judge(path: Path, now: datetime) -> Judgement:
     except FaultyInput as faulty:
         problems += faulty.problems
         identity = faulty.identity if isinstance(faulty, FaultyConfiguration) else None
+    before = len(problems)
     material = None if identity is None else _material(identity, now, problems)
+    if identity is not None:
+        problems += _token_faults(identity, needed=material is None and len(problems) == before)
     warnings = [*_expiring(material, now), *_expired_grants(configuration, now)]
+    if identity is not None and material is not None:
+        warnings += _trust(identity, material, now, problems)
     return Judgement(FaultyInput(problems).problems, tuple(warnings), configuration, material)
 
 
@@ -67,6 +78,8 @@ def _material(identity: IdentitySettings, now: datetime, problems: list[Problem]
         problems += faulty.problems
         return None
     except MissingIdentity as missing:
+        if identity.token_file is not None:
+            return None  # it enrols itself: the token is judged instead
         problems.append(
             Problem(
                 str(identity.dir), str(missing), "key.pem, chain.pem and bundle.pem of this service", missing.remedy
@@ -78,7 +91,7 @@ def _material(identity: IdentitySettings, now: datetime, problems: list[Problem]
         until = (
             f"valid from {material.leaf.not_before:%Y-%m-%dT%H:%M:%SZ} until {material.not_after:%Y-%m-%dT%H:%M:%SZ}"
         )
-        remedy = f"meshproxy ca issue {material.leaf.id.path} --dir CA_DIR --out {identity.dir}"
+        remedy = remedy_for(identity, material.leaf.id.path)
         problems.append(
             Problem(
                 str(identity.dir / "chain.pem"),
@@ -88,6 +101,37 @@ def _material(identity: IdentitySettings, now: datetime, problems: list[Problem]
             )
         )
     return material
+
+
+def _token_faults(identity: IdentitySettings, *, needed: bool) -> list[Problem]:
+    """Judge the token to enrol with; who has an identity already may have thrown it away."""
+    file = identity.token_file
+    if file is None:
+        return []
+    try:
+        read_token_file(file)
+    except TokenFileError as error:
+        if not needed and isinstance(error, NoTokenFile):
+            return []
+        expected = "a join token of the CA, which only this user can read"
+        return [Problem(str(file), str(error), expected, new_token("/PATH", identity.ca, file))]
+    return []
+
+
+def _trust(identity: IdentitySettings, material: Material, now: datetime, problems: list[Problem]) -> list[str]:
+    """Judge `trust.json`: what `run` would refuse for is a problem, what it would only tell a warning."""
+    file = identity.dir / TRUST
+    trusted, faults = look_at_trust(material, identity, before=Trusted(), now=now)
+    denial = None if trusted.deny_list is None else trusted.deny_list.denies_marked(leaf_marks(material))
+    refusals = (staleness(trusted, identity, now), None if denial is None else denied(material, denial, identity))
+    problems += [
+        Problem(str(file), str(fault), "whom the CA believes today, us among them", fault.remedy)
+        for fault in refusals
+        if fault is not None
+    ]
+    late = trusted.stale_for(now)
+    stale = [] if late is None else [f"{file}: the deny-list is stale for {format_duration(late.total_seconds())}"]
+    return [*(f"{file}: {fault}" for fault in faults), *stale]
 
 
 def _expiring(material: Material | None, now: datetime) -> list[str]:

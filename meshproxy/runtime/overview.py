@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from meshproxy.admin.server import View
     from meshproxy.runtime.crew import Crew, Member
     from meshproxy.runtime.doorkeeper import Doorkeeper
+    from meshproxy.runtime.lifeline import Lifeline
     from meshproxy.runtime.reload import Reloader
     from meshproxy.runtime.telling import Telling
     from meshproxy.settings.schema import Outbound
@@ -34,12 +35,22 @@ if TYPE_CHECKING:
 class Overview:
     """The pages of the supervisor."""
 
-    def __init__(self, file: str, crew: Crew, doors: Doorkeeper, reloader: Reloader, telling: Telling) -> None:
+    def __init__(
+        self,
+        file: str,
+        crew: Crew,
+        doors: Doorkeeper,
+        reloader: Reloader,
+        telling: Telling,
+        *,
+        lifeline: Lifeline | None = None,
+    ) -> None:
         self._file = file
         self._crew = crew
         self._doors = doors
         self._reloader = reloader
         self._telling = telling
+        self._lifeline = lifeline
         self._started_at = timestamp(wall_clock())
         self.draining = False
         telling.metrics.before_scrape(lambda: telling.metrics.log_dropped.set(telling.writer.dropped))
@@ -89,7 +100,15 @@ class Overview:
     def _base(self, states: Mapping[int, str]) -> Status:
         settings = self._reloader.configuration.settings
         nobody = IdentityStatus(
-            "", False, "no worker serves", "see worker_exited in the log", str(settings.identity.dir), 0, "", ""
+            "",
+            False,
+            "no worker serves",
+            "see worker_exited in the log",
+            str(settings.identity.dir),
+            0,
+            "",
+            "",
+            renewal=None if self._lifeline is None else self._lifeline.status(),
         )
         return Status(
             version=__version__,

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from meshproxy.admin.server import Action, Page
-from meshproxy.admin.status import ConfigurationStatus, ListenerStatus, PolicyStatus, Status
+from meshproxy.admin.status import ConfigurationStatus, ListenerStatus, PolicyStatus, Status, TrustStatus
 from meshproxy.runtime.reload import Result
 from meshproxy.settings.schema import Inbound
+from meshproxy.telemetry.access import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from meshproxy.identity.store import IdentityStore
     from meshproxy.policy.compile import Policy
     from meshproxy.runtime.reload import Reloader, ReloadState
-    from meshproxy.settings.schema import Outbound
+    from meshproxy.settings.schema import IdentitySettings, Outbound
     from meshproxy.telemetry.record import ListenerCounts
     from meshproxy.wire.address import Address
 
@@ -51,6 +53,25 @@ def listener_status(
 def configuration_status(state: ReloadState) -> ConfigurationStatus:
     """Return what is shown of the files."""
     return ConfigurationStatus(state.generation, state.hash, state.loaded_at, state.last_attempt_at, state.last_error)
+
+
+def trust_status(store: IdentityStore, settings: IdentitySettings, now: datetime) -> TrustStatus:
+    """Return what is shown of what is trusted beside the bundle."""
+    trusted, late = store.trusted, store.trusted.stale_for(now)
+    said = None if trusted.deny_list is None else trusted.deny_list.content
+    return TrustStatus(
+        bundle_sequence=trusted.sequence,
+        deny_list=None if said is None else said.sequence,
+        issued="" if said is None else timestamp(said.issued),
+        age_seconds=0.0 if said is None else (now - said.issued).total_seconds(),
+        good_until="" if said is None else timestamp(said.next_update),
+        stale_seconds=None if late is None else late.total_seconds(),
+        stale_policy=settings.stale_deny_list,
+        entries=0 if said is None else len(said.entries),
+        retired=0 if said is None else len(said.retired),
+        federated=tuple(sorted(map(str, trusted.federation.roots))),
+        last_error=store.trust_error,
+    )
 
 
 def reload_action(reloader: Reloader, look_at_identity: Callable[[], None]) -> Action:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from meshproxy.runtime.authority import AuthorityPlan
+    from meshproxy.runtime.renewing import RenewalPlan
     from meshproxy.runtime.worker import Place
     from meshproxy.settings.schema import Settings
     from meshproxy.telemetry.events import Logger
@@ -92,6 +94,28 @@ def run(path: Path, look: LogLook) -> bool:
             from meshproxy.runtime.build import run_sidecar  # noqa: PLC0415 - a supervisor has no data path
 
             return trio.run(run_sidecar, str(path), replace(configuration, contents={}), telling)
+
+
+def serve_authority(plan: AuthorityPlan, look: LogLook) -> bool:
+    """Serve the CA that `plan` tells of, in the foreground. Returns whether nobody was cut off at the end.
+
+    Raises StartError when it cannot start, before anything was logged or after all was closed again.
+    """
+    from meshproxy.runtime.authority import run_authority  # noqa: PLC0415 - a sidecar has no CA
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as in run
+    _raise_descriptor_limit()
+    with _telling(look, None) as telling, _bare(telling.log):
+        return trio.run(run_authority, plan, telling)
+
+
+def renew_for_ever(renewal: RenewalPlan, look: LogLook) -> None:
+    """Keep an identity alive, in the foreground, until a signal ends it."""
+    from meshproxy.runtime.renewing import run_renewing  # noqa: PLC0415 - a sidecar does it otherwise
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as in run
+    with _telling(look, None) as telling, _bare(telling.log):
+        trio.run(run_renewing, renewal, telling)
 
 
 def run_worker(file: str, place: Place, control: socket.socket, look: LogLook, turn: int) -> bool:

@@ -42,9 +42,19 @@ GAUGES: Final[Mapping[str, Fold]] = {
     "meshproxy_certificate_expiry_seconds": Fold.LOWEST,
     "meshproxy_identity_ready": Fold.LOWEST,
     "meshproxy_identity_generation": Fold.HIGHEST,
+    "meshproxy_bundle_sequence": Fold.LOWEST,
+    "meshproxy_deny_list_sequence": Fold.LOWEST,
+    "meshproxy_deny_list_entries": Fold.LOWEST,
+    "meshproxy_deny_list_age_seconds": Fold.HIGHEST,
+    "meshproxy_deny_list_stale": Fold.HIGHEST,
+    "meshproxy_federated_trust_domains": Fold.HIGHEST,
     "meshproxy_reload_failing": Fold.SUPERVISOR,
     "meshproxy_configuration_generation": Fold.SUPERVISOR,
     "meshproxy_log_lines_dropped": Fold.COUNT,
+    "meshproxy_renewal_planned_seconds": Fold.SUPERVISOR,
+    "meshproxy_renewal_last_success_timestamp_seconds": Fold.SUPERVISOR,
+    "meshproxy_bundle_sequence_known": Fold.SUPERVISOR,
+    "meshproxy_trust_age_seconds": Fold.SUPERVISOR,
 }
 
 

@@ -53,7 +53,12 @@ async def run_supervisor(launch: Launch, configuration: Configuration, telling: 
         reloader = Reloader(
             Path(file), configuration, crew, wall=wall_clock, log=log, metrics=metrics, load=load_and_keep
         )
-        overview = Overview(file, crew, doors, reloader, telling)
+        lifeline = None
+        if settings.identity.ca:
+            from meshproxy.runtime.lifeline import Lifeline  # noqa: PLC0415 - who has files only does not pay for it
+
+            lifeline = Lifeline(settings.identity, telling, crew.look_at_identity)
+        overview = Overview(file, crew, doors, reloader, telling, lifeline=lifeline)
         stopping, cutting = trio.Event(), trio.Event()
 
         def reload() -> None:
@@ -64,6 +69,8 @@ async def run_supervisor(launch: Launch, configuration: Configuration, telling: 
             await crew.started()
             house.start_soon(reloader.watch)
             house.start_soon(reloader.grants.follow)
+            if lifeline is not None:
+                house.start_soon(lifeline.run)
             listeners = {name: address for (_, name), address in doors.addresses.items()}
             announce(log, file, reception, listeners, configuration, workers=launch.size)
 

@@ -19,7 +19,7 @@ from meshproxy.admin.status import (
     ObjectionStatus,
     Status,
 )
-from meshproxy.identity.store import NotReady
+from meshproxy.identity.usable import NotReady
 from meshproxy.runtime import pages
 from meshproxy.telemetry.access import timestamp
 from meshproxy.telemetry.metrics import CONTENT_TYPE
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from meshproxy.inbound.accept import Services
+    from meshproxy.runtime.lifeline import Lifeline
     from meshproxy.runtime.reload import ReloadState
     from meshproxy.runtime.stations import Station, Stations
     from meshproxy.settings.load import Configuration
@@ -60,12 +61,22 @@ class Phase:
 class Views:
     """The pages of one sidecar."""
 
-    def __init__(self, file: str, stations: Stations, services: Services, in_force: InForce, writer: LogWriter) -> None:
+    def __init__(
+        self,
+        file: str,
+        stations: Stations,
+        services: Services,
+        in_force: InForce,
+        writer: LogWriter,
+        *,
+        lifeline: Lifeline | None = None,
+    ) -> None:
         self._file = file
         self._stations = stations
         self._services = services
         self._in_force = in_force
         self._writer = writer
+        self._lifeline = lifeline
         self._wall = services.relay.wall
         self.phase = Phase(self._wall())
         services.recorder.metrics.before_scrape(self._refresh_gauges)
@@ -159,6 +170,8 @@ class Views:
                 CertificateStatus(term.role, timestamp(term.not_after), (term.not_after - now).total_seconds())
                 for term in (loaded.material.terms if loaded else ())
             ),
+            renewal=None if self._lifeline is None else self._lifeline.status(),
+            trust=pages.trust_status(store, self._in_force.configuration.settings.identity, now),
         )
 
     def _listener(self, station: Station) -> ListenerStatus:

@@ -104,6 +104,13 @@ def each_once(read: Reader[_T]) -> Reader[_T]:
     return read_once
 
 
+def _ca_address(text: str) -> TcpAddress:
+    parsed = parse_address(text)
+    if not isinstance(parsed, TcpAddress) or parsed.port == 0:
+        raise ValueError("host:port or [v6]:port of a CA, with a port from 1 to 65535")
+    return parsed
+
+
 def _positive_duration(text: str) -> float:
     if (seconds := parse_duration(text)) == 0:
         raise ValueError("a duration above zero: a deadline of nothing refuses everything")
@@ -195,6 +202,7 @@ def worker_count(value: object) -> Workers:
     return value
 
 
+ca_address = written(_ca_address)
 duration = written(parse_duration)
 positive_duration = written(_positive_duration)
 listener_name = written(_listener_name)

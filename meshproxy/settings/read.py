@@ -21,6 +21,7 @@ from meshproxy.settings.schema import (
     Protocol,
     RuntimeSettings,
     Settings,
+    StaleDenyList,
 )
 from meshproxy.toml import Judge, boolean, quote
 from meshproxy.wire.address import TcpAddress
@@ -159,7 +160,19 @@ class _SettingsReader:
         directory = table.require("dir", self._path, like='"identity"')
         passphrase_file = table.take("passphrase_file", self._path, None, like='"passphrase"')
         self.unsafe_key_mode = table.take("unsafe_key_mode", boolean, default=False, like="true")
-        return None if directory is None else IdentitySettings(directory, passphrase_file, self.unsafe_key_mode)
+        ca = table.take_each("ca", grammar.each_once(grammar.ca_address), (), like='"ca.internal:8440"')
+        token_file = table.take("token_file", self._path, None, like='"web.token"')
+        if token_file is not None and "ca" not in table:
+            table.problem(
+                "token_file",
+                found="`token_file` without `ca`",
+                expected="where the CA is: a token is used there",
+                remedy='Add `ca = "ca.internal:8440"`, or remove `token_file`',
+            )
+        stale = table.take("stale_deny_list", grammar.one_of(StaleDenyList), StaleDenyList.ALLOW, like='"deny"')
+        if directory is None:
+            return None
+        return IdentitySettings(directory, passphrase_file, self.unsafe_key_mode, stale, ca, token_file)
 
     def _admin(self, root: Table) -> AdminSettings:
         default = AdminSettings()

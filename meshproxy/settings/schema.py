@@ -33,13 +33,26 @@ class Protocol(StrEnum):
     TCP = "tcp"
 
 
+class StaleDenyList(StrEnum):
+    """What follows when the CA's deny-list is older than it says it may be."""
+
+    ALLOW = "allow"  # go on by the last one, and warn
+    DENY = "deny"  # believe nobody new, and nobody at all without a list
+
+
 @dataclass(frozen=True, slots=True)
 class IdentitySettings:
-    """Where this sidecar's key, chain and bundle are; `unsafe_key_mode` accepts files that others may read or write."""
+    """Where this sidecar's key, chain and bundle are; `unsafe_key_mode` accepts files that others may read or write.
+
+    `ca` is where the CA is: with it the sidecar enrols (by the join token in `token_file`) and renews itself.
+    """
 
     dir: Path
     passphrase_file: Path | None = None
     unsafe_key_mode: bool = False
+    stale_deny_list: StaleDenyList = StaleDenyList.ALLOW
+    ca: tuple[TcpAddress, ...] = ()
+    token_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

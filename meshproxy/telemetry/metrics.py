@@ -153,6 +153,32 @@ class Metrics:
         self.identity_ready = only("meshproxy_identity_ready", "1 while our own certificate can be used.")
         self.identity_generation = only("meshproxy_identity_generation", "How often the identity was swapped.")
         self.identity_loads = counter("meshproxy_identity_loads_total", "Attempts to load the identity.", "result")
+        self.trust_loads = counter("meshproxy_trust_loads_total", "Looks at a changed trust.json, by result.", "result")
+        self.bundle_sequence = only(
+            "meshproxy_bundle_sequence", "Number of the bundle in use, where the CA has said it; else 0."
+        )
+        self.deny_list_sequence = only("meshproxy_deny_list_sequence", "Number of the deny-list in force; 0: none.")
+        self.deny_list_entries = only("meshproxy_deny_list_entries", "Entries of the deny-list in force.")
+        self.deny_list_age = only("meshproxy_deny_list_age_seconds", "Seconds since the deny-list was issued.")
+        self.deny_list_stale = only("meshproxy_deny_list_stale", "1 while a newer deny-list should be here.")
+        self.federated_domains = only("meshproxy_federated_trust_domains", "Other trust domains that are believed.")
+        self.revoked_connections = counter(
+            "meshproxy_revoked_connections_total",
+            "Open connections ended because their peer is on the deny-list, or federated with no more.",
+            "listener",
+        )
+        # A keeper's: without one they have no numbers, and where there are several workers only the supervisor has one.
+        self.renewals = counter("meshproxy_renewals_total", "Attempts to get a certificate from the CA.", "result")
+        self.renewal_planned = gauge(
+            "meshproxy_renewal_planned_seconds", "Seconds until the own certificate is to be renewed; negative after."
+        )
+        self.renewal_last_success = gauge(
+            "meshproxy_renewal_last_success_timestamp_seconds", "When a certificate was last got from the CA."
+        )
+        self.bundle_known = gauge(
+            "meshproxy_bundle_sequence_known", "Number of the bundle the CA told of last, in use or not yet."
+        )
+        self.trust_age = gauge("meshproxy_trust_age_seconds", "Seconds since the CA last said whom to believe.")
         self.authz_terminated = counter(
             "meshproxy_authz_terminated_total", "Streams cut because the allow-list no longer grants them.", "listener"
         )

@@ -10,7 +10,7 @@ import trio
 from ca.spiffe_id import complete
 from meshproxy.errors import Failure
 from meshproxy.http.codec import ResponseReader
-from meshproxy.identity.store import NotReady
+from meshproxy.identity.usable import NotReady
 from meshproxy.upstream.attempt import NoUpstream, Phase
 from meshproxy.upstream.endpoint import connect_plain
 from meshproxy.upstream.pool import NoUpstreamConnection, Pool, UpstreamConnection
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from meshproxy.http.head import HeadLimits
-    from meshproxy.identity.store import Identity, IdentityStore
+    from meshproxy.identity.own import Identity
+    from meshproxy.identity.sessions import Sessions
+    from meshproxy.identity.store import IdentityStore
     from meshproxy.upstream.attempt import FailedAttempt
     from meshproxy.upstream.endpoint import Dialer, Identified, OnFailure
     from meshproxy.wire.address import Address
@@ -43,13 +45,16 @@ class Wiring:
 
     relay: Relay
     limits: HeadLimits
+    listener: str
 
     def plain(self, sock: socket.socket, target: str) -> UpstreamConnection:
         """Wrap a plain socket."""
         channel = PlainChannel(sock, self.relay.engine, self.relay.buffers)
         return UpstreamConnection(channel, ResponseReader(self.limits), target)
 
-    def identified(self, far: Identified, identity: Identity, generation: int) -> UpstreamConnection:
+    def identified(
+        self, far: Identified, identity: Identity, generation: int, sessions: Sessions
+    ) -> UpstreamConnection:
         """Wrap an identified TLS connection, opened as `identity`, which is of this generation."""
         valid_until = min(far.leaf.not_after, identity.material.not_after)
         return UpstreamConnection(
@@ -57,6 +62,7 @@ class Wiring:
             ResponseReader(self.limits),
             far.target,
             identity=str(far.leaf.id),
+            session=sessions.of(far.peer, listener=self.listener, connection=far.target),
             generation=generation,
             valid_until=valid_until,
             ends_at=trio.current_time() + (valid_until - self.relay.wall()).total_seconds(),
@@ -114,13 +120,13 @@ class MeshConnections:
             identity = self._identity.usable()
         except NotReady as reason:
             raise NoUpstreamConnection(Failure.NOT_READY, f"{reason}; {reason.remedy}") from reason
-        to = complete(self._to, identity.leaf.id.trust_domain)
+        to = complete(self._to, identity.home)
         generation = self._identity.generation
         try:
             far = await self._dialer.open(identity, to, on_failure)
         except NoUpstream as failed:
             raise NoUpstreamConnection(failure_of(failed.failures), str(failed)) from failed
-        return self._wiring.identified(far, identity, generation)
+        return self._wiring.identified(far, identity, generation, self._identity.sessions)
 
 
 def failure_of(failures: Sequence[FailedAttempt]) -> Failure:

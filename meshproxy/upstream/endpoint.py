@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from ca.svid import Leaf, LeafError
-from meshproxy.identity.peer import judge_peer
+from ca.svid import LeafError
 from meshproxy.upstream.attempt import FailedAttempt, NoUpstream, Phase, attempt_order
 from meshproxy.wire.closing import linger, reset
 from meshproxy.wire.dial import ResolveError, connect
@@ -18,9 +17,12 @@ from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
 
 if TYPE_CHECKING:
     import socket
+    from datetime import datetime
 
     from ca import SpiffeId
-    from meshproxy.identity.store import Identity
+    from ca.svid import Leaf
+    from meshproxy.identity.own import Identity
+    from meshproxy.identity.peer import Peer
     from meshproxy.wire.address import Address
     from meshproxy.wire.dial import Resolver, Target
     from meshproxy.wire.relay import Wall
@@ -29,11 +31,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """A TLS connection whose far end has proved to be the identity asked for."""
+    """A TLS connection whose far end has proved to be the identity asked for.
+
+    Its session must be entered before anything is waited for (see `IdentityStore.judge`).
+    """
 
     tls: TlsConnection
-    leaf: Leaf
+    peer: Peer
     target: str
+
+    @property
+    def leaf(self) -> Leaf:
+        """The far end's."""
+        return self.peer.leaf
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,13 @@ class Patience:
 OnFailure = Callable[[FailedAttempt], None]
 
 
+class Judge(Protocol):
+    """Says who is at the far end of a finished handshake: `IdentityStore.judge`."""
+
+    def __call__(self, tls: TlsConnection, identity: Identity, now: datetime) -> Peer:
+        """Judge the far end; raises LeafError."""
+
+
 async def connect_plain(
     resolver: Resolver, address: Address, on_failure: OnFailure, *, within: float
 ) -> tuple[socket.socket, str]:
@@ -72,13 +89,21 @@ class Dialer:
     """Opens identified connections to one destination and remembers which endpoints failed lately."""
 
     def __init__(
-        self, destination: Destination, patience: Patience, resolver: Resolver, sweeper: Sweeper, wall: Wall
+        self,
+        destination: Destination,
+        patience: Patience,
+        resolver: Resolver,
+        sweeper: Sweeper,
+        *,
+        wall: Wall,
+        judge: Judge,
     ) -> None:
         self._destination = destination
         self._patience = patience
         self._resolver = resolver
         self._sweeper = sweeper
         self._wall = wall
+        self._judge = judge
         self._failed_at: dict[Address, float] = {}
 
     def __repr__(self) -> str:
@@ -109,10 +134,10 @@ class Dialer:
         try:
             tls = TlsConnection(sock, context, server_side=False, server_name=self._destination.server_name)
             await tls.handshake(self._sweeper, within=self._patience.handshake)
-            leaf = judge_peer(tls, home=identity.leaf.id.trust_domain, now=self._wall())
-            if leaf.id == to:
-                return Identified(tls, leaf, str(target))
-            attempt.failed(target, Phase.IDENTITY, f"the far end is {leaf.id}, only {to} is accepted")
+            peer = self._judge(tls, identity, self._wall())
+            if peer.leaf.id == to:
+                return Identified(tls, peer, str(target))
+            attempt.failed(target, Phase.IDENTITY, f"the far end is {peer.leaf.id}, only {to} is accepted")
         except HandshakeError as error:
             if error.fault is HandshakeFault.TIMEOUT:
                 attempt.failed(target, Phase.HANDSHAKE, f"no answer within {self._patience.handshake:g} s")

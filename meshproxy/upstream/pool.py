@@ -10,6 +10,7 @@ import contextlib
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from meshproxy.wire.channel import ChannelBroken
@@ -19,6 +20,7 @@ from meshproxy.wire.sweep import TICK
 if TYPE_CHECKING:
     from meshproxy.errors import Failure
     from meshproxy.http.codec import ResponseReader
+    from meshproxy.identity.sessions import Session
     from meshproxy.upstream.endpoint import OnFailure
     from meshproxy.wire.channel import Channel
     from meshproxy.wire.readiness import Readiness
@@ -42,6 +44,9 @@ class User(Protocol):
     def on_upstream(self, connection: UpstreamConnection, events: int) -> bool:
         """Take the engine's events for it; returns whether its socket was drained."""
 
+    def on_upstream_revoked(self, connection: UpstreamConnection, why: str) -> None:
+        """Let go of it at once: whoever is at its far end is not believed any more."""
+
 
 @dataclass(slots=True, eq=False)
 class UpstreamConnection:
@@ -55,6 +60,7 @@ class UpstreamConnection:
     valid_until: datetime = NEVER  # the first certificate of the two sides
     ends_at: float = float("inf")  # the same by the relay's clock
     used: bool = False
+    session: Session | None = None  # outbound: who may be believed no more; entered by `Pool.adopt`
     user: User | None = None
     rests_until: float = 0.0
 
@@ -92,7 +98,7 @@ class Pool:
         return None
 
     def adopt(self, connection: UpstreamConnection) -> None:
-        """Watch a new connection until `close`."""
+        """Watch a new connection until `close` or `drop`, and end it when its far end is believed no more."""
 
         def handle(events: int) -> bool:
             if connection.user is not None:
@@ -100,6 +106,8 @@ class Pool:
             return self._disturbed(connection, events)
 
         self._engine.watch(connection.channel.sock, handle)
+        if connection.session is not None:
+            connection.session.__enter__().ended_by(partial(self._revoked, connection))
 
     def give_back(self, connection: UpstreamConnection) -> None:
         """Let a connection rest whose last exchange is over on both sides."""
@@ -120,7 +128,7 @@ class Pool:
 
     def close(self, connection: UpstreamConnection) -> None:
         """End a connection that no exchange needs: properly."""
-        connection.user = None
+        _forget(connection)
         channel = connection.channel
         with contextlib.suppress(ChannelBroken):
             channel.finish()
@@ -130,7 +138,7 @@ class Pool:
 
     def drop(self, connection: UpstreamConnection) -> None:
         """End a connection in the middle of an exchange: by RST, so that nothing half-said looks complete."""
-        connection.user = None
+        _forget(connection)
         self._engine.forget(connection.channel.sock)
         connection.channel.release()
         reset(connection.channel.sock)
@@ -148,6 +156,14 @@ class Pool:
         while self._resting:
             self.close(self._resting.popleft())
 
+    def _revoked(self, connection: UpstreamConnection, why: str) -> None:
+        """End a connection at once, in use or at rest: not one more byte is for its far end."""
+        if connection.user is not None:
+            connection.user.on_upstream_revoked(connection, why)
+        elif connection in self._resting:
+            self._resting.remove(connection)
+            self.drop(connection)
+
     def _disturbed(self, connection: UpstreamConnection, events: int) -> bool:
         """A resting connection has nothing to say: whatever comes, an end or bytes nobody asked for, it is done."""
         connection.channel.hint(events)
@@ -156,6 +172,12 @@ class Pool:
         self._resting.remove(connection)
         self.drop(connection)
         return False
+
+
+def _forget(connection: UpstreamConnection) -> None:
+    connection.user = None
+    if connection.session is not None:
+        connection.session.leave()
 
 
 def _is_quiet(channel: Channel) -> bool:

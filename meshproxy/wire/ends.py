@@ -16,6 +16,7 @@ class End(StrEnum):
     REFUSED = "refused"  # outbound: the far end closed before any byte
     DENIED = "denied"  # inbound: no rule grants it
     IDLE = "idle"  # nothing moved for idle_timeout
+    REVOKED = "revoked"  # the peer's certificate came onto the deny-list, or its trust domain is federated with no more
     AGED = "aged"  # a certificate of the two ran out
     DRAINED = "drained"  # cut at drain_timeout
     FAILED = "failed"  # never got as far as an upstream

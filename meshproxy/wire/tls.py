@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import trio
 
@@ -24,7 +24,7 @@ from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault, classify
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from meshproxy.wire.sweep import Sweeper
 
@@ -63,6 +63,11 @@ class TlsConnection:
     def peer_certificate(self) -> bytes | None:
         """The peer's leaf as DER, once the handshake is over; None if it sent none."""
         return self.session.getpeercert(binary_form=True)
+
+    def anchor(self) -> bytes | None:
+        """The certificate (DER) at which OpenSSL ended the peer's chain, once the handshake is over."""
+        chain = _verified_chain(self.session)
+        return chain[-1] if chain else None
 
     async def handshake(self, sweeper: Sweeper, *, within: float) -> None:
         """Carry out the handshake, for at most `within` seconds (half a second late at most: the sweeper's clock).
@@ -179,6 +184,29 @@ class TlsConnection:
         if not received:
             raise HandshakeError(HandshakeFault.CLOSED, "the peer closed the connection during the handshake")
         self.incoming.write(received)
+
+
+class _Certificate(Protocol):
+    def public_bytes(self, encoding: int) -> bytes: ...
+
+
+class _ChainHolder(Protocol):
+    def get_verified_chain(self) -> Sequence[bytes | _Certificate] | None: ...
+
+
+_DER: Final = 2  # _ssl.ENCODING_DER
+
+
+def _verified_chain(session: ssl.SSLObject) -> tuple[bytes, ...]:
+    """The peer's chain as OpenSSL built it, leaf first, anchor last.
+
+    Public as `SSLObject.get_verified_chain` from Python 3.13; the object below has had it since 3.10.
+    """
+    holder = session if hasattr(session, "get_verified_chain") else getattr(session, "_sslobj", None)
+    if holder is None:
+        return ()
+    chain = cast("_ChainHolder", holder).get_verified_chain() or ()
+    return tuple(each if isinstance(each, bytes) else each.public_bytes(_DER) for each in chain)
 
 
 class _Limit:

@@ -15,6 +15,7 @@ from meshproxy.admin.status import (
     ListenerStatus,
     ObjectionStatus,
     Status,
+    TrustStatus,
 )
 
 if TYPE_CHECKING:
@@ -103,3 +104,18 @@ def test_the_identity_is_the_one_that_all_have_taken_up(
 )
 def test_it_serves_when_all_serve_who_live(states: tuple[str, ...], told: str) -> None:
     assert worst(states, of_none="starting") == told
+
+
+def test_what_is_trusted_is_that_of_the_last_to_follow() -> None:
+    newer = TrustStatus(3, 8, "t8", 1.0, "t9", None, "allow", 2, 0, ("partner.test",), "")
+    older = replace(newer, deny_list=7, entries=1, last_error="it is older")
+    nothing = replace(newer, deny_list=None, entries=0)
+
+    def told(*trusts: TrustStatus | None) -> TrustStatus | None:
+        return merged(BASE, [status(identity=replace(LOADED, trust=trust)) for trust in trusts]).identity.trust
+
+    assert told(newer, older, newer) == older
+    assert told(newer, nothing) == nothing
+    assert told(newer, replace(newer, federated=())) == newer
+    assert told(None, newer) == newer
+    assert told(None) is None

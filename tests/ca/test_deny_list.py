@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ca.deny_list import LINGER, Content, DenyList, DenyListError, Entry, RetiredIssuer, follow, read, sign
+from ca.deny_list import LINGER, Content, DenyList, DenyListError, Entry, RetiredIssuer, follow, marks_of, read, sign
 from ca.events import By
 from ca.svid import LeafError
 from tests.factory import Identity, MeshCa, make_mesh_ca
@@ -186,3 +186,24 @@ def test_following_only_ever_adds(mesh: MeshCa, one: Sequence[Entry], other: Seq
     for each in (*(old for old in one if old.until + LINGER > NOW), *other):
         kept = found[(each.by, each.issuer, each.subject)]
         assert kept.until >= each.until
+
+
+def test_an_identity_without_a_cutoff_is_denied_whenever_it_was_issued(mesh: MeshCa, web: Identity) -> None:
+    entry = Entry(by=By.ID, subject=str(web.id), until=NOW + HOUR)
+    denial = followed(mesh, entry).denies(web.der)
+    assert denial is not None
+    assert denial.detail == "all certificates of spiffe://mesh.test/web were revoked"
+
+
+def test_what_is_kept_of_a_leaf_is_enough_to_ask_again(mesh: MeshCa, web: Identity) -> None:
+    marks = marks_of(web.der)
+    assert followed(mesh).denies_marked(marks) is None
+    assert followed(mesh, by_serial(mesh, web)).denies_marked(marks) is not None
+
+
+def test_a_leaf_whose_key_nobody_can_read_is_none(mesh: MeshCa, web: Identity) -> None:
+    """TLS may know more kinds of keys than we do; what cannot be compared with the list is not believed."""
+    unknown = web.der.replace(bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030177"))
+    assert unknown != web.der
+    with pytest.raises(LeafError, match="its key cannot be read"):
+        followed(mesh).denies(unknown)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ca import occupancy
-from ca.occupancy import OccupiedError, file_system, occupant, shared_file_system, sole
+from ca.occupancy import OccupiedError, addresses_of_server, file_system, occupant, shared_file_system, sole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,3 +76,13 @@ def test_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
         holder.kill()
     with sole(tmp_path):
         pass
+
+
+def test_the_server_says_where_it_can_be_reached_for_as_long_as_it_serves(tmp_path: Path) -> None:
+    assert addresses_of_server(tmp_path) == ()
+    with sole(tmp_path) as held:
+        assert addresses_of_server(tmp_path) == ()
+        held.tell(["ca.internal:8440", "10.0.0.7:8440"])
+        assert addresses_of_server(tmp_path) == ("ca.internal:8440", "10.0.0.7:8440")
+        assert occupant(tmp_path) == f"process {os.getpid()}"
+    assert addresses_of_server(tmp_path) == ()

@@ -170,9 +170,8 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(ledger: SqliteLedger) -> 
     write(ledger, issue(f"{next_number:x}"))
 
 
-def test_who_waits_too_long_is_told(tmp_path: Path, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ca.sqlite_ledger._PATIENCE", 0.05)
-    with closing(open_ledger(tmp_path / "ledger")) as second, ledger.writing() as transaction:
+def test_who_waits_too_long_is_told(tmp_path: Path, ledger: SqliteLedger) -> None:
+    with closing(open_ledger(tmp_path / "ledger", patience=0.05)) as second, ledger.writing() as transaction:
         transaction.append(issue("1"))
         with pytest.raises(LedgerBusy, match="locked by another process"):
             write(second, issue("2"))

@@ -12,7 +12,14 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from meshproxy.admin.status import ConfigurationStatus, IdentityStatus, ObjectionStatus, Status, WorkerStatus
+from meshproxy.admin.status import (
+    ConfigurationStatus,
+    IdentityStatus,
+    ObjectionStatus,
+    Status,
+    TrustStatus,
+    WorkerStatus,
+)
 from meshproxy.cli import status as room
 from meshproxy.cli.main import cli
 from meshproxy.cli.status import in_words
@@ -222,3 +229,37 @@ def test_workers_are_told_where_there_are_several() -> None:
         "worker 3    waiting, 0 open, started again once",
     ]
     assert "worker" not in in_words(SERVING)
+
+
+TRUST = TrustStatus(4, 7, "t7", 61.0, "t9", None, "allow", 1, 0, (), "")
+
+
+@pytest.mark.parametrize(
+    ("trust", "lines"),
+    [
+        (TRUST, ["deny-list   number 7, 1 entry, 1m 1s old", "bundle      number 4"]),
+        (
+            msgspec.structs.replace(TRUST, entries=2, retired=1, stale_seconds=60.0, bundle_sequence=None),
+            [
+                "deny-list   number 7, 2 entries, 1 retired intermediates, 1m 1s old",
+                '            stale for 1m (since t9); stale_deny_list = "allow"',
+            ],
+        ),
+        (
+            msgspec.structs.replace(TRUST, deny_list=None, stale_policy="deny", bundle_sequence=None),
+            ['deny-list   none; stale_deny_list = "deny"'],
+        ),
+        (
+            msgspec.structs.replace(
+                TRUST, deny_list=None, bundle_sequence=None, federated=("a.test", "b.test"), last_error="it is gone"
+            ),
+            ["federated   a.test, b.test", "            trust.json: it is gone"],
+        ),
+        (msgspec.structs.replace(TRUST, deny_list=None, bundle_sequence=None), []),
+        (None, []),
+    ],
+)
+def test_what_is_trusted_is_told_in_words(trust: TrustStatus | None, lines: list[str]) -> None:
+    identity = msgspec.structs.replace(IDENTITY, trust=trust)
+    without = in_words(SERVING).splitlines()
+    assert [line for line in in_words(but(identity=identity)).splitlines() if line not in without] == lines

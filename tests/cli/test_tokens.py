@@ -52,6 +52,7 @@ def test_the_secret_is_nowhere_but_in_the_token(tmp_path: Path) -> None:
     made = tokens.decode(text)
     assert said.stderr == (
         f"meshproxy: token {made.id.hex()} for spiffe://mesh.test/web, 3 times, within 1 h, written to web.token\n"
+        "meshproxy: it does not say where the CA is: enrol with --ca HOST:PORT\n"
     )
     listed = token("list", "--json").stdout
     (row,) = json.loads(listed)

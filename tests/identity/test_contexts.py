@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from ca import keys, profiles
 from ca.lifetime import Validity
 from ca.svid import LeafError, LeafFault
-from meshproxy.identity.contexts import Contexts, _as_file
+from meshproxy.identity.contexts import Contexts, as_file
+from meshproxy.identity.federation import Anchors
 from meshproxy.identity.material import read_material
 from meshproxy.identity.peer import judge_peer
 from meshproxy.settings.schema import IdentitySettings
@@ -75,10 +76,10 @@ async def test_two_services_of_a_mesh_know_each_other(
     server = TlsConnection(pair[1], api.server(), server_side=True)
     await shake_in_time(client, server)
     now = datetime.now(UTC)
-    assert judge_peer(client, home=mesh.trust_domain, now=now).id == mesh.id("/api")
-    assert judge_peer(server, home=mesh.trust_domain, now=now).id == mesh.id("/web")
+    assert judge_peer(client, anchors=Anchors(mesh.trust_domain), now=now).leaf.id == mesh.id("/api")
+    assert judge_peer(server, anchors=Anchors(mesh.trust_domain), now=now).leaf.id == mesh.id("/web")
     with pytest.raises(LeafError, match="expired"):
-        judge_peer(server, home=mesh.trust_domain, now=now + timedelta(days=30))
+        judge_peer(server, anchors=Anchors(mesh.trust_domain), now=now + timedelta(days=30))
 
 
 async def test_a_leaf_that_openssl_accepts_may_still_be_no_identity(
@@ -93,7 +94,7 @@ async def test_a_leaf_that_openssl_accepts_may_still_be_no_identity(
     server = TlsConnection(pair[1], api.server(), server_side=True)
     await shake_in_time(TlsConnection(pair[0], context, server_side=False), server)
     with pytest.raises(LeafError) as caught:
-        judge_peer(server, home=mesh.trust_domain, now=datetime.now(UTC))
+        judge_peer(server, anchors=Anchors(mesh.trust_domain), now=datetime.now(UTC))
     assert caught.value.fault is LeafFault.SEVERAL_URIS
 
 
@@ -108,7 +109,7 @@ async def test_without_a_certificate_there_is_nobody_to_judge(
     server = TlsConnection(pair[1], lax, server_side=True)
     await shake_in_time(TlsConnection(pair[0], naked, server_side=False), server)
     with pytest.raises(LeafError, match="presented no certificate"):
-        judge_peer(server, home=mesh.trust_domain, now=datetime.now(UTC))
+        judge_peer(server, anchors=Anchors(mesh.trust_domain), now=datetime.now(UTC))
 
 
 @pytest.mark.parametrize("side", ["server", "client"])
@@ -277,5 +278,5 @@ def test_without_memory_files_a_private_temporary_one_does(
 
 def test_a_key_never_stays_readable_on_disk(mesh: MeshCa, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create")
-    with _as_file(b"key") as name:
+    with as_file(b"key") as name:
         assert Path(name).stat().st_mode & 0o777 == 0o600

@@ -14,9 +14,12 @@ import trio.testing
 
 from ca import keys
 from meshproxy.errors import FaultyInput
-from meshproxy.identity import store
+from meshproxy.identity import own
 from meshproxy.identity.material import read_material
-from meshproxy.identity.store import IdentityStore, NotReady, read_identity
+from meshproxy.identity.own import load
+from meshproxy.identity.store import IdentityStore
+from meshproxy.identity.trust import Trusted
+from meshproxy.identity.usable import NotReady
 from meshproxy.settings.schema import IdentitySettings
 from meshproxy.telemetry.metrics import Metrics
 from tests.factory import MeshCa, make_mesh_ca
@@ -254,7 +257,7 @@ async def test_an_expired_identity_refuses_names_the_remedy_and_heals(
     watched.now += timedelta(hours=2)
     with pytest.raises(NotReady, match=r"our certificate for spiffe://mesh\.test/web expired at") as caught:
         watched.store.usable()
-    assert caught.value.remedy == (f"issue a new one: meshproxy ca issue /web --dir CA_DIR --out {watched.directory}")
+    assert caught.value.remedy == (f"issue it again: meshproxy ca issue /web --dir CA_DIR --out {watched.directory}")
     await looks(3)
     (event,) = watched.heard.named("identity_not_ready")
     assert event["effect"] == "all listeners refuse"
@@ -290,7 +293,7 @@ async def test_expiry_is_warned_of_once_per_degree_and_anew_after_a_renewal(
     assert [await warnings_at(hours) for hours in (1, 7, 8, 8.5, 9.5, 9.8)] == [0, 0, 1, 1, 2, 2]
     first, second = watched.heard.named("certificate_expires")
     assert (first["certificate"], first["id"], first["left"]) == ("leaf", "spiffe://mesh.test/web", "2h")
-    assert second["remedy"] == f"meshproxy ca issue /web --dir CA_DIR --out {watched.directory}"
+    assert second["remedy"] == f"issue it again: meshproxy ca issue /web --dir CA_DIR --out {watched.directory}"
     assert await warnings_at(11) == 3
     watched.issue(ttl=timedelta(hours=10))
     start = watched.now
@@ -328,7 +331,7 @@ def test_what_openssl_refuses_is_a_fault_and_no_crash(mesh: MeshCa, tmp_path: Pa
     material = read_material(IdentitySettings(identity.directory))
     broken = replace(material, chain_pem=material.chain_pem.replace(b"-----BEGIN", b"-----BEGIM"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "read_material", lambda _settings: broken)
-        patch.setattr(store, "_BETWEEN_LOOKS", 0.0)
+        patch.setattr(own, "read_material", lambda _settings: broken)
+        patch.setattr(own, "_BETWEEN_LOOKS", 0.0)
         with pytest.raises(FaultyInput, match="an identity that TLS does not take"):
-            read_identity(IdentitySettings(identity.directory))
+            load(IdentitySettings(identity.directory), before=Trusted(), now=datetime.now(UTC))

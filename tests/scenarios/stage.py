@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tests.factory import Identity, MeshCa
 
 _T = TypeVar("_T")
+_S = TypeVar("_S", bound="Sidecar")
 
 PATIENCE = 20.0  # seconds for what takes milliseconds, on a machine busy with something else
 ADMIN = "127.0.0.1:0"
@@ -163,15 +164,17 @@ def ask(admin: str, path: str, *, host: str | None = None, method: str = "GET") 
 
 
 class Sidecar:
-    """One `meshproxy run` in the foreground of its own process."""
+    """One `meshproxy run` in its own process; or another command that serves and tells of itself in the same way."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *arguments: str | Path) -> None:
         self.file = file
         self.log = Log()
         self._told_to_end = False
         self.hearing = threading.Event()  # cleared: nobody reads the log, and its pipe fills up
         self.hearing.set()
-        self.process = subprocess.Popen(command("run", file), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            command(*(arguments or ("run", file))), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self._started = self.log.event("started")
@@ -346,6 +349,10 @@ class Stage:
         """Enter something that is left together with the stage, after the sidecars."""
         return self._leaving.enter_context(thing)
 
+    def on_leaving(self, do: Callable[[], object]) -> None:
+        """Do something after everything on the stage has ended."""
+        self._leaving.callback(do)
+
     def write(self, name: str, text: str) -> Path:
         """Write a file into the workspace."""
         path = self.workspace / name
@@ -377,6 +384,9 @@ class Stage:
 
     def run(self, file: Path) -> Sidecar:
         """Start the sidecar a file describes and wait until it says so."""
-        sidecar = Sidecar(file)
+        return self.look_after(Sidecar(file))
+
+    def look_after(self, sidecar: _S) -> _S:
+        """End it with the stage, and see that nothing went wrong with it."""
         self._sidecars.append(sidecar)
         return sidecar

@@ -24,6 +24,7 @@ def ended_properly(sidecar: Sidecar) -> bool:
     return sidecar.status().listeners[0].ended == {"clean": MANY}
 
 
+@pytest.mark.long
 def test_a_thousand_connections_are_held_and_served(stage: Stage) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < DESCRIPTORS:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scenarios.changes import allow_list, unix_admin, until_generation
 from tests.scenarios.http_actors import Origin
 from tests.scenarios.stage import inbound
@@ -41,6 +43,7 @@ def mount(volume: Path, number: int, *callers: str) -> None:
     (volume / "..data_tmp").rename(volume / "..data")
 
 
+@pytest.mark.long
 def test_a_kubernetes_volume_is_followed(stage: Stage) -> None:
     volume = stage.workspace / "config"
     mount(volume, 1, "/web")

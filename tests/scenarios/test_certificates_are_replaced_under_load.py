@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scenarios.actors import client_context
 from tests.scenarios.changes import Load, allow, until_identity
 from tests.scenarios.http_actors import Origin, fingerprints, mesh_pair, mtls_caller
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 ROUNDS = 2
 
 
+@pytest.mark.long
 def test_no_request_fails(stage: Stage) -> None:
     allow(stage, "/web", more='paths = "/orders"')
     pair = mesh_pair(stage, stage.keep(Origin(fingerprints)))

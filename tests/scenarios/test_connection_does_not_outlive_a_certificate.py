@@ -6,6 +6,8 @@ import signal
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scenarios.actors import Ended, Service, client_context, dial, echo, read_to_end, tls_dial, underneath
 from tests.scenarios.stage import LONGER_START, inbound, outbound
 
@@ -40,6 +42,7 @@ def test_a_callers_certificate_ends_its_connection(stage: Stage) -> None:
     assert service.visit().ended is Ended.RESET
 
 
+@pytest.mark.long
 def test_the_sidecars_own_certificate_ends_its_connections(stage: Stage) -> None:
     service = stage.keep(Service(echo))
     api = stage.sidecar("api", inbound(forward=service.address))

@@ -144,6 +144,7 @@ def crowd(pair: Pair, going_on: Callable[[], bool]) -> Counter[str]:
     return sum(heard, Counter())
 
 
+@pytest.mark.long
 def test_none_of_a_thousand_answers_of_a_hostile_service_is_anothers(pair: Pair, origin: Origin) -> None:
     origin.respond = Fickle(1, misbehaves=0.3)
     until = time.monotonic() + 60

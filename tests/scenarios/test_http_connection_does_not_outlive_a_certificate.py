@@ -54,6 +54,7 @@ def test_a_callers_certificate(stage: Stage) -> None:
     assert api.log.event("handshake_failed")["reason"] == "expired"
 
 
+@pytest.mark.long
 def test_the_services_certificate(stage: Stage) -> None:
     allow(stage, "/web", more='paths = "/orders"')
     short = short_lived(stage, "/api")

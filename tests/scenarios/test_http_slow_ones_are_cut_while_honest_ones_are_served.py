@@ -45,6 +45,7 @@ def said_slowly(caller: Caller, head: bytes, drips: bytes) -> tuple[int, float]:
     return status, took
 
 
+@pytest.mark.long
 def test_slow_ones_are_cut_while_honest_ones_are_served(pair: Pair, origin: Origin) -> None:
     over = threading.Event()
 

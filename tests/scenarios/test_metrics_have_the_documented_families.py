@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.scenarios.actors import Service, dial, echo, exchange, listen_to, read_to_end
 from tests.scenarios.stage import inbound, outbound, poll
+from tests.trusting import say
 
 if TYPE_CHECKING:
     from tests.scenarios.stage import Sidecar, Stage
@@ -38,10 +39,27 @@ def test_metrics_have_the_documented_families(stage: Stage) -> None:
     assert api.metric("meshproxy_identity_ready") == 1
     assert api.metric("meshproxy_identity_generation") == 1
     assert api.metric("meshproxy_log_lines_dropped") == 0
+    for nothing in ("sequence", "entries", "age_seconds", "stale"):
+        assert api.metric(f"meshproxy_deny_list_{nothing}") == 0
+    assert {
+        "meshproxy_bundle_sequence",
+        "meshproxy_deny_list_sequence",
+        "meshproxy_federated_trust_domains",
+    } <= families(api)
     assert DAY - 600 < api.metric("meshproxy_certificate_expiry_seconds", certificate="leaf") <= DAY
     assert api.metric("meshproxy_certificate_expiry_seconds", certificate="intermediate") > 300 * DAY
     assert api.metric("meshproxy_certificate_expiry_seconds", certificate="root") > 3000 * DAY
     assert web.metric("meshproxy_upstream_failures_total", listener="to-api", phase="connect") == 1
+
+
+def test_what_the_ca_says_of_trust_is_in_the_metrics(stage: Stage) -> None:
+    file = stage.configure("api", inbound(forward=stage.keep(Service(echo)).address))
+    say(stage.workspace / "identity-api", stage.mesh, number=7)
+    api = stage.run(file)
+    assert api.metric("meshproxy_deny_list_sequence") == 7
+    assert api.metric("meshproxy_bundle_sequence") == 1
+    assert api.metric("meshproxy_trust_loads_total", result="loaded") >= 1
+    assert 0 <= api.metric("meshproxy_deny_list_age_seconds") < 60
 
 
 def test_no_peer_can_make_a_label(stage: Stage) -> None:

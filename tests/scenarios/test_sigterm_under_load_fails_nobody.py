@@ -52,6 +52,7 @@ def file_at(stage: Stage, address: str, origin: Origin) -> Path:
     return stage.configure(f"api-{address[-5:]}", table, identity=stage.identity("/api").directory)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("repetitions", REPETITIONS)
 def test_one_of_two_services_sidecars_ends_and_the_other_takes_over(stage: Stage, repetitions: int) -> None:
     """A rolling restart: whoever calls notices nothing, though its POSTs are sent once only."""

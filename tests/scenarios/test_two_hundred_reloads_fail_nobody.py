@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scenarios.actors import Service, client_context, echo, tls_dial
 from tests.scenarios.changes import Load, allow, reload_changes, unix_admin
 from tests.scenarios.http_actors import Origin, fingerprints, mtls_caller
@@ -17,6 +19,7 @@ RELOADS = 200
 CALLERS = STREAMS = 100
 
 
+@pytest.mark.long
 def test_two_hundred_reloads_under_two_hundred_connections(stage: Stage) -> None:
     origin, service = stage.keep(Origin(fingerprints)), stage.keep(Service(echo))
     stage.write("stream.allow.toml", '[[allow]]\nfrom = "/web"\n')

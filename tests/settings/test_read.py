@@ -15,6 +15,7 @@ from meshproxy.settings.schema import (
     Outbound,
     Protocol,
     RuntimeSettings,
+    StaleDenyList,
 )
 from meshproxy.toml import Place, parse_toml
 from meshproxy.wire.address import TcpAddress, UnixAddress
@@ -95,6 +96,7 @@ def test_every_key_is_read_and_a_listeners_own_limits_win() -> None:
 dir = "/var/lib/id"
 passphrase_file = "secret/pass"
 unsafe_key_mode = true
+stale_deny_list = "deny"
 [admin]
 listen = "unix:admin.sock"
 public_listen = "0.0.0.0:9901"
@@ -147,7 +149,9 @@ protocol = "tcp"
     assert reading.problems == ()
     settings = reading.settings
     assert settings is not None
-    assert settings.identity == IdentitySettings(Path("/var/lib/id"), BASE / "secret/pass", unsafe_key_mode=True)
+    assert settings.identity == IdentitySettings(
+        Path("/var/lib/id"), BASE / "secret/pass", unsafe_key_mode=True, stale_deny_list=StaleDenyList.DENY
+    )
     assert reading.unsafe_key_mode
     assert settings.admin == AdminSettings(UnixAddress("/etc/meshproxy/admin.sock"), TcpAddress("0.0.0.0", 9901))
     assert settings.runtime == RuntimeSettings(2, 10.0, 2.0)
@@ -227,6 +231,20 @@ def test_a_faulty_file_still_names_its_allow_lists() -> None:
     assert (second.protocol, second.place) == (Protocol.TCP, Place(12, "inbound[1].policy"))
 
 
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('ca = "ca.internal:8440"', (TcpAddress("ca.internal", 8440),)),
+        ('ca = ["10.0.0.1:1", "[::1]:2"]', (TcpAddress("10.0.0.1", 1), TcpAddress("::1", 2))),
+    ],
+)
+def test_where_the_ca_is(written: str, expected: tuple[TcpAddress, ...]) -> None:
+    reading = read(changed('dir = "identity"', f'dir = "identity"\n{written}\ntoken_file = "web.token"'))
+    assert reading.problems == ()
+    assert reading.identity is not None
+    assert (reading.identity.ca, reading.identity.token_file) == (expected, BASE / "web.token")
+
+
 def changed(old: str, new: str) -> str:
     assert old in GOOD
     return GOOD.replace(old, new, 1)
@@ -240,7 +258,25 @@ BROKEN = [
     (changed('dir = "identity"', "dir = 3"), 2, "identity.dir", "3", "a string", 'dir = "identity"'),
     (changed('dir = "identity"', 'dir = ""'), 2, "identity.dir", 'the string ""', "a path", "dir ="),
     ("identity = 3\n" + INBOUND, 1, "identity", "3", "a table", "Write it as [identity]"),
-    (changed("dir =", "drr ="), 2, "identity.drr", 'the unknown key "drr"', "one of dir,", "Did you mean `dir`?"),
+    (changed("dir =", "drr ="), 2, "identity.drr", 'the unknown key "drr"', "one of ca, dir,", "Did you mean `dir`?"),
+    (
+        changed('dir = "identity"', 'dir = "identity"\ntoken_file = "t"'),
+        3,
+        "identity.token_file",
+        "`token_file` without `ca`",
+        "where the CA is",
+        "Add `ca = ",
+    ),
+    (
+        changed('dir = "identity"', 'dir = "identity"\nca = "unix:/run/ca"'),
+        3,
+        "identity.ca",
+        '"unix:/run/ca"',
+        "host:port or [v6]:port of a CA",
+        'ca = "ca.internal:8440"',
+    ),
+    (changed('dir = "identity"', 'dir = "i"\nca = "ca:0"'), 3, "identity.ca", '"ca:0"', "a port from 1", "ca = "),
+    (changed('dir = "identity"', 'dir = "i"\nca = []'), 3, "identity.ca", "an empty array", "at least one", "ca = "),
     (GOOD + '[polices]\nx = "y"', 15, "polices", 'the unknown key "polices"', "one of admin, identity", "Remove it"),
     (GOOD + "[limit]", 15, "limit", 'the unknown key "limit"', "one of", "Did you mean `limits`?"),
     (
@@ -513,3 +549,9 @@ def test_listeners_on_one_line_are_told_apart() -> None:
     one = '{ name = "a", listen = "127.0.0.1:1", to = "/a", endpoints = "b:1", protocol = "tcp" }'
     reading = read(f"outbound = [ {one}, {one} ]\n" + IDENTITY)
     assert [problem.where for problem in reading.problems] == ["outbound[1].name", "outbound[1].listen"]
+
+
+def test_a_stale_deny_list_is_allowed_or_denied_and_nothing_else() -> None:
+    [problem] = read(GOOD.replace("[identity]", '[identity]\nstale_deny_list = "warn"', 1)).problems
+    assert problem.where == "identity.stale_deny_list"
+    assert problem.expected.startswith('"allow" or "deny"')

@@ -56,7 +56,7 @@ def connections(engine: Readiness, buffers: Buffers, address: TcpAddress) -> Ser
     sweeper = Sweeper()
     relay = Relay(engine, buffers, sweeper, lambda: datetime.now(UTC))
     pool = Pool(engine, sweeper, idle=3.0, most=2)
-    return ServiceConnections(address, pool, Wiring(relay, HeadLimits()), Resolver(), within=1.0)
+    return ServiceConnections(address, pool, Wiring(relay, HeadLimits(), "api"), Resolver(), within=1.0)
 
 
 async def test_a_service_is_dialled_once_and_its_connection_rests(

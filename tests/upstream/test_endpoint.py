@@ -13,8 +13,9 @@ import pytest
 import trio
 import trio.testing
 
-from meshproxy.identity.store import Identity
-from meshproxy.identity.store import read_identity as load
+from meshproxy.identity.own import Identity, load
+from meshproxy.identity.peer import Peer, judge_peer
+from meshproxy.identity.trust import Trusted
 from meshproxy.settings.schema import IdentitySettings
 from meshproxy.upstream.attempt import FailedAttempt, NoUpstream, Phase
 from meshproxy.upstream.endpoint import Destination, Dialer, Patience, connect_plain
@@ -45,7 +46,12 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> MeshCa:
 
 
 def identity_of(mesh: MeshCa, path: str) -> Identity:
-    return load(IdentitySettings(mesh.issue(path).directory))
+    settings = IdentitySettings(mesh.issue(path).directory)
+    return load(settings, before=Trusted(), now=datetime.now(UTC)).identity
+
+
+def judge(tls: TlsConnection, identity: Identity, now: datetime) -> Peer:
+    return judge_peer(tls, anchors=identity.anchors, now=now)
 
 
 @dataclass
@@ -113,7 +119,8 @@ class Caller:
         return self.dialer_with(Destination(endpoints, server_name, alpn), Resolver())
 
     def dialer_with(self, destination: Destination, resolver: Resolver) -> Dialer:
-        return Dialer(destination, Patience(5.0, 3.0), resolver, self.sweeper, lambda: datetime.now(UTC))
+        patience = Patience(5.0, 3.0)
+        return Dialer(destination, patience, resolver, self.sweeper, wall=lambda: datetime.now(UTC), judge=judge)
 
     async def open(self, dialer: Dialer, to: str = "/ledger") -> str:
         """Dial and hang up; returns where it got through."""

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import select
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
 
+from ca import SpiffeId
+from ca.deny_list import Marks
+from ca.svid import Leaf, LeafFault
 from meshproxy.http.codec import ResponseReader
 from meshproxy.http.head import HeadLimits
+from meshproxy.identity.peer import Objection
+from meshproxy.identity.peer import Peer as JudgedPeer
+from meshproxy.identity.sessions import Sessions
 from meshproxy.upstream.pool import Pool, UpstreamConnection
 from meshproxy.wire.channel import PlainChannel, TlsChannel
 from meshproxy.wire.sweep import Sweeper
@@ -28,6 +35,9 @@ if TYPE_CHECKING:
     from tests.wire.conftest import Contexts, Wires
 
 
+NOW = datetime.now(UTC)
+
+
 class Stand:
     """A pool, and connections for it."""
 
@@ -35,6 +45,14 @@ class Stand:
         self.engine, self.buffers, self.contexts, self.wires = engine, buffers, contexts, wires
         self.sweeper = Sweeper()
         self.pool = Pool(engine, self.sweeper, idle=3.0, most=3)
+        self.sessions = Sessions()
+        self.peer = JudgedPeer(
+            Leaf(SpiffeId.parse("spiffe://mesh.test/far"), 1, "", NOW, NOW), Marks("", "1", "", "far", NOW)
+        )
+
+    def revoke(self) -> int:
+        """Believe the far end of everything no more."""
+        return self.sessions.recheck(lambda _: Objection(LeafFault.REVOKED, "revoked"), lambda *_: None)
 
     def plain(self) -> tuple[UpstreamConnection, Peer]:
         near, far = self.wires.tcp(small=True)
@@ -51,6 +69,7 @@ class Stand:
         return self._adopted(connection), Peer(far, server)
 
     def _adopted(self, connection: UpstreamConnection) -> UpstreamConnection:
+        connection.session = self.sessions.of(self.peer, listener="out", connection="far")
         self.pool.adopt(connection)
         return connection
 
@@ -58,11 +77,17 @@ class Stand:
 class Reader:
     """Whoever has an exchange on a connection, and reads it to its end."""
 
+    def __init__(self) -> None:
+        self.revoked: list[tuple[UpstreamConnection, str]] = []
+
     def on_upstream(self, connection: UpstreamConnection, events: int) -> bool:
         connection.channel.hint(events)
         while not connection.channel.drained:
             connection.channel.receive()
         return not connection.channel.ended
+
+    def on_upstream_revoked(self, connection: UpstreamConnection, why: str) -> None:
+        self.revoked.append((connection, why))
 
 
 @pytest.fixture
@@ -80,6 +105,7 @@ async def stand(
     assert "watching=0 resumed=0" in repr(engine)
     assert repr(made.sweeper) == "<Sweeper items=0>"
     assert buffers.held == 0
+    assert len(made.sessions) == 0
 
 
 async def test_the_last_used_comes_first(stand: Stand) -> None:
@@ -168,3 +194,22 @@ async def test_a_connection_that_still_holds_a_request_is_reset(stand: Stand) ->
     assert one.channel.waiting
     stand.pool.give_back(one)
     assert await peer.hears_end() == "reset"
+
+
+async def test_one_at_rest_whose_far_end_is_believed_no_more_is_gone_at_once(stand: Stand) -> None:
+    one, peer = await stand.tls()
+    stand.pool.give_back(one)
+    assert stand.revoke() == 1
+    assert await peer.hears_end() == "reset"
+    assert repr(stand.pool) == "<Pool resting=0/3>"
+    assert stand.pool.take(generation=0) is None
+    assert stand.revoke() == 0
+
+
+async def test_one_in_use_is_left_to_who_uses_it_and_told_once(stand: Stand) -> None:
+    one, _ = await stand.tls()
+    user = Reader()
+    one.user = user
+    assert [stand.revoke(), stand.revoke()] == [1, 0]
+    assert user.revoked == [(one, "revoked")]
+    stand.pool.drop(one)

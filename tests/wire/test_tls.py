@@ -21,9 +21,10 @@ from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import PeerEof
 from meshproxy.wire.splice import Splice
 from meshproxy.wire.sweep import Sweeper
-from meshproxy.wire.tls import TlsConnection, receive
+from meshproxy.wire.tls import TlsConnection, _verified_chain, receive
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
 from tests.shaking import shake
+from tests.wire.conftest import handshake_both
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -353,3 +354,46 @@ def _in_memory(contexts: Contexts) -> tuple[TlsConnection, TlsConnection]:
             there.incoming.write(here.outgoing.read())
     assert near.session.version() == "TLSv1.3"
     return near, far
+
+
+class Certificate:
+    """As `_ssl` holds one."""
+
+    def public_bytes(self, encoding: int) -> bytes:
+        return {2: b"DER"}[encoding]
+
+
+class Session:
+    """What newer Pythons offer: bytes, in 3.13.0 certificates still, and nothing for a session that was resumed."""
+
+    def __init__(self, chain: list[bytes | Certificate]) -> None:
+        self._chain = chain
+
+    def get_verified_chain(self) -> list[bytes | Certificate]:
+        return self._chain
+
+
+@pytest.mark.parametrize(
+    ("session", "chain"),
+    [
+        (Session([b"leaf", b"root"]), (b"leaf", b"root")),
+        (Session([Certificate(), Certificate()]), (b"DER", b"DER")),
+        (Session([]), ()),
+        (object(), ()),
+    ],
+)
+def test_the_verified_chain_is_had_from_whoever_has_it(session: object, chain: tuple[bytes, ...]) -> None:
+    assert _verified_chain(session) == chain  # type: ignore[arg-type]
+
+
+async def test_before_a_handshake_there_is_no_anchor_and_afterwards_it_is_a_root(
+    contexts: Contexts, wires: Wires
+) -> None:
+    near, far = wires.tcp()
+    client = TlsConnection(near, contexts.client, server_side=False)
+    server = TlsConnection(far, contexts.server, server_side=True)
+    assert client.anchor() is None
+    await handshake_both(client, server)
+    roots = contexts.client.get_ca_certs(binary_form=True)
+    assert client.anchor() in roots
+    assert server.anchor() in roots
