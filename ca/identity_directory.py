@@ -35,7 +35,7 @@ TRUST: Final = "trust.json"
 ENROLMENT: Final = "enrolment.json"
 PENDING: Final = "pending"
 _MOST_BYTES: Final = 1 << 20  # of one file; a bundle of a thousand roots is smaller
-_MOST_TRUST_BYTES: Final = 4 << 20  # a deny-list of ten thousand entries, and the bundles of many trust domains
+MOST_TRUST_BYTES: Final = 4 << 20  # a deny-list of ten thousand entries, and the bundles of many trust domains
 _FILES: Final = (KEY, CHAIN, BUNDLE)
 _BESIDE: Final = frozenset({TRUST, ENROLMENT, PENDING})
 _GENERATION: Final = re.compile(r"gen-([1-9][0-9]{0,8})")
@@ -144,7 +144,7 @@ def write_trust(out: Path, content: bytes) -> None:
 
 def read_trust(directory: Path) -> bytes | None:
     """What `write_trust` wrote last, or None. Raises OSError for what cannot be read or is absurdly large."""
-    return _content(directory / TRUST, most=_MOST_TRUST_BYTES)
+    return _content(directory / TRUST, most=MOST_TRUST_BYTES)
 
 
 def _add_generation(out: Path, contents: dict[str, bytes]) -> int:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca import spiffe_bundle
 from ca.bundle import BundleError
+from ca.identity_directory import MOST_TRUST_BYTES
 from ca.messages import BUNDLE, SERVICE_PATH, Refusal, Trouble
 from ca.spiffe_id import SpiffeId
 from ca.svid import LeafError, LeafFault, judge_leaf, read_leaf
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
     from meshproxy.wire.sweep import Sweeper
 
 _T = TypeVar("_T")
-_MOST: Final = 1 << 20  # bytes of an answer; as much as an identity directory gives back of a file
+_MOST_OF_A_STRANGER: Final = 1 << 20  # bytes of an answer
+_MOST: Final = MOST_TRUST_BYTES + (1 << 20)  # of the CA's: whom to believe, and a certificate
 _CLOCKS: Final = frozenset({HandshakeFault.EXPIRED, HandshakeFault.NOT_YET_VALID})
 _STRANGERS: Final = frozenset({HandshakeFault.UNKNOWN_CA, HandshakeFault.BAD_CERTIFICATE})
 
@@ -177,7 +179,7 @@ class FirstContact:
 
     async def roots(self, patience: Patience) -> bytes:
         """What he says his roots are. Raises Unreachable."""
-        answer = await _answer(self._stream, Request(b"GET", BUNDLE), self._address, patience)
+        answer = await _answer(self._stream, Request(b"GET", BUNDLE), self._address, patience, most=_MOST_OF_A_STRANGER)
         if answer.status != 200:
             raise Unreachable(f"whoever answers at {self._address} gives no roots (HTTP {answer.status})")
         return answer.body
@@ -201,7 +203,7 @@ class Line:
     async def ask(self, request: Request, kind: type[_T], patience: Patience) -> _T:
         """Put a request, and hang up. Raises RefusedByCa, Unreachable."""
         try:
-            answer = await _answer(self._stream, request, self._address, patience)
+            answer = await _answer(self._stream, request, self._address, patience, most=_MOST)
             await self._stream.close()
         finally:
             self._stream.abort()
@@ -221,10 +223,10 @@ def may_ask_another(refused: RefusedByCa) -> bool:
     return refused.refusal.why in {Trouble.UNAVAILABLE, Trouble.TOO_MANY}
 
 
-async def _answer(stream: TlsStream, request: Request, address: TcpAddress, patience: Patience) -> Answer:
+async def _answer(stream: TlsStream, request: Request, address: TcpAddress, patience: Patience, *, most: int) -> Answer:
     try:
         with trio.fail_after(patience.answer):
-            return await ask(stream, request, host=str(address), most=_MOST)
+            return await ask(stream, request, host=str(address), most=most)
     except trio.TooSlowError:
         raise Unreachable(f"the CA at {address} gave no answer within {patience.answer:g} s") from None
     except StreamBroken as error:
