@@ -6,7 +6,7 @@ VENV ?= .venv
 WORKERS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-lifecycle test check format scenarios soak bench clean
+.PHONY: demo demo-lifecycle demo-policy test check format scenarios soak bench clean
 
 demo: $(VENV)/ready
 	@$(BIN)/python examples/shop/demo.py
@@ -14,6 +14,10 @@ demo: $(VENV)/ready
 # Two minutes: certificates of thirty seconds, renewed, rotated and revoked under load.
 demo-lifecycle: $(VENV)/ready
 	@$(BIN)/python examples/lifecycle/demo.py
+
+# From no allow-list to one that is enforced: audit mode, learn, review, enforce.
+demo-policy: $(VENV)/ready
+	@$(BIN)/python examples/policy/demo.py
 
 test: $(VENV)/ready
 	@$(BIN)/pytest -q -n 3 -m "not long"

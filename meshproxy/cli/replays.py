@@ -60,7 +60,12 @@ def replay(
     groups = sorted(replayed.groups.items(), key=lambda item: -item[1])
     if as_json:
         print_json(
-            {"decided": replayed.decided, "changed": replayed.changed, "groups": [_row(*each) for each in groups]}
+            {
+                "decided": replayed.decided,
+                "changed": replayed.changed,
+                "refused": replayed.refused,
+                "groups": [_row(*each) for each in groups],
+            }
         )
     else:
         _show(replayed, groups)
@@ -85,6 +90,7 @@ def _show(replayed: Replay, groups: list[tuple[Group, int]]) -> None:
     if replayed.ungrouped:
         say("", f"and {replayed.ungrouped:,} more that are not told apart")
     click.echo(f"{replayed.changed:,} of {replayed.decided:,} decisions would change", err=True)
+    click.echo(f"{replayed.refused:,} calls that were let pass would be refused", err=True)
 
 
 def _row(group: Group, count: int) -> dict[str, object]:

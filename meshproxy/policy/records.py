@@ -47,6 +47,11 @@ class Record(msgspec.Struct, frozen=True):
         return self.decision == "allow"
 
     @property
+    def was_let_pass(self) -> bool:
+        """Whether it got through then: granted, or let pass in audit mode."""
+        return self.decision in {"allow", "would_deny"}
+
+    @property
     def request(self) -> tuple[str, str] | None:
         """The method and the judged path; None for a connection."""
         return (self.method, self.path) if self.method else None

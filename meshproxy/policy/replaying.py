@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from meshproxy.policy.decide import decide_connection, decide_request
+from meshproxy.policy.learning import generalised
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,7 +21,10 @@ _MOST_REMEMBERED: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Decisions that would change alike: who, for what, what was decided, and what would be."""
+    """Decisions that would change alike: who, for what, what was decided, and what would be.
+
+    `request` has `*` in the place of what looks like an identifier, as in `learning`.
+    """
 
     caller: str
     request: tuple[str, str] | None
@@ -40,6 +44,7 @@ class Replay:
     decided: int = 0
     changed: int = 0
     passed_over: int = 0  # lines that tell no decision, or of no identity
+    refused: int = 0  # of those that were let pass then, in audit mode too
     ungrouped: int = 0
     groups: dict[Group, int] = field(default_factory=dict)
     _identities: dict[str, SpiffeId | None] = field(default_factory=dict, repr=False)
@@ -56,11 +61,13 @@ class Replay:
             decision = decide_connection(self.policy, caller, home=self.home, now=self.now)
         else:
             decision = decide_request(self.policy, caller, *request, home=self.home, now=self.now)
+        self.refused += record.was_let_pass and not decision.granted
         if decision.granted == record.was_allowed:
             return
         self.changed += 1
         rule = decision.rule.name if decision.rule else ""
-        group = Group(record.caller, request, record.was_allowed, record.rule, rule, decision.reason.value)
+        kind = None if request is None else (request[0], generalised(request[1]))
+        group = Group(record.caller, kind, record.was_allowed, record.rule, rule, decision.reason.value)
         if group in self.groups or len(self.groups) < MOST_GROUPS:
             self.groups[group] = self.groups.get(group, 0) + 1
         else:

@@ -14,6 +14,8 @@ from meshproxy.toml import MAX_BYTES
 if TYPE_CHECKING:
     from pathlib import Path
 
+_NO_FILE: Final = "no file"
+_NO_CONTENT: Final = "no content"
 _KINDS: Final = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a FIFO",
@@ -22,7 +24,7 @@ _KINDS: Final = {
     stat.S_IFBLK: "a device",
 }
 _FAULTS: Final = {
-    errno.ENOENT: ("no file", "Create it or correct the name"),
+    errno.ENOENT: (_NO_FILE, "Create it or correct the name"),
     errno.ENOTDIR: ("no directory on the way to the file", "Correct the name"),
     errno.EACCES: ("a file this user may not read", "Give the user of the sidecar leave to read it: chmod, chown"),
     errno.ELOOP: ("links that lead in a circle", "Correct the links"),
@@ -36,6 +38,16 @@ class UnreadableFile(Exception):
         super().__init__(found)
         self.found = found
         self.remedy = remedy
+
+    @classmethod
+    def not_handed_on(cls) -> UnreadableFile:
+        """A file of which another process has sent no content: there was none, or it was forgotten."""
+        return cls(_NO_CONTENT, "Report it: a file was not handed on")
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is nothing by this name."""
+        return self.found in {_NO_FILE, _NO_CONTENT}
 
 
 def read_file(path: Path) -> tuple[bytes, os.stat_result]:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ca.spiffe_id import SpiffeId, TrustDomain, complete
-from meshproxy.settings.schema import AUTO, Protocol
+from meshproxy.settings.schema import AUTO, PolicyDirectory, Protocol
 from meshproxy.toml import whole_number, written
 from meshproxy.units import parse_duration, parse_size
 from meshproxy.wire.address import MAX_PORT, TcpAddress, UnixAddress, parse_address
@@ -43,6 +43,8 @@ _HOST_FIELD: Final = re.compile(
 )
 _ALPN: Final = re.compile(r"[!-~]{1,255}")  # RFC 7301 section 3.1 allows any octets; names that are used are visible
 
+_DIRECTORY: Final = "dir:"
+
 
 def address(base: Path) -> Reader[Address]:
     """Return a reader of addresses; a relative unix socket path is relative to `base`."""
@@ -76,6 +78,18 @@ def file_path(base: Path) -> Reader[Path]:
         return base / text
 
     return written(parse)
+
+
+def policy(base: Path) -> Reader[Path | PolicyDirectory]:
+    """Return a reader of where an allow-list is: a file, or `dir:` and a directory of those of all services."""
+    read = file_path(base)
+
+    def parse(value: object) -> Path | PolicyDirectory:
+        if isinstance(value, str) and value.startswith(_DIRECTORY):
+            return PolicyDirectory(read(value.removeprefix(_DIRECTORY)))
+        return read(value)
+
+    return parse
 
 
 def one_of(choices: type[_S]) -> Reader[_S]:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from meshproxy.errors import FaultyInput, Problem
 from meshproxy.policy.compile import compile_policy
-from meshproxy.policy.document import parse_allow_list
+from meshproxy.policy.document import Document, parse_allow_list
+from meshproxy.settings.directory import Mirrored, mirrored
 from meshproxy.settings.files import UnreadableFile, authority_problems, file_name, read_file
 from meshproxy.settings.read import read_settings
-from meshproxy.settings.schema import Protocol
+from meshproxy.settings.schema import PolicyDirectory, Protocol
 from meshproxy.toml import parse_toml
 
 if TYPE_CHECKING:
@@ -92,19 +93,21 @@ def load_kept(path: Path, contents: Mapping[Path, bytes], *, generation: int) ->
         try:
             return contents[file], None
         except KeyError:
-            raise UnreadableFile("no content", "Report it: a file was not handed on") from None
+            raise UnreadableFile.not_handed_on() from None
 
     return _load(path, generation, read)
 
 
 def _load(path: Path, generation: int, read: Read) -> Configuration:
     (reading, status), file = _read(path, read), file_name(path)
-    policies, faults = _load_policies(reading, file, generation, read)
+    sources, faults = _sources(reading, read)
+    policies, more = _load_policies(reading, sources, file, generation, read)
+    faults += more
     if status is not None:
         # The file that names the allow-lists is the same authority as they are; what it says cannot waive that.
         faults = [*_own_authority(path), *faults]
     problems = dict.fromkeys([*reading.problems, *faults])  # one directory may hold many allow-lists: told once
-    files = (path.absolute(), *dict.fromkeys(use.policy for use in reading.policies))
+    files = (path.absolute(), *dict.fromkeys(each for source in sources.values() for each in source.files))
     if problems or reading.settings is None:
         raise FaultyConfiguration(problems, reading.identity, files)
     of_listener = {each.name: policies[each.policy] for each in reading.settings.inbound}
@@ -135,23 +138,44 @@ def _read(path: Path, read: Read) -> tuple[Reading, os.stat_result | None]:
     return read_settings(parse_toml(content, file=file), base=path.absolute().parent), status
 
 
+def _sources(reading: Reading, read: Read) -> tuple[dict[Path | PolicyDirectory, Mirrored], list[Problem]]:
+    """Return where each allow-list that is named is to be found, and what is wrong with that."""
+    found: dict[Path | PolicyDirectory, Mirrored] = {}
+    problems: list[Problem] = []
+    for source in dict.fromkeys(use.policy for use in reading.policies):
+        if isinstance(source, PolicyDirectory):
+            try:
+                found[source] = mirrored(source, reading.identity, read)
+            except FaultyInput as faulty:
+                found[source] = Mirrored(None, None, ())
+                problems += faulty.problems
+        else:
+            found[source] = Mirrored(None, source, (source,))
+    return found, problems
+
+
 def _load_policies(
-    reading: Reading, file: str, generation: int, read: Read
-) -> tuple[dict[Path, Policy], list[Problem]]:
+    reading: Reading, sources: Mapping[Path | PolicyDirectory, Mirrored], file: str, generation: int, read: Read
+) -> tuple[dict[Path | PolicyDirectory, Policy], list[Problem]]:
     """Load each allow-list once, judging it also against the listeners that name it."""
-    uses: dict[Path, list[PolicyUse]] = {}
+    uses: dict[Path | PolicyDirectory, list[PolicyUse]] = {}
     for use in reading.policies:
         uses.setdefault(use.policy, []).append(use)
-    policies: dict[Path, Policy] = {}
+    policies: dict[Path | PolicyDirectory, Policy] = {}
     problems: list[Problem] = []
-    for path, listeners in uses.items():
+    for source, listeners in uses.items():
+        path = sources[source].list_file
+        if path is None:  # nobody knows yet whose it is: nobody is let in
+            policies[source] = compile_policy(Document(_named(source), (), ""), generation=generation)
+            continue
         tcp = (f'listener "{u.listener}" ({file}:{u.place.line})' for u in listeners if u.protocol is Protocol.TCP)
         try:
             content, status = read(path)
             if status is not None and not reading.unsafe_key_mode:
                 problems += authority_problems(path, status)
             document = parse_allow_list(content, file=file_name(path), tcp_listener=next(tcp, None))
-            policies[path] = compile_policy(document, generation=generation)
+            problems += sources[source].broken(document)
+            policies[source] = compile_policy(document, generation=generation)
         except UnreadableFile as error:
             place = listeners[0].place
             found = f"{error.found}: {file_name(path)}"
@@ -160,3 +184,7 @@ def _load_policies(
         except FaultyInput as faulty:
             problems += faulty.problems
     return policies, problems
+
+
+def _named(source: Path | PolicyDirectory) -> str:
+    return file_name(source.path if isinstance(source, PolicyDirectory) else source)

@@ -18,6 +18,7 @@ from meshproxy.settings.schema import (
     Inbound,
     Limits,
     Outbound,
+    PolicyDirectory,
     Protocol,
     RuntimeSettings,
     Settings,
@@ -77,7 +78,7 @@ class PolicyUse:
     """
 
     listener: str
-    policy: Path
+    policy: Path | PolicyDirectory
     protocol: Protocol | None
     place: Place
 
@@ -238,7 +239,7 @@ class _SettingsReader:
         uids = None if allow_uids is None else frozenset(allow_uids)
         return Outbound(name, listen, to, endpoints, protocol, limits, peer_eof, uids, server_name, alpn, unsafe, host)
 
-    def _policy(self, table: Table, name: str | None, protocol: Protocol | None) -> Path | None:
+    def _policy(self, table: Table, name: str | None, protocol: Protocol | None) -> Path | PolicyDirectory | None:
         if "policy" not in table:
             table.problem(
                 found="no `policy`",
@@ -246,7 +247,7 @@ class _SettingsReader:
                 remedy='Add `policy = "api.allow.toml"`; a file with `allow = []` lets nobody in',
             )
             return None
-        policy = table.require("policy", self._path, like='"api.allow.toml"')
+        policy = table.require("policy", grammar.policy(self._base), like='"api.allow.toml"')
         if policy is not None:
             self.policies.append(PolicyUse(name or "", policy, protocol, table.place_of("policy")))
         return policy

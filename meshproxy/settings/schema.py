@@ -106,6 +106,13 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyDirectory:
+    """The allow-lists of a whole mesh: ours is the one that mirrors the path of our identity."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Inbound:
     """One listener for others calling this service, with the allow-list that judges them."""
 
@@ -113,7 +120,7 @@ class Inbound:
     listen: Address
     forward: Address
     protocol: Protocol
-    policy: Path
+    policy: Path | PolicyDirectory
     mode: Mode = Mode.ENFORCE
     limits: Limits = Limits()
     peer_eof: PeerEof = PeerEof.STRICT
