@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ import trio
 from examples.lifecycle.stage import CALLERS, SIDECARS, Stage, open_stage
 from examples.lifecycle.timeline import Timeline
 from examples.shop.load import steady_load
+from examples.shop.performing import STOPPED, until_stopped
 from examples.shop.processes import StageError
 from meshproxy.cli.terminal import Tone, paint
 
@@ -38,8 +38,6 @@ _WITHIN: Final = 240.0  # seconds for all of it
 _LOOK_EVERY: Final = 0.25
 _ASK_EVERY: Final = 1.0  # each time a process
 _POLLED: Final = 10.0  # refresh_hint_seconds of ca.toml
-_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_STOPPED: Final = 128
 
 
 @dataclass(slots=True)
@@ -57,6 +55,10 @@ class Show:
     def is_good(self) -> bool:
         """Whether all of it was shown, and kept."""
         return len(self.verdicts) == len(_PROMISES) and all(kept for kept, _ in self.verdicts.values())
+
+    def stop(self, number: int) -> None:
+        """Note which signal ended it."""
+        self.stopped_by = number
 
     def is_to_be_kept(self) -> bool:
         """Whether the directory should stay, for its logs."""
@@ -208,26 +210,19 @@ def _ordinal(number: int) -> str:
 
 
 async def perform(show: Show) -> None:
-    """Set the stage, play, take the stage down. A signal stops it at the next await, never in between."""
-    with trio.open_signal_receiver(*_STOPPING) as signals:
-        async with trio.open_nursery() as nursery:
+    """Set the stage, play, take the stage down; until a signal."""
 
-            async def stop_on_signal() -> None:
-                show.stopped_by = await anext(signals)
-                for number in _STOPPING:
-                    signal.signal(number, signal.SIG_IGN)  # taking the stage down is under way and short
-                nursery.cancel_scope.cancel()
+    async def on_stage() -> None:
+        with open_stage(show.is_to_be_kept) as stage:
+            try:
+                with trio.fail_after(_WITHIN):
+                    await play(stage, show)
+            except* StageError as group:
+                show.failure = "\n".join(map(str, group.exceptions))
+            except* trio.TooSlowError:
+                show.failure = f"it did not come to its end within {_WITHIN:g} s"
 
-            nursery.start_soon(stop_on_signal)
-            with open_stage(show.is_to_be_kept) as stage:
-                try:
-                    with trio.fail_after(_WITHIN):
-                        await play(stage, show)
-                except* StageError as group:
-                    show.failure = "\n".join(map(str, group.exceptions))
-                except* trio.TooSlowError:
-                    show.failure = f"it did not come to its end within {_WITHIN:g} s"
-            nursery.cancel_scope.cancel()
+    await until_stopped(on_stage, show.stop)
 
 
 def _tell_end(show: Show) -> None:
@@ -256,7 +251,7 @@ def main() -> int:
     show = trio.run(partial(_start, quiet=as_json))
     if show.stopped_by is not None:
         print("\nStopped; every process is ended, the directory removed.", file=sys.stderr)
-        return _STOPPED + show.stopped_by
+        return STOPPED + show.stopped_by
     if as_json:
         report = {
             "kept": show.is_good,

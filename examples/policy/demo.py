@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from examples.shop.caller import ask_tls, ask_unix, request
+from examples.shop.performing import STOPPED, until_stopped
 from examples.shop.processes import StageError
 from examples.shop.stage import Stage, open_stage
 from meshproxy.cli.terminal import Tone, paint
@@ -39,6 +40,11 @@ class Show:
     verdicts: dict[str, bool] = field(default_factory=dict)
     failure: str = ""
     directory: str = ""
+    stopped_by: int | None = None
+
+    def stop(self, number: int) -> None:
+        """Note which signal ended it."""
+        self.stopped_by = number
 
     @property
     def is_good(self) -> bool:
@@ -170,21 +176,23 @@ def _indented(text: str) -> str:
 
 
 async def _perform(show: Show) -> None:
-    with open_stage(lambda: not show.is_good) as stage:
-        try:
-            await play(stage, show)
-        except* StageError as group:
-            show.failure = "\n".join(map(str, group.exceptions))
+    async def on_stage() -> None:
+        with open_stage(lambda: show.stopped_by is None and not show.is_good) as stage:
+            try:
+                await play(stage, show)
+            except* StageError as group:
+                show.failure = "\n".join(map(str, group.exceptions))
+
+    await until_stopped(on_stage, show.stop)
 
 
 def main() -> int:
     """Play the demo; returns the exit code."""
     show = Show()
-    try:
-        trio.run(_perform, show)
-    except KeyboardInterrupt:
+    trio.run(_perform, show)
+    if show.stopped_by is not None:
         print("\nStopped; every process is ended, the directory removed.", file=sys.stderr)
-        return 130
+        return STOPPED + show.stopped_by
     kept = sum(show.verdicts.values())
     print(f"\n{kept} of {len(show.verdicts)} promises kept.")
     if not show.is_good:

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 import trio
 
+from examples.shop.performing import STOPPED, until_stopped
 from examples.shop.processes import StageError
 from examples.shop.promise import Evidence, Promise, Seen
 from examples.shop.promises import PROMISES
@@ -28,8 +29,6 @@ _NEXT: Final = (
     ("Read", "README.md for a first pair of sidecars; examples/shop/README.md to run this by hand"),
     ("Then ask", "meshproxy status orders.toml tells how a running sidecar is"),
 )
-_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_STOPPED: Final = 128  # plus the signal's number: how a shell calls a program ended by one
 
 
 @dataclass(slots=True)
@@ -41,6 +40,10 @@ class Performance:
     stopped_by: int | None = None
     directory: str = ""
     seconds: float = 0.0
+
+    def stop(self, number: int) -> None:
+        """Note which signal ended it."""
+        self.stopped_by = number
 
     def to_be_kept(self) -> bool:
         """Whether the directory should stay, for its logs: something failed and nobody asked to stop."""
@@ -58,20 +61,13 @@ class Performance:
 
 
 async def perform(performance: Performance, table: Table | None) -> None:
-    """Set the stage, try every promise, take the stage down. A signal stops it at the next await, never in between."""
-    with trio.open_signal_receiver(*_STOPPING) as signals:
-        async with trio.open_nursery() as nursery:
+    """Set the stage, try every promise, take the stage down; until a signal."""
 
-            async def stop_on_signal() -> None:
-                performance.stopped_by = await anext(signals)
-                for number in _STOPPING:
-                    signal.signal(number, signal.SIG_IGN)  # taking the stage down is under way and short
-                nursery.cancel_scope.cancel()
+    async def on_stage() -> None:
+        with open_stage(performance.to_be_kept) as stage:
+            await _play(stage, performance, table)
 
-            nursery.start_soon(stop_on_signal)
-            with open_stage(performance.to_be_kept) as stage:
-                await _play(stage, performance, table)
-            nursery.cancel_scope.cancel()
+    await until_stopped(on_stage, performance.stop)
 
 
 async def _play(stage: Stage, performance: Performance, table: Table | None) -> None:
@@ -179,7 +175,7 @@ def main() -> int:
     elif performance.stopped_by is not None:
         print("\nStopped; every process is ended, the directory removed.", file=sys.stderr)
     if performance.stopped_by is not None:
-        return _STOPPED + performance.stopped_by
+        return STOPPED + performance.stopped_by
     if table is None:
         print(_as_json(performance))
     else:
