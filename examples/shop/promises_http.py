@@ -38,8 +38,8 @@ async def _path(stage: Stage) -> Seen:
 
 async def _refused(stage: Stage, method: str, path: str, *, reason: str) -> Seen:
     answer = await ask_unix(stage.web_to_orders, request(method, path))
-    denied = await stage.log("orders").line(event="denied")
-    line = await stage.log("orders").line(event="request")
+    denied = await stage.log("orders").line(event="denied", method=method, path=path)
+    line = await stage.log("orders").line(event="request", method=method, path=path)
     return Seen(
         _is_denial(answer, line) and line["reason"] == reason and not stage.has_reached("orders", f"{method} {path}"),
         f"{answer.status}; the log says why: {line['reason']}",
@@ -77,8 +77,9 @@ async def _spoofed(stage: Stage) -> Seen:
 async def _query(stage: Stage) -> Seen:
     secret = os.urandom(8).hex()
     answer = await ask_unix(stage.web_to_orders, request("GET", f"/orders/whoami?token={secret}"))
-    line = await stage.log("orders").line(event="request")
-    await stage.log("web").line(event="request")
+    told = {"event": "request", "request_id": answer.head.get("x-request-id", "")}  # of the one before may come late
+    line = await stage.log("orders").line(**told)
+    await stage.log("web").line(**told)
     reached, sidecars = stage.has_reached("orders", secret), stage.sidecars_that_logged(secret)
     return Seen(
         answer.status == 200 and line["path"] == "/orders/whoami" and reached and not sidecars,
@@ -88,7 +89,7 @@ async def _query(stage: Stage) -> Seen:
 
 async def _websocket(stage: Stage) -> Seen:
     answer, heard = await talk(stage.web_to_orders, "/orders/talk", _GREETING)
-    line = await stage.log("orders").line(event="request")
+    line = await stage.log("orders").line(event="request", path="/orders/talk")
     return Seen(
         (answer.status, line["rule"], line["end"]) == (101, "web-reads", "clean") and _GREETING in heard,
         f"{answer.status}, {heard!r}",
@@ -97,7 +98,7 @@ async def _websocket(stage: Stage) -> Seen:
 
 async def _websocket_refused(stage: Stage) -> Seen:
     answer, heard = await talk(stage.web_to_orders, "/admin/talk", _GREETING)
-    line = await stage.log("orders").line(event="request")
+    line = await stage.log("orders").line(event="request", path="/admin/talk")
     reached = stage.has_reached("orders", "/admin")
     return Seen(
         _is_denial(answer, line) and not heard and not reached,
