@@ -88,6 +88,7 @@ def revoke(
                     reason=Reason(reason),
                     now=now,
                 )
+                revocation.require_room(transaction, now=now)
         except (RevocationError, ValueError) as error:
             fail(str(error))
         publish(directory, ledger, passphrase, now=now)
