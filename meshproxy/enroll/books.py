@@ -42,9 +42,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What everybody may see, as it was when somebody last looked."""
+    """What everybody may see, as it was when somebody last looked. `digest` is that of `trust`."""
 
     trust: Trust
+    digest: str
     denied: deny_list.Content | None  # what the deny-list says, if it is one that anybody would follow
     crl: bytes
     roots_pem: str
@@ -164,12 +165,10 @@ class Books:
             self._authority = None
         trust = self._directory / premises.TRUST
         document = _content(trust / premises.DENY_LIST).decode("ascii", "replace")
+        trusted, before = Trust(bundle=bundle, deny_list=document, federated=self._partners()), self._shown
         self._shown = Shown(
-            trust=Trust(
-                bundle=bundle,
-                deny_list=document,
-                federated=self._partners(),
-            ),
+            trust=trusted,
+            digest=before.digest if before is not None and before.trust == trusted else trusted.digest,
             denied=self._denied(document, roots),
             crl=_content(trust / premises.CRL),
             roots_pem="".join(root.public_bytes(Encoding.PEM).decode() for root in roots),

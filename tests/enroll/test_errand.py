@@ -243,6 +243,23 @@ async def test_polling_reports_what_is_loaded_and_takes_new_roots(room: CaRoom, 
     assert held.loaded == news.believed.sequence
 
 
+async def test_what_the_client_has_does_not_travel_again(room: CaRoom, web: Customer) -> None:
+    await enrolled(room, web)
+    kept = (web.directory / "trust.json").read_bytes()
+    first, second = await web.errands.poll(), await web.errands.poll()
+    assert room.unchanged == 2
+    assert first.believed == second.believed
+    assert (web.directory / "trust.json").read_bytes() == kept
+    await trio.to_thread.run_sync(prepare_root, room)
+    assert (await web.errands.poll()).believed.sequence == first.believed.sequence + 1
+    assert room.unchanged == 2
+    (web.directory / "trust.json").write_text("{")  # who has nothing that can be read asks for all of it
+    await web.errands.poll()
+    assert room.unchanged == 2
+    assert (await web.errands.poll()).believed.sequence == first.believed.sequence + 1
+    assert room.unchanged == 3
+
+
 def prepare_root(room: CaRoom) -> None:
     rotation.prepare(room.mesh.directory, room.ledger, What.ROOT, passphrase=None, now=datetime.now(UTC))
 

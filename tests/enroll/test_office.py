@@ -173,6 +173,21 @@ async def test_documents_are_there_for_everybody(house: House) -> None:
     assert (await house.ask(Request(b"GET", b"/v1/crl"))).body.startswith(b"-----BEGIN X509 CRL-----")
 
 
+async def test_who_has_it_all_is_told_so_and_no_more(house: House, tmp_path: Path) -> None:
+    trust = msgspec.json.decode((await house.ask(Request(b"GET", b"/v1/trust"))).body, type=Trust)
+    have = b"have=" + trust.digest.encode()
+    answer = await house.ask(Request(b"GET", b"/v1/trust", have))
+    assert (answer.status, answer.body) == (304, b"")
+    web = house.mesh.issue("/web", into=tmp_path / "web")
+    assert (await house.ask(Request(b"GET", b"/v1/trust", b"loaded=1&" + have), web)).status == 304
+    with premises.ledger_of(house.mesh.directory) as ledger, ledger.reading() as view:
+        assert list(view.reported().values()) == [1]
+    other = await house.ask(Request(b"GET", b"/v1/trust", b"have=" + b"0" * 64))
+    assert msgspec.json.decode(other.body, type=Trust) == trust
+    for query in (b"have=0", b"loaded=1have=" + b"0" * 64, b"&" + have, have + b"&loaded=1", b"loaded=1&"):
+        assert (await house.ask(Request(b"GET", b"/v1/trust", query))).status == 400
+
+
 async def test_what_is_loaded_is_noted_of_who_is_ours(house: House, tmp_path: Path) -> None:
     web = house.mesh.issue("/web", into=tmp_path / "web")
     answer = await house.ask(Request(b"GET", b"/v1/trust", b"loaded=1"), web)
