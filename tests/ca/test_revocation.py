@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import stat
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -59,6 +61,22 @@ def test_ten_thousand_identities_can_be_revoked_and_everybody_can_take_the_list(
     found = deny_list.read(document.encode(), home="mesh.test", roots=mesh.roots, now=NOW)
     assert len(found.content.entries) == 10_000
     assert len(msgspec.json.encode(Trust("x", document))) < MOST_TRUST_BYTES
+
+
+def test_what_is_published_comes_back_when_somebody_removed_it(mesh: MeshCa, ledger: Ledger) -> None:
+    take_back(ledger, "a")
+    trust = mesh.directory / "trust"
+    assert publishing.publish_revocations(mesh.authority, ledger, now=NOW)
+    publishing.publish(mesh.directory, ledger, now=NOW, signer=mesh.authority.signer)
+    before = {path.name for path in trust.iterdir()}
+    shutil.rmtree(trust)
+    assert publishing.publish_revocations(mesh.authority, ledger, now=NOW)
+    publishing.publish(mesh.directory, ledger, now=NOW, signer=mesh.authority.signer)
+    assert {path.name for path in trust.iterdir()} == before
+    assert stat.S_IMODE(trust.stat().st_mode) == 0o700
+    shutil.rmtree(trust)
+    publishing.publish(mesh.directory, ledger, now=NOW, signer=None)
+    assert (trust / "bundle.pem").is_file()
 
 
 def test_the_longest_list_fits_into_what_clients_take() -> None:
