@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 KIND: Final = "meshproxy-deny-list"
 LINGER: Final = timedelta(hours=1)  # after their end entries stay, for clocks that are late
+MOST_BYTES: Final = 3 << 20  # of what a CA lets itself list: some fifteen thousand entries; read at every poll by all
 _AHEAD: Final = timedelta(minutes=10)  # how far the CA's clock may be ahead of ours
 _VERSION: Final = 1
 _REMEMBERED_BYTES: Final = 8192  # larger leaves are read too, but not kept
@@ -142,11 +143,6 @@ class DenyList:
 def content(rows: Rows, *, trust_domain: str, life: timedelta, now: datetime) -> Content:
     """What the deny-list of a CA says at `now`, under the number of the last one; good for `life`."""
     at = now.astimezone(UTC).replace(microsecond=0)
-    entries = (
-        Entry(by=each.by, subject=each.subject, issuer=each.issuer, cutoff=each.cutoff, until=each.until)
-        for each in rows.every(Revocation)
-        if each.until + LINGER > now
-    )
     intermediates = [each for each in rows.every(AuthorityState) if each.what is What.INTERMEDIATE]
     retired = (RetiredIssuer(each.key_id, _end(each)) for each in intermediates if each.state is State.RETIRED)
     return Content(
@@ -154,10 +150,15 @@ def content(rows: Rows, *, trust_domain: str, life: timedelta, now: datetime) ->
         sequence=sequence(rows, DENY_LIST),
         issued=at,
         next_update=at + life,
-        entries=tuple(entries),
+        entries=_entries(rows, now=now),
         retired=tuple(each for each in retired if each.until + LINGER > now),
         renew_now=tuple(each.key_id for each in intermediates if each.state is State.TAINTED),
     )
+
+
+def weight(rows: Rows, *, now: datetime) -> int:
+    """How many bytes the entries in force take on the list."""
+    return len(msgspec.json.encode(_entries(rows, now=now)))
 
 
 def says_the_same(one: Content, other: Content) -> bool:
@@ -253,6 +254,14 @@ def _in_force(said: Content, signer: str) -> DenyList:
         _spkis={each.subject: each for each in by[By.SPKI]},
         _ids={each.subject: each for each in by[By.ID]},
         _retired=frozenset(each.key_id for each in said.retired),
+    )
+
+
+def _entries(rows: Rows, *, now: datetime) -> tuple[Entry, ...]:
+    return tuple(
+        Entry(by=each.by, subject=each.subject, issuer=each.issuer, cutoff=each.cutoff, until=each.until)
+        for each in rows.every(Revocation)
+        if each.until + LINGER > now
     )
 
 

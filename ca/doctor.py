@@ -159,6 +159,11 @@ def _published(directory: Path, view: View, configured: Configuration, now: date
     for name, content in publishing.trust_files(configured, view).items():
         if not (trust / name).is_file() or (trust / name).read_bytes() != content:
             yield _wrong(f"{trust / name} is not what the ledger says: meshproxy ca publish")
+    if deny_list.weight(view, now=now) > deny_list.MOST_BYTES * 3 / 4:
+        yield _warning(
+            "the deny-list is nearly full, and what does not fit is refused; replace an intermediate instead "
+            "(docs/ca.md, Rotation: a key was stolen)"
+        )
     if not sequence(view, DENY_LIST):
         return  # nothing was ever revoked, and nobody served
     try:

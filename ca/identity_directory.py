@@ -35,7 +35,9 @@ TRUST: Final = "trust.json"
 ENROLMENT: Final = "enrolment.json"
 PENDING: Final = "pending"
 _MOST_BYTES: Final = 1 << 20  # of one file; a bundle of a thousand roots is smaller
-MOST_TRUST_BYTES: Final = 4 << 20  # a deny-list of ten thousand entries, and the bundles of many trust domains
+# Four times what a CA lets itself say (`deny_list.MOST_BYTES`, the bundles of many trust domains): who cannot read it
+# can neither renew nor hear that it became shorter.
+MOST_TRUST_BYTES: Final = 16 << 20
 _FILES: Final = (KEY, CHAIN, BUNDLE)
 _BESIDE: Final = frozenset({TRUST, ENROLMENT, PENDING})
 _GENERATION: Final = re.compile(r"gen-([1-9][0-9]{0,8})")

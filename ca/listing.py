@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from ca import slots
 from ca.revocation import revoking
-from ca.rows import Lineage
+from ca.rows import AuthorityState, Lineage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,7 @@ class Fate(StrEnum):
 
     REVOKED = "revoked"
     EXPIRED = "expired"
+    RETIRED = "retired"  # the intermediate that signed it was: everybody denies it, and its holder may renew it
     SUSPECT = "suspect"  # lives, and is renewed no more: two hold it
     RENEWED = "renewed"  # lives, and has a successor
     VALID = "valid"
@@ -50,8 +52,9 @@ def listed(
     Only of an identity, only what ends `within` a time and has no successor, only what is `revoked`: whatever is asked
     for narrows it further.
     """
+    authorities = tuple(view.every(AuthorityState))
     for leaf in view.leaves(id=id, alive_at=None if expired else now):
-        found = _fate(view, leaf, now)
+        found = _fate(view, authorities, leaf, now)
         if revoked and found.fate is not Fate.REVOKED:
             continue
         if within is not None and (found.fate is not Fate.VALID or leaf.not_after > now + within):
@@ -59,11 +62,13 @@ def listed(
         yield found
 
 
-def _fate(view: View, leaf: Issued, now: datetime) -> Listed:
+def _fate(view: View, authorities: tuple[AuthorityState, ...], leaf: Issued, now: datetime) -> Listed:
     if (revocation := revoking(view, leaf)) is not None:
         return Listed(leaf, Fate.REVOKED, revocation.reason)
     if leaf.not_after < now:
         return Listed(leaf, Fate.EXPIRED)
+    if slots.is_retired(authorities, leaf.issuer):
+        return Listed(leaf, Fate.RETIRED)
     lineage = view.get(Lineage, leaf.lineage)
     if lineage is not None and lineage.suspect:
         return Listed(leaf, Fate.SUSPECT)

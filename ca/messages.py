@@ -4,6 +4,7 @@
     GET  /v1/crl             the CRLs, PEM, for programs that know nothing else
     POST /v1/enroll          EnrolRequest -> Certified
     GET  /v1/trust?loaded=N  Trust; a client certificate says who has loaded bundle number N
+                  &have=D    304 without a body if that is what the client has: `Trust.digest`
     POST /v1/renew           RenewRequest -> Certified, by mutual TLS with the leaf to be renewed
     GET  /v1/nonce           Nonce, for the next
     POST /v1/renew-expired   LateRenewRequest -> Certified, for a leaf that TLS takes no more
@@ -13,6 +14,7 @@ A refusal is an RFC 9457 problem whose `why` is a word of `ca.refusals.Why` or o
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
 from typing import Final
 
@@ -85,6 +87,11 @@ class Trust(msgspec.Struct, frozen=True):
     bundle: str
     deny_list: str
     federated: dict[str, str] = {}
+
+    @property
+    def digest(self) -> str:
+        """What tells one from another: the SHA-256 of it as JSON, in hex."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
 
 
 class Certified(msgspec.Struct, frozen=True):

@@ -45,7 +45,7 @@ def publish(
     read. Raises AuthorityError, LedgerError, OSError.
     """
     configured = configured or premises.read_configuration(directory)
-    with storage.locked(directory / premises.TRUST), ledger.reading() as view:  # the last to look is the last to write
+    with storage.locked(_place(directory)), ledger.reading() as view:  # the last to look is the last to write
         authorities = list(view.every(AuthorityState))
         for name, content in trust_files(configured, view).items():
             _write(directory / premises.TRUST / name, content)
@@ -65,7 +65,7 @@ def publish_revocations(authority: Authority, ledger: Ledger, *, now: datetime) 
     Their numbers are in the ledger before anybody sees them. Returns whether anything was written. Raises LedgerError,
     OSError.
     """
-    trust = authority.directory / premises.TRUST
+    trust = _place(authority.directory)
     with storage.locked(trust):
         with ledger.reading() as view:
             said = deny_list.content(
@@ -119,6 +119,13 @@ def sign_head(directory: Path, home: TrustDomain, head: Head, signer: Signer, *,
     """Sign how far the ledger goes. Nothing depends on it being done at once: a head covers what it covers."""
     document = ledger_head.sign(head, trust_domain=home.name, by=signer, now=now.astimezone(UTC))
     storage.write_file(directory / premises.HEAD, document)
+
+
+def _place(directory: Path) -> Path:
+    """Where all of it lies; made again if somebody removed it, since the ledger knows what belongs there."""
+    trust = directory / premises.TRUST
+    trust.mkdir(mode=0o700, exist_ok=True)
+    return trust
 
 
 def _last_deny_list(trust: Path, authority: Authority, *, now: datetime) -> deny_list.Content | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
-from ca import events
+from ca import deny_list, events
 from ca.events import By, Reason, What
 from ca.rows import AuthorityState, Issued, Revocation, Token, TokenState
 
@@ -130,6 +130,20 @@ def revoke_id(
             events.TokenRevoke(at=now.astimezone(UTC), uid=uid, token=token.token, why="its identity was revoked")
         )
     return Revoked(living, tuple(each for each in tokens if each.used < each.uses and now <= each.expires))
+
+
+def require_room(transaction: Transaction, *, now: datetime) -> None:
+    """Raise RevocationError when the deny-list has become longer than everybody who reads it takes.
+
+    To be asked last in the transaction of a revocation, which is then not recorded: one that reaches nobody, and that
+    keeps all others from being heard, is worse than a sentence. LedgerError too.
+    """
+    if deny_list.weight(transaction, now=now) > deny_list.MOST_BYTES:
+        raise RevocationError(
+            "the deny-list has no room for more, and nothing was revoked; to take back so much at once, replace the "
+            "intermediate that signed it: meshproxy ca rotate prepare --what intermediate, activate, taint the old "
+            "one, and retire it with --force (docs/ca.md, Rotation: a key was stolen)"
+        )
 
 
 def revoked_leaves(view: View, *, alive_at: datetime) -> list[tuple[Issued, Revocation]]:

@@ -51,9 +51,13 @@ class Standing:
 
 
 def standing(view: View, *, now: datetime) -> Standing:
-    """Look at all authorities, and at who depends on them. Revoked leaves count for nothing."""
+    """Look at all authorities, and at who depends on them. Leaves that are denied count for nothing."""
     authorities = tuple(view.every(AuthorityState))
-    living = [leaf for leaf in view.leaves(alive_at=now) if revoking(view, leaf) is None]
+    living = [
+        leaf
+        for leaf in view.leaves(alive_at=now)
+        if revoking(view, leaf) is None and not slots.is_retired(authorities, leaf.issuer)
+    ]
     lives_until: dict[str, datetime] = {}
     for leaf in living:
         lives_until[leaf.issuer] = max(leaf.not_after, lives_until.get(leaf.issuer, leaf.not_after))

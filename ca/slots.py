@@ -73,6 +73,12 @@ def above(authorities: Iterable[AuthorityState], intermediate: AuthorityState) -
     return next((each for each in roots if each.key_id == intermediate.root_key_id), None)
 
 
+def is_retired(authorities: Iterable[AuthorityState], key_id: str) -> bool:
+    """Whether the intermediate with this key id was retired: then nobody believes what it signed (`ca/deny_list`)."""
+    intermediates = (each for each in authorities if each.what is What.INTERMEDIATE)
+    return any(each.key_id == key_id and each.state is State.RETIRED for each in intermediates)
+
+
 def trusted(authorities: Iterable[AuthorityState]) -> tuple[AuthorityState, ...]:
     """The roots of the bundle, oldest first: all that are not retired."""
     roots = (each for each in authorities if each.what is What.ROOT and each.state is not State.RETIRED)

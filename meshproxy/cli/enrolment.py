@@ -236,7 +236,8 @@ def _held(directory: Path, passphrase_file: Path | None) -> Held:
     try:
         held = Holding(directory, passphrase_file).look(now=datetime.now(UTC))
     except Unwritable as error:
-        fail(str(error))
+        known = Holding(directory, passphrase_file).enrolment().parsed
+        fail(f"{error}\n  remedy: {remedy_for(error, None, known, None)}")
     if held is None:
         fail(
             f"there is no identity in {directory}; get one with: meshproxy enroll --token-file TOKEN --out {directory}"
@@ -272,7 +273,8 @@ def _told(
         held = None
         with contextlib.suppress(Unwritable):
             held = Holding(directory, passphrase_file).look(now=datetime.now(UTC))
-        remedy = remedy_for(outcome, held, at, token_file)
+        known = at or Holding(directory, passphrase_file).enrolment().parsed
+        remedy = remedy_for(outcome, held, known, token_file)
         fail(f"{outcome}\n  remedy: {remedy}", exit_code=1)
     return outcome
 

@@ -33,7 +33,13 @@ from meshproxy.cli.terminal import Tone, example, fail, os_error_words, paint, p
 if TYPE_CHECKING:
     from ca.listing import Listed
 
-_TONES = {Fate.VALID: Tone.GOOD, Fate.REVOKED: Tone.BAD, Fate.SUSPECT: Tone.BAD, Fate.EXPIRED: Tone.FAINT}
+_TONES = {
+    Fate.VALID: Tone.GOOD,
+    Fate.REVOKED: Tone.BAD,
+    Fate.SUSPECT: Tone.BAD,
+    Fate.RETIRED: Tone.BAD,
+    Fate.EXPIRED: Tone.FAINT,
+}
 
 
 @click.command("list", epilog=example("meshproxy ca list --dir ca", "meshproxy ca list --expiring 24h --dir ca"))

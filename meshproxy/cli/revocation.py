@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from ca.configuration import Configuration
-    from ca.ledger import Transaction
+    from ca.ledger import Transaction, View
     from ca.revocation import Revoked
+    from ca.spiffe_id import SpiffeId
 
 
 @click.command(
@@ -88,9 +89,17 @@ def revoke(
                     reason=Reason(reason),
                     now=now,
                 )
+                revocation.require_room(transaction, now=now)
+                stranger = _stranger(transaction, configured, identity)
         except (RevocationError, ValueError) as error:
             fail(str(error))
         publish(directory, ledger, passphrase, now=now)
+    if stranger is not None:
+        click.echo(
+            f"meshproxy: this CA has certified nothing as {stranger}; it is revoked all the same, but see whether the "
+            "name is right: meshproxy ca list",
+            err=True,
+        )
     if as_json:
         leaves = [{"id": each.id, "serial": each.serial, "not_after": each.not_after} for each in done.leaves]
         print_json({"certificates": leaves, "tokens": [each.token for each in done.tokens]})
@@ -127,6 +136,14 @@ def _revoke(
     if named.trust_domain != configured.trust_domain:
         fail(f"{named} is of another trust domain; this CA speaks for {configured.trust_domain} only")
     return revocation.revoke_id(transaction, str(named), reason=reason, now=now, longest=longest, uid=uid)
+
+
+def _stranger(view: View, configured: Configuration, identity: str | None) -> SpiffeId | None:
+    """The identity that was named, if the ledger has never heard of it: a slip of the pen leaves a thief in."""
+    if identity is None:
+        return None
+    named = complete(identity, configured.trust_domain)
+    return None if any(True for _ in view.leaves(id=str(named))) else named
 
 
 def _read_certificate(path: Path) -> x509.Certificate:

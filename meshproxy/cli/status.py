@@ -221,7 +221,7 @@ def _renewal(renewal: RenewalStatus) -> list[str]:
     heard = f"heard {renewal.trust_at}" if renewal.trust_at else "not heard since start"
     lines.append(f"            trust        {number}, {heard}, from {', '.join(renewal.ca)}")
     if renewal.trust_error:
-        lines.append(f"            {paint('the CA does not answer', Tone.WARNING)}: {renewal.trust_error}")
+        lines.append(f"            {paint('no news of whom to believe', Tone.WARNING)}: {renewal.trust_error}")
     return lines
 
 

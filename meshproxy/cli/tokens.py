@@ -78,7 +78,9 @@ def create(
             names = Names(complete(identity, configured.trust_domain), dns, ips)
             invitation = Invitation(names, ttl, uses, leaf_ttl, at)
             made = invitations.create(configured, ledger, invitation, now=now)
-        except (TokenError, ValueError) as error:
+        except TokenError as error:
+            fail(f"no token was made: {error}; --ca takes HOST:PORT, up to eight times")
+        except ValueError as error:
             fail(str(error))
         refresh_head(directory, ledger, now=now)
     text = tokens.encode(made)

@@ -202,11 +202,20 @@ class Line:
 
     async def ask(self, request: Request, kind: type[_T], patience: Patience) -> _T:
         """Put a request, and hang up. Raises RefusedByCa, Unreachable."""
+        said = await self.ask_for_news(request, kind, patience)
+        if said is None:
+            raise Unreachable(f"the CA at {self._address} has nothing to say (HTTP 304)")
+        return said
+
+    async def ask_for_news(self, request: Request, kind: type[_T], patience: Patience) -> _T | None:
+        """Do as `ask`; None when we have it already."""
         try:
             answer = await _answer(self._stream, request, self._address, patience, most=_MOST)
             await self._stream.close()
         finally:
             self._stream.abort()
+        if answer.status == 304:
+            return None
         try:
             if answer.status == 200:
                 return msgspec.json.decode(answer.body, type=kind)

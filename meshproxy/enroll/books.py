@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ca import deny_list, federation, premises, slots, spiffe_bundle
 from ca.authority import open_authority
 from ca.deny_list import DenyListError
-from ca.ledger import LedgerBusy
+from ca.ledger import LedgerBusy, LedgerError
 from ca.messages import Trust
 from ca.premises import AuthorityError, Rotated
 from ca.rows import BUNDLE, sequence
@@ -42,9 +42,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What everybody may see, as it was when somebody last looked."""
+    """What everybody may see, as it was when somebody last looked. `digest` is that of `trust`."""
 
     trust: Trust
+    digest: str
     denied: deny_list.Content | None  # what the deny-list says, if it is one that anybody would follow
     crl: bytes
     roots_pem: str
@@ -70,6 +71,7 @@ class Books:
         self._wall = wall
         self._observe = observe
         self._turn = trio.Lock()
+        self._place = _inode(directory / premises.LEDGER)
         self._authority: Authority | None = None
         self._shown: Shown | None = None
         self._federated: tuple[frozenset[object], dict[str, str]] = (frozenset(), {})
@@ -128,11 +130,28 @@ class Books:
             await self._turn.acquire()
         if waiting.cancelled_caught:
             raise LedgerBusy("the ledger has had no time for this: nothing was recorded or issued; try again")
+
+        def working() -> T:
+            self._require_place()
+            return work(self._ledger, self._wall())
+
         try:
             with self._measured():
-                return await trio.to_thread.run_sync(lambda: work(self._ledger, self._wall()))
+                return await trio.to_thread.run_sync(working)
         finally:
             self._turn.release()
+
+    def _require_place(self) -> None:
+        """Raise LedgerError when the open file is not the one that whoever opens the CA next will find.
+
+        What is written into a file that was removed, or that a restored one has replaced, is lost with this process.
+        """
+        path = self._directory / premises.LEDGER
+        if _inode(path) != self._place:
+            raise LedgerError(
+                f"{path} was moved, removed or replaced while it is served, so nothing is issued; put it back, or "
+                "restart the CA on what is there now"
+            )
 
     def open(self) -> Authority:
         """Return the authority, opened as the ledger is now if it is not open yet; from within a turn only.
@@ -164,12 +183,10 @@ class Books:
             self._authority = None
         trust = self._directory / premises.TRUST
         document = _content(trust / premises.DENY_LIST).decode("ascii", "replace")
+        trusted, before = Trust(bundle=bundle, deny_list=document, federated=self._partners()), self._shown
         self._shown = Shown(
-            trust=Trust(
-                bundle=bundle,
-                deny_list=document,
-                federated=self._partners(),
-            ),
+            trust=trusted,
+            digest=before.digest if before is not None and before.trust == trusted else trusted.digest,
             denied=self._denied(document, roots),
             crl=_content(trust / premises.CRL),
             roots_pem="".join(root.public_bytes(Encoding.PEM).decode() for root in roots),
@@ -220,3 +237,11 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -110,14 +110,19 @@ class CaClient:
         proof: Proof | None,
         *,
         loaded: int | None,
+        have: str | None = None,
         patience: Patience = _USUAL,
-    ) -> Trust:
-        """Ask whom to believe, and say (where that is proved) which roots we have loaded."""
-        query = b"" if loaded is None else b"loaded=%d" % loaded
+    ) -> Trust | None:
+        """Ask whom to believe, and say (where that is proved) which roots we have loaded.
 
-        async def at(address: TcpAddress) -> Trust:
+        None when it is what we `have` (`Trust.digest`): a long deny-list need not travel every minute.
+        """
+        told = [] if loaded is None else [b"loaded=%d" % loaded]
+        query = b"&".join(told if have is None else [*told, b"have=" + have.encode()])
+
+        async def at(address: TcpAddress) -> Trust | None:
             line: Line = await self._approach.line(address, anchor, proof, patience)
-            return await line.ask(Request(b"GET", TRUST, query), Trust, patience)
+            return await line.ask_for_news(Request(b"GET", TRUST, query), Trust, patience)
 
         return await self._in_turn(addresses, at)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from ca.keys import SigningKey
-    from ca.messages import Certified
+    from ca.messages import Certified, Trust
     from ca.tokens import JoinToken
     from meshproxy.enroll.approach import Anchor
     from meshproxy.enroll.client import CaClient
@@ -136,12 +137,14 @@ class Errands:
             raise Unwritable(f"there is no identity in {self.holding.directory} yet")
         addresses, within = await self.addresses(given), Patience().part(patience(held.life))
         proof = held.proof if held.may_renew(self._wall()) else None
-        said = await self._client.trust(addresses, held.anchor, proof, loaded=held.loaded, patience=within)
+        known = held.believed
+        have = None if known is None else known.trust.digest
+        said = await self._client.trust(addresses, held.anchor, proof, loaded=held.loaded, have=have, patience=within)
         async with self._alone():
             held = await self.look()  # it may have been renewed meanwhile
             if held is None:
                 raise Unwritable(f"there is no identity in {self.holding.directory} any more")
-            believed = judging.trust(said, home=held.leaf.id.trust_domain, before=held.believed, now=self._wall())
+            believed = await self._judged(said, known, held)
             changed = set(believed.bundle.roots) != set(held.roots)
             fits = leads_to(held, believed.bundle.roots)
             if changed and fits:
@@ -149,6 +152,20 @@ class Errands:
             await trio.to_thread.run_sync(self.holding.take_trust, believed)
             must_renew = believed.deny_list.must_renew(held.der)
             return News(await self.look() or held, believed, must_renew, changed and fits, not fits)
+
+    async def _judged(self, said: Trust | None, known: Believed | None, held: Held) -> Believed:
+        """What is believed once the CA has said this; None: what is `known`."""
+        if said is None:
+            if known is None:
+                raise Untrusted("the CA says that there is no news, and was not asked for any")
+            said = known.trust
+        before = held.believed
+        if before is not None and before.trust == said:
+            return before
+        home, now = held.leaf.id.trust_domain, self._wall()
+        return await trio.to_thread.run_sync(  # a long list takes a while, and others are served meanwhile
+            partial(judging.trust, said, home=home, before=before, now=now)
+        )
 
     async def _take(
         self, certified: Certified, key: SigningKey, anchor: Anchor, held: Held | None, origin: Enrolment

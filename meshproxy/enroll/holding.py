@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from ca.identity_directory import IdentityFiles
     from ca.keys import SigningKey
+    from ca.spiffe_id import TrustDomain
     from ca.svid import Leaf
     from meshproxy.enroll.judging import Believed, Certificate
 
@@ -106,6 +107,7 @@ class Holding:
         self.directory = directory
         self.pending = directory / PENDING
         self._passphrase_file = passphrase_file
+        self._judged: tuple[bytes | None, TrustDomain, Believed | None] | None = None
 
     def __repr__(self) -> str:
         return f"<Holding {self.directory}>"
@@ -198,7 +200,7 @@ class Holding:
         """Keep what the CA says of whom to believe, if it is news. Raises Unwritable."""
         content = judging.encode(believed)
         try:
-            if identity_directory.read_trust(self.directory) != content:
+            if self._kept() != content:
                 identity_directory.write_trust(self.directory, content)
         except OSError as error:
             raise Unwritable(f"{self.directory}/{identity_directory.TRUST} was not written: {_words(error)}") from error
@@ -244,9 +246,21 @@ class Holding:
             raise Unusable(f"the identity in {self.directory} cannot be used: it holds {error}") from error
         if not keys.matches(key, chain[0]):
             raise Unusable(f"the identity in {self.directory} cannot be used: its key is not that of its certificate")
-        kept = identity_directory.read_trust(self.directory)
-        believed = judging.kept_trust(kept, home=leaf.id.trust_domain, now=now)
-        return Held(key, chain, leaf, roots, believed)
+        return Held(key, chain, leaf, roots, self._believed(leaf.id.trust_domain, now=now))
+
+    def _believed(self, home: TrustDomain, *, now: datetime) -> Believed | None:
+        """What the CA said last, judged once: with thousands of revocations that takes a while, and we look often."""
+        kept = self._kept()
+        if self._judged is None or self._judged[:2] != (kept, home):
+            self._judged = kept, home, judging.kept_trust(kept, home=home, now=now)
+        return self._judged[2]
+
+    def _kept(self) -> bytes | None:
+        """What the CA said last; None also when that cannot be read: it is asked for anew, and keeps nobody waiting."""
+        try:
+            return identity_directory.read_trust(self.directory)
+        except OSError:
+            return None
 
     def _passphrase(self) -> bytes | None:
         return None if self._passphrase_file is None else read_passphrase_file(self._passphrase_file)

@@ -37,7 +37,7 @@ MOST_BYTES: Final = 96 * 1024  # of a body: leaf and request of 16 KiB each, in 
 _MOST_REPORTS: Final = 16_384
 _SOON: Final = 5.0  # seconds: when to come back to a CA that cannot write
 _TOKEN: Final = re.compile(r"[0-9a-f]{32}")
-_LOADED: Final = re.compile(rb"loaded=([0-9]{1,18})")
+_QUERY: Final = re.compile(rb"(?:loaded=([0-9]{1,18}))?(?:(?:^|(?<=[0-9])&)have=([0-9a-f]{64}))?")
 _PEM: Final = b"application/pem-certificate-chain"
 
 _STATUS: Final[dict[str, int]] = {
@@ -139,12 +139,16 @@ class Desk:
 
     async def _trust(self, request: Request, peer: Peer) -> Answer:
         """Whom to believe is no secret; what the caller believes is noted when we know who he is."""
-        loaded = _LOADED.fullmatch(request.query)
-        if request.query and loaded is None:
-            raise _bad("the only parameter is loaded=N, the number of the bundle that is in use")
+        asked = _QUERY.fullmatch(request.query)
+        if asked is None:
+            raise _bad("loaded=N, the number of the bundle in use, and have=D, the SHA-256 of the last answer, is all")
+        loaded, have = asked.groups()
         if loaded is not None and peer.leaf is not None:
-            await self._report(peer.leaf, int(loaded[1]), peer.address)
-        return _said(self._books.shown.trust)
+            await self._report(peer.leaf, int(loaded), peer.address)
+        shown = self._books.shown
+        if have is not None and have.decode() == shown.digest:
+            return Answer(304, JSON, b"")  # RFC 9110 15.4.5
+        return _said(shown.trust)
 
     async def _report(self, leaf: bytes, number: int, address: str) -> None:
         """A report that is lost is made again in a minute: the answer does not depend on it."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ca import TrustDomain, doctor, publishing, rotation
+from ca import TrustDomain, deny_list, doctor, publishing, revocation, rotation
 from ca.authority import open_authority
-from ca.events import What
+from ca.events import Reason, What
 from ca.founding import initialise
 from ca.inspection import Weight
 from ca.occupancy import sole
@@ -82,3 +82,20 @@ def test_what_a_rotation_left_behind(place: Path) -> None:
         active = open_authority(place, passphrase=None).slot
         rotation.taint(ledger, What.INTERMEDIATE, slot=active, now=NOW, force=True)
     assert (Weight.WRONG, "no authority is active, so nothing is issued; see meshproxy ca rotate") in found(place, NOW)
+
+
+def test_a_deny_list_that_is_nearly_full(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deny_list, "MOST_BYTES", 1000)
+    words = "the deny-list is nearly full"
+    with ledger_of(place) as ledger:
+        publishing.publish_revocations(open_authority(place, passphrase=None), ledger, now=NOW)
+        for number in range(9):
+            told = any(words in text for _, text in found(place, NOW))
+            assert told == (number * len(_ENTRY) > 750), number
+            with ledger.writing() as transaction:
+                identity = f"spiffe://mesh.test/{number}"
+                revocation.revoke_id(transaction, identity, reason=Reason.UNSPECIFIED, now=NOW, longest=7 * DAY)
+    assert any(each is Weight.WARNING and words in text for each, text in found(place, NOW))
+
+
+_ENTRY = '{"by":"id","subject":"spiffe://mesh.test/0","until":"2026-11-29T12:00:00Z","cutoff":"2026-11-22T12:00:00Z"},'

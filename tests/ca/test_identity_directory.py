@@ -13,6 +13,7 @@ import pytest
 
 from ca import storage
 from ca.identity_directory import (
+    MOST_TRUST_BYTES,
     IdentityDirectoryError,
     IdentityFiles,
     read_identity,
@@ -280,6 +281,6 @@ def test_what_the_ca_said_of_trust_lies_beside_the_generations(tmp_path: Path) -
         assert read_trust(out) == said
     write_identity(out, key=b"k2", chain=b"c2", bundle=b"b2")
     assert read_trust(out) == b"two"
-    (out / "trust.json").write_bytes(b"x" * ((4 << 20) + 1))
+    (out / "trust.json").write_bytes(b"x" * (MOST_TRUST_BYTES + 1))
     with pytest.raises(OSError, match="large"):
         read_trust(out)

@@ -16,6 +16,7 @@ from ca.authority import open_authority
 from ca.events import What
 from ca.founding import initialise
 from ca.issuing import SvidRequest, issue_into, issue_svid
+from ca.listing import Fate, listed
 from ca.premises import AuthorityError, NoActiveAuthority, ledger_of
 from ca.profiles import Names
 from ca.publishing import publish
@@ -236,3 +237,22 @@ def test_a_kill_at_any_step_of_a_preparation_leaves_a_ca_that_works(place: Path,
         assert sequence(place) == 2
         shutil.rmtree(place)
         shutil.copytree(spare, place)
+
+
+def test_who_is_denied_with_a_retired_intermediate_counts_for_nothing_and_is_listed_as_such(
+    place: Path, tmp_path: Path
+) -> None:
+    issue_into(opened(place), WEB, tmp_path / "denied", now=NOW)
+    prepare(place, INT)
+    activate(place, INT)
+    with ledger_of(place) as ledger:
+        rotation.retire(ledger, INT, slot=None, now=NOW, force=True)
+        with ledger.reading() as view:
+            assert [each.fate for each in listed(view, now=NOW)] == [Fate.RETIRED]
+            assert [each.fate for each in listed(view, now=NOW + 48 * HOUR, expired=True)] == [Fate.EXPIRED]
+    prepare(place, ROOT)
+    with ledger_of(place) as ledger, ledger.reading() as view:
+        assert rotation.standing(view, now=NOW).laggards == ()
+    activate(place, ROOT)
+    retire(place, ROOT)
+    assert states(place)["0001"] == "retired\n"

@@ -178,3 +178,10 @@ def test_what_cannot_be_revoked_is_said(tmp_path: Path, arguments: tuple[str, ..
         make_mesh_ca(tmp_path / "foreign").issue("/web")
     assert words in revoke(*arguments, exit_code=2).stderr
     assert not denies(tmp_path) if (tmp_path / "ca/trust/denylist.json").exists() else True
+
+
+def test_a_name_that_nobody_ever_had_is_told() -> None:
+    said = revoke("--id", "/wbe")
+    assert "this CA has certified nothing as spiffe://mesh.test/wbe; it is revoked all the same" in said.stderr
+    assert "certified nothing" not in revoke("--id", "/web").stderr
+    assert "certified nothing" not in revoke("--id", "/web").stderr  # nothing of it lives any more, but it was there

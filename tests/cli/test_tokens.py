@@ -99,3 +99,11 @@ def test_what_makes_no_token_is_one_sentence(arguments: tuple[str, ...], words: 
     assert (result.stdout, result.stderr.count("\n")) == ("", 1)
     assert words in result.stderr
     assert token("list", "--all").stderr == "no tokens\n"
+
+
+def test_an_address_that_is_none_is_told_with_its_option() -> None:
+    result = CliRunner().invoke(cli, ["ca", "token", "create", "/web", "--ca", "http://ca:1"], prog_name="meshproxy")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "meshproxy: no token was made: an address in it is not host:port; --ca takes HOST:PORT, up to eight times\n"
+    )

@@ -76,6 +76,7 @@ class CaRoom:
     asked: list[Request] = field(default_factory=list)
     connections: int = 0
     loaded: list[str] = field(default_factory=list)
+    unchanged: int = 0  # polls that were answered by 304
     sequence_off_by: int = 0
     nonce: bytes = b"n" * 32
     serving: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -179,9 +180,13 @@ class CaRoom:
             case messages.BUNDLE:
                 return Answer(200, JSON, self.bundle().encode())
             case messages.TRUST:
-                if leaf is not None and request.query:
-                    self.loaded.append(request.query.decode())
-                    granting.report(self.ledger, leaf, int(request.query.removeprefix(b"loaded=")))
+                asked = dict(each.split("=") for each in request.query.decode().split("&") if each)
+                if leaf is not None and "loaded" in asked:
+                    self.loaded.append(f"loaded={asked['loaded']}")
+                    granting.report(self.ledger, leaf, int(asked["loaded"]))
+                if asked.get("have") == self.trust().digest:
+                    self.unchanged += 1
+                    return Answer(304, JSON, b"")
                 return Answer(200, JSON, msgspec.json.encode(self.trust()))
             case messages.NONCE:
                 return Answer(200, JSON, msgspec.json.encode(messages.Nonce(self.nonce)))

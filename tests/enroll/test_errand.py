@@ -17,6 +17,7 @@ from ca.events import What
 from ca.refusals import Why
 from ca.rows import Lineage
 from ca.svid import read_chain
+from meshproxy.enroll import judging
 from meshproxy.enroll.faults import ClockApart, RefusedByCa, Unreachable, Untrusted, Unwritable
 from meshproxy.identity.material import read_material
 from meshproxy.settings.schema import IdentitySettings
@@ -241,6 +242,57 @@ async def test_polling_reports_what_is_loaded_and_takes_new_roots(room: CaRoom, 
     await web.errands.poll()
     assert room.loaded[-1] == f"loaded={held.loaded}"
     assert held.loaded == news.believed.sequence
+
+
+async def test_what_the_client_has_does_not_travel_again(room: CaRoom, web: Customer) -> None:
+    await enrolled(room, web)
+    kept = (web.directory / "trust.json").read_bytes()
+    first, second = await web.errands.poll(), await web.errands.poll()
+    assert room.unchanged == 2
+    assert first.believed == second.believed
+    assert (web.directory / "trust.json").read_bytes() == kept
+    await trio.to_thread.run_sync(prepare_root, room)
+    assert (await web.errands.poll()).believed.sequence == first.believed.sequence + 1
+    assert room.unchanged == 2
+    (web.directory / "trust.json").write_text("{")  # who has nothing that can be read asks for all of it
+    await web.errands.poll()
+    assert room.unchanged == 2
+    assert (await web.errands.poll()).believed.sequence == first.believed.sequence + 1
+    assert room.unchanged == 3
+
+
+async def test_what_was_judged_is_not_judged_again_while_it_says_the_same(
+    room: CaRoom, web: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await enrolled(room, web)
+    judged: list[bytes | None] = []
+
+    def counted(content: bytes | None, **more: object) -> object:
+        judged.append(content)
+        return judge(content, **more)  # type: ignore[arg-type]
+
+    judge = judging.kept_trust
+    monkeypatch.setattr(judging, "kept_trust", counted)
+    for _ in range(3):
+        await web.errands.poll()
+    assert len(judged) <= 1
+    await trio.to_thread.run_sync(prepare_root, room)
+    news = await web.errands.poll()
+    assert len(judged) <= 2
+    assert news.held.believed == news.believed
+
+
+async def test_a_trust_file_nobody_can_read_keeps_nobody_from_renewing(room: CaRoom, web: Customer) -> None:
+    first = await enrolled(room, web)
+    trust = web.directory / "trust.json"
+    trust.write_bytes(b" " * (identity_directory.MOST_TRUST_BYTES + 1))
+    second = await web.errands.renew(first.held.leaf.fingerprint)
+    assert second.held.leaf.serial != first.held.leaf.serial
+    assert second.held.believed is not None
+    assert trust.stat().st_size < 10_000
+    trust.write_bytes(b" " * (identity_directory.MOST_TRUST_BYTES + 1))
+    assert not (await web.errands.poll()).roots_changed
+    assert trust.stat().st_size < 10_000
 
 
 def prepare_root(room: CaRoom) -> None:

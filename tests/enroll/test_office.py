@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import ssl
 from contextlib import closing, suppress
@@ -16,7 +17,7 @@ import trio
 from ca import granting, premises, rotation
 from ca.configuration import Rates
 from ca.events import What
-from ca.ledger import LedgerBusy
+from ca.ledger import LedgerBusy, LedgerError
 from ca.messages import Nonce, Refusal, Trust
 from meshproxy.enroll.account import Account
 from meshproxy.enroll.books import Books
@@ -173,6 +174,21 @@ async def test_documents_are_there_for_everybody(house: House) -> None:
     assert (await house.ask(Request(b"GET", b"/v1/crl"))).body.startswith(b"-----BEGIN X509 CRL-----")
 
 
+async def test_who_has_it_all_is_told_so_and_no_more(house: House, tmp_path: Path) -> None:
+    trust = msgspec.json.decode((await house.ask(Request(b"GET", b"/v1/trust"))).body, type=Trust)
+    have = b"have=" + trust.digest.encode()
+    answer = await house.ask(Request(b"GET", b"/v1/trust", have))
+    assert (answer.status, answer.body) == (304, b"")
+    web = house.mesh.issue("/web", into=tmp_path / "web")
+    assert (await house.ask(Request(b"GET", b"/v1/trust", b"loaded=1&" + have), web)).status == 304
+    with premises.ledger_of(house.mesh.directory) as ledger, ledger.reading() as view:
+        assert list(view.reported().values()) == [1]
+    other = await house.ask(Request(b"GET", b"/v1/trust", b"have=" + b"0" * 64))
+    assert msgspec.json.decode(other.body, type=Trust) == trust
+    for query in (b"have=0", b"loaded=1have=" + b"0" * 64, b"&" + have, have + b"&loaded=1", b"loaded=1&"):
+        assert (await house.ask(Request(b"GET", b"/v1/trust", query))).status == 400
+
+
 async def test_what_is_loaded_is_noted_of_who_is_ours(house: House, tmp_path: Path) -> None:
     web = house.mesh.issue("/web", into=tmp_path / "web")
     answer = await house.ask(Request(b"GET", b"/v1/trust", b"loaded=1"), web)
@@ -227,3 +243,19 @@ async def test_a_refusal_is_a_problem_as_rfc_9457_has_it(house: House) -> None:
     refusal = msgspec.json.decode(answer.body, type=Refusal)
     assert (answer.status, refusal.status, refusal.why) == (401, 401, "no_certificate")
     assert (await house.ask(Request(b"HEAD", b"/v1/bundle"))).body == b""
+
+
+async def test_a_ca_whose_directory_was_taken_away_gives_nothing_until_it_is_back(house: House) -> None:
+    """What is written into a ledger that nobody will ever open again was never written."""
+    place = house.mesh.directory
+    aside = place.with_name("aside")
+    assert await house.books.read(lambda _ledger, _now: 1) == 1
+    place.rename(aside)
+    with pytest.raises(LedgerError, match="was moved, removed or replaced while it is served"):
+        await house.books.read(lambda _ledger, _now: 1)
+    shutil.copytree(aside, place)  # as a backup that was put in its place
+    with pytest.raises(LedgerError, match="restart the CA"):
+        await house.books.read(lambda _ledger, _now: 1)
+    shutil.rmtree(place)
+    aside.rename(place)
+    assert await house.books.read(lambda _ledger, _now: 1) == 1
