@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from meshproxy.policy.document import Rule
 from meshproxy.policy.explain import Distance
-from meshproxy.policy.grants import Grants, grants_of
+from meshproxy.policy.grants import Grants, grants_of, of_like_callers
 from meshproxy.policy.match import IdentityPattern, PathPattern
 from meshproxy.policy.regions import TooIntricate
 from meshproxy.policy.written import rule_text
@@ -90,8 +90,9 @@ def _widened(nearest: Nearest, method: str, path: str) -> Rule | None:
 
 
 def _grants_no_more(policy: Policy, widened: Rule, exact: Rule, *, home: TrustDomain, now: datetime) -> bool:
-    meant = Grants(grants_of((*policy.rules, exact), home=home, now=now))
+    written = tuple(grants_of((widened,), home=home, now=now))
+    meant = Grants(of_like_callers(grants_of((*policy.rules, exact), home=home, now=now), written))
     try:
-        return all(meant.left_of(grant) is None for grant in grants_of((widened,), home=home, now=now))
+        return all(meant.left_of(grant) is None for grant in written)
     except TooIntricate:
         return False

@@ -17,8 +17,8 @@ from meshproxy.policy.document import Document, Rule, parse_allow_list
 from meshproxy.policy.invariants import Invariant, read_invariants, violations
 from meshproxy.policy.match import IdentityPattern, PathPattern
 from tests.policy.test_difference import (
+    CALLERS,
     PATHS,
-    SHORT,
     caller_patterns,
     path_patterns,
     plain_match,
@@ -71,7 +71,7 @@ def test_a_promise_is_broken_if_and_only_if_a_request_shows_it(
 
 def _shown(rules: Sequence[Rule], only: list[str], paths: list[str] | None, methods: list[str] | None) -> bool:
     outsiders = [
-        each for each in SHORT if not any(plain_match(one.removeprefix("spiffe://mesh.test"), each) for one in only)
+        each for each in CALLERS if not any(plain_match(one.removeprefix("spiffe://mesh.test"), each) for one in only)
     ]
     # An invariant without paths is about all of them; `*` is no path, and one without methods is about any.
     about = [each for each in PATHS if each != "*" and (paths is None or any(plain_match(one, each) for one in paths))]
