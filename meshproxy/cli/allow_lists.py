@@ -49,7 +49,7 @@ class AllowList:
         """The rule as it stands in the file, up to where the next table begins."""
         following = (each.line for each in self.document.rules if each.line > rule.line)
         end = min(following, default=len(self.lines) + 1) - 1
-        lines = list(self.lines[rule.line - 1 : end])
+        lines = [line.removesuffix("\r") for line in self.lines[rule.line - 1 : end]]
         while lines and (not lines[-1].strip() or lines[-1].lstrip().startswith("#")):
             lines.pop()  # what introduces the next one
         return "\n".join(lines)
@@ -59,7 +59,7 @@ def load(path: Path, *, tcp: bool = False) -> AllowList:
     """Read an allow-list; `tcp`: to judge connections, which have no method. Raises FaultyInput, UnreadableFile."""
     content, _ = read_file(path)
     document = parse_allow_list(content, file=str(path), tcp_listener="the listener asked about" if tcp else None)
-    return AllowList(document, compile_policy(document), tuple(content.decode().splitlines()))
+    return AllowList(document, compile_policy(document), tuple(content.decode().split("\n")))
 
 
 def load_or_fail(path: Path, *, tcp: bool = False) -> AllowList:
@@ -119,6 +119,11 @@ def say(label: str, text: str, *, tone: Tone | None = None) -> None:
     for number, line in enumerate(lines):
         start = f"{label:<{_MARGIN}}" if number == 0 else " " * _MARGIN
         click.echo((paint(start, tone) if tone and number == 0 else start) + line)
+
+
+def visible(text: str) -> str:
+    """A line of a file made safe for a terminal, as people wrote it otherwise: letters of all scripts stay."""
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def judged_path(method: str, path: str) -> str:

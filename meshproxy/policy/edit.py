@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from meshproxy.policy.document import Rule
+from meshproxy.policy.document import method as as_rules_name_it
 from meshproxy.policy.explain import Distance
 from meshproxy.policy.grants import Grants, grants_of, of_like_callers
 from meshproxy.policy.match import IdentityPattern, PathPattern
@@ -44,8 +45,8 @@ def smallest_edit(
 ) -> Edit | None:
     """Return the edit that grants what was denied to `caller`: `asked` is method and judged path, None a connection.
 
-    One line in the nearest rule, if that grants nothing else; else a rule of its own. None when no pattern names the
-    path exactly, as that of a segment `*`: there a person must decide how much to grant.
+    One line in the nearest rule, if that grants nothing else; else a rule of its own. None when no rule names just
+    this, as a segment `*` in the path, or the method `get`: there a person must decide how much to grant.
     """
     exact = _exact(caller, asked, len(policy.rules) + 1, home=home)
     if exact is None:
@@ -68,6 +69,7 @@ def _exact(caller: SpiffeId, asked: tuple[str, str] | None, ordinal: int, *, hom
         return Rule(f"rule-{ordinal}", ordinal, 0, callers)
     method, path = asked
     try:
+        as_rules_name_it(method)
         pattern = PathPattern.parse(path)
     except ValueError:
         return None

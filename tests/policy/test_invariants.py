@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -138,3 +139,20 @@ def test_faulty_files_say_where(text: str, words: str) -> None:
         read_invariants(text.encode(), file="invariants.toml")
     assert words in str(faulty.value)
     assert str(faulty.value).startswith("invariants.toml:")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "neither an [[invariant]] nor `invariant = []`"),
+        ("# all gone\n", "neither an [[invariant]] nor `invariant = []`"),
+        ('[[invariant]]\nservices = "spiffe://mesh.test/payments"\nonly = []\n', "services of the own trust domain"),
+    ],
+)
+def test_what_would_promise_nothing_without_saying_so_is_a_fault(text: str, words: str) -> None:
+    with pytest.raises(FaultyInput, match=re.escape(words)):
+        read_invariants(text.encode(), file="invariants.toml")
+
+
+def test_nothing_is_promised_when_that_is_written() -> None:
+    assert read_invariants(b"invariant = []", file="invariants.toml") == ()
