@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from meshproxy.cli.allow_lists import caller_and_home, load_or_fail, trust_domain_option
-from meshproxy.cli.checking import allow_lists_at
+from meshproxy.cli.allow_lists import caller_and_home, document_or_fail, lists_in, trust_domain_option
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, printable
 from meshproxy.policy.estate import Access, accesses, file_of, service_of, what_can, who_can
 from meshproxy.policy.match import PathPattern
@@ -36,12 +35,12 @@ def read_estate(directory: Path) -> Mapping[str, Document]:
     if not directory.is_dir():
         fail(f"{directory} is no directory; expected one of allow-lists, each at its service's path")
     services: dict[str, Document] = {}
-    for file in allow_lists_at((directory,)):
+    for file in lists_in(directory):
         try:
             service = service_of(file.relative_to(directory).as_posix())
         except ValueError as error:
             fail(f"{file} is of no service: {error}")
-        services[service] = load_or_fail(file).document
+        services[service] = document_or_fail(file)
     return services
 
 
@@ -60,10 +59,11 @@ def read_estate(directory: Path) -> Mapping[str, Document]:
 @_json
 def who_can_command(*, service: str, method: str | None, path: str | None, directory: Path, as_json: bool) -> None:
     """Tell who may call /SERVICE, for what, and which rule says so. Exits 0 when somebody may, 1 when nobody."""
-    file = directory / file_of(service)
-    if not file.is_file():
-        fail(f"{service} has no allow-list: expected it as {file}")
-    found = accesses({service: load_or_fail(file).document}, now=datetime.now(UTC))
+    whose = caller_and_home(service, None)[0].path
+    file = directory / file_of(whose)
+    if not file.exists():
+        fail(f"{whose} has no allow-list: expected it as {file}")
+    found = accesses({whose: document_or_fail(file)}, now=datetime.now(UTC))
     _tell(list(who_can(found, method=method, path=_pattern(path))), as_json=as_json, by_service=False)
 
 

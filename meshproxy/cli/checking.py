@@ -11,24 +11,27 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from meshproxy.cli.allow_lists import load, own_domain, trust_domain_option
-from meshproxy.cli.terminal import Tone, example, fail, paint, print_json
+from meshproxy.cli.allow_lists import lists_in, own_domain, read_document, trust_domain_option
+from meshproxy.cli.terminal import Tone, example, paint, print_json
 from meshproxy.errors import FaultyInput
 from meshproxy.policy import invariants
-from meshproxy.policy.estate import SUFFIX, service_of
+from meshproxy.policy.estate import service_of
 from meshproxy.policy.lint import Code, Strictness, left_out, lint
 from meshproxy.settings.files import UnreadableFile, read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ca.spiffe_id import TrustDomain
     from meshproxy.errors import Problem
+    from meshproxy.policy.document import Document
 
 _FORMATS: Final = ("text", "json", "github")
 # GitHub's workflow commands: what ends one must be escaped in its text, and more in a property.
 _IN_TEXT: Final = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
 _IN_PROPERTY: Final = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A", ":": "%3A", ",": "%2C"})
+
+_RENAME: Final = "Name it after its service"
 
 
 class Weight(StrEnum):
@@ -87,10 +90,11 @@ def check(
     home, now = own_domain(trust_domain), datetime.now(UTC)
     strictness = Strictness(reason="reason" in required, owner="owner" in required)
     codes = {Code(each) for each in ignore}
-    files = tuple(allow_lists_at(paths))
-    judged = _Judged(home, now, strictness, codes)
+    directories = {path: lists_in(path) for path in paths if path.is_dir()}
+    files = tuple(dict.fromkeys(file for path in paths for file in directories.get(path, (path,))))
+    judged = _Judged(home, now, strictness, codes, {})
     remarks = [each for file in files for each in judged.remarks(file)]
-    remarks += [each for path in paths if path.is_dir() for each in judged.broken_promises(path)]
+    remarks += [each for path, lists in directories.items() for each in judged.of_directory(path, lists)]
     faulty = sum(each.weight is Weight.ERROR for each in remarks)
     if as_json or form == "json":
         print_json({"files": [str(file) for file in files], "sound": not faulty, "remarks": remarks})
@@ -102,27 +106,6 @@ def check(
     raise SystemExit(1 if faulty or (strict and remarks) else 0)
 
 
-def allow_lists_at(paths: tuple[Path, ...]) -> Iterator[Path]:
-    """The files named, and all allow-lists below the directories named, in order of their names.
-
-    Ends the command (exit 2) for a directory without any. Links to directories are not followed: they may lead in a
-    circle.
-    """
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        found = sorted(
-            Path(directory) / name
-            for directory, _, names in os.walk(path, followlinks=False)
-            for name in names
-            if name.endswith(SUFFIX)
-        )
-        if not found:
-            fail(f"there is no *{SUFFIX} in {path}")
-        yield from found
-
-
 @dataclass(frozen=True, slots=True)
 class _Judged:
     """What files are judged by."""
@@ -131,11 +114,12 @@ class _Judged:
     now: datetime
     strictness: Strictness
     ignore: set[Code]
+    sound: dict[Path, Document]  # filled by `remarks`
 
     def remarks(self, file: Path) -> Iterator[Remark]:
         """What there is to say of one allow-list."""
         try:
-            document = load(file).document
+            document = self.sound[file] = read_document(file)
         except UnreadableFile as error:
             yield Remark(Weight.ERROR, "unreadable", str(file), None, error.found, error.remedy)
             return
@@ -147,9 +131,20 @@ class _Judged:
             words = f"rule {finding.rule.name!r}: {finding.found}"
             yield Remark(Weight.WARNING, finding.code, str(file), finding.rule.line, words, finding.remedy)
 
-    def broken_promises(self, directory: Path) -> Iterator[Remark]:
-        """What the allow-lists of a directory grant against its invariants.toml, if it has one."""
-        file = directory / invariants.FILE
+    def of_directory(self, directory: Path, lists: list[Path]) -> Iterator[Remark]:
+        """What there is to say of allow-lists that lie in one directory: their names, and what it promises of them."""
+        services: dict[str, Document] = {}
+        for file in lists:
+            try:
+                service = service_of(file.relative_to(directory).as_posix())
+            except ValueError as error:
+                yield Remark(Weight.ERROR, "no_service", str(file), None, f"a file of no service: {error}", _RENAME)
+                continue
+            if file in self.sound:
+                services[service] = self.sound[file]
+        yield from self._broken_promises(directory / invariants.FILE, services)
+
+    def _broken_promises(self, file: Path, services: Mapping[str, Document]) -> Iterator[Remark]:
         if not os.path.lexists(file):
             return
         try:
@@ -160,20 +155,15 @@ class _Judged:
         except FaultyInput as faulty:
             yield from map(_fault, faulty.problems)
             return
-        for each in allow_lists_at((directory,)):
-            try:
-                service = service_of(each.relative_to(directory).as_posix())
-                rules = load(each).document.rules
-            except ValueError as error:
-                words = f"a file of no service: {error}"
-                yield Remark(Weight.ERROR, "no_service", str(each), None, words, "Name it after its service")
-                continue
-            except (UnreadableFile, FaultyInput):
-                continue  # told already
-            for broken in invariants.violations(promised, service, rules, home=self.home, now=self.now):
+        for service, document in services.items():
+            for broken in invariants.violations(promised, service, document.rules, home=self.home, now=self.now):
                 words = f"rule {broken.rule.name!r} breaks {broken.invariant.name!r}: {broken.found}"
                 remedy = f"Narrow the rule; the promise is {file}:{broken.invariant.line}"
-                yield Remark(Weight.ERROR, "invariant", str(each), broken.rule.line, words, remedy)
+                yield Remark(Weight.ERROR, "invariant", document.file, broken.rule.line, words, remedy)
+        for each in promised:
+            if not any(map(each.is_about, services)):
+                words = f"{each.name!r} is about no service that has a list here: it promises nothing"
+                yield Remark(Weight.WARNING, "idle_invariant", str(file), each.line, words, "Correct `services`")
 
 
 def _fault(problem: Problem) -> Remark:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from meshproxy.cli.allow_lists import own_domain, refuse, say, trust_domain_option
+from meshproxy.cli.allow_lists import lists_in, own_domain, refuse, say, trust_domain_option, unreadable
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, printable
 from meshproxy.errors import FaultyInput
 from meshproxy.policy.difference import Change, Kind, difference
@@ -59,6 +60,8 @@ def diff(*, paths: tuple[Path, ...], revision: str | None, trust_domain: str | N
     """
     if len(paths) != (2 if revision is None else 1):
         raise click.UsageError("name NEW alone with --git REV, else OLD and NEW")
+    if revision is None and paths[0].is_dir() != paths[1].is_dir():
+        raise click.UsageError("name two files or two directories; one of these is a directory, and one is none")
     new = _side_of(paths[-1])
     old = _side_of(paths[0]) if revision is None else _side_in_git(revision, paths[0], new)
     home, now = own_domain(trust_domain), datetime.now(UTC)
@@ -86,23 +89,14 @@ def _changes(old: Side, new: Side, name: str, home: TrustDomain | None, now: dat
 def _side_of(path: Path) -> Side:
     if not path.is_dir():
         return Side(str(path), {"": _read(path)})
-    found = (
-        (Path(directory) / name).relative_to(path)
-        for directory, _, names in os.walk(path, followlinks=False)
-        for name in names
-        if name.endswith(SUFFIX)
-    )
-    documents = {str(name): _read(path / name) for name in sorted(found)}
-    if not documents:
-        fail(f"there is no *{SUFFIX} in {path}")
-    return Side(str(path), documents)
+    return Side(str(path), {str(file.relative_to(path)): _read(file) for file in lists_in(path)})
 
 
 def _read(path: Path) -> Document:
     try:
         content, _ = read_file(path)
     except UnreadableFile as error:
-        fail(f"{path} is {error.found}; {error.remedy[:1].lower()}{error.remedy[1:]}")
+        unreadable(path, error)
     return _parsed(content, str(path))
 
 
@@ -121,17 +115,35 @@ def _side_in_git(revision: str, path: Path, new: Side) -> Side:
     if "" in new.documents:
         content = _git(where, "show", f"{revision}:./{path.name}")
         return Side(revision, {"": _parsed(content, f"{revision}:{path}")})
-    listed = _git(where, "ls-tree", "-r", "-z", "--name-only", revision, "./").split(b"\0")
-    names = sorted(os.fsdecode(name) for name in listed if name.endswith(SUFFIX.encode()))
-    contents = {name: _git(where, "show", f"{revision}:./{name}") for name in names}
-    return Side(revision, {name: _parsed(content, f"{revision}:{name}") for name, content in contents.items()})
+    return Side(
+        revision,
+        {name: _parsed(content, f"{revision}:{name}") for name, content in _lists_in_git(where, revision).items()},
+    )
 
 
-def _git(where: Path, *words: str) -> bytes:
+def _lists_in_git(where: Path, revision: str) -> dict[str, bytes]:
+    """The allow-lists of a directory in a revision: two calls of git, however many there are."""
+    listed = _git(where, "ls-tree", "-r", "-z", revision, "./").split(b"\0")
+    objects: dict[str, bytes] = {}
+    for entry in filter(None, listed):  # "100644 blob 83baae6... name"; a link's content is only where it leads
+        about, _, name = entry.partition(b"\t")
+        if about.startswith(b"100") and name.endswith(SUFFIX.encode()):
+            objects[os.fsdecode(name)] = about.split(b" ")[2]
+    answer = io.BytesIO(_git(where, "cat-file", "--batch", ask=b"".join(b"%s\n" % each for each in objects.values())))
+    contents: dict[str, bytes] = {}
+    for listed_name in objects:  # "83baae6... blob 1234\n", so many bytes, "\n"
+        size = int(answer.readline().split(b" ")[2])
+        contents[listed_name] = answer.read(size)
+        answer.read(1)
+    return dict(sorted(contents.items()))
+
+
+def _git(where: Path, *words: str, ask: bytes = b"") -> bytes:
     try:
         done = subprocess.run(  # noqa: S603 - the user's own git, asked about the user's own repository
             ["git", "-C", str(where), *words],  # noqa: S607 - whichever git the user has
             capture_output=True,
+            input=ask,
             check=False,
             timeout=_GIT_PATIENCE,
         )

@@ -17,6 +17,7 @@ from meshproxy.cli.allow_lists import (
     load_or_fail,
     say,
     trust_domain_option,
+    visible,
 )
 from meshproxy.cli.recorded import records_of
 from meshproxy.cli.terminal import Tone, example, fail, print_json, printable
@@ -154,6 +155,10 @@ def _explain_log(
         kind = (named, not line.method)
         if kind not in lists:
             lists[kind] = load_or_fail(named, tcp=not line.method)
+        try:
+            line.identity()
+        except ValueError:
+            continue  # not of a sidecar's writing
         who, home = caller_and_home(line.caller, trust_domain)
         asked = Asked(who, home, (line.method, line.path) if line.method else None)
         found = explained(lists[kind], asked, now=now)
@@ -184,8 +189,8 @@ def _show(found: Explanation, allow_list: AllowList, *, everything: bool) -> Non
     if decision.rule is not None:
         say("by", f'rule "{decision.rule.name}" ({decision.place})')
         click.echo()
-        for line in allow_list.text_of(decision.rule).splitlines():
-            click.echo(f"    {line}")
+        for line in allow_list.text_of(decision.rule).split("\n"):
+            click.echo(f"    {visible(line)}")
         click.echo()
     else:
         say("reason", f"{decision.reason}: {_REASONS[decision.reason]}, by {decision.file}")
@@ -195,7 +200,7 @@ def _show(found: Explanation, allow_list: AllowList, *, everything: bool) -> Non
     if found.edit is not None:
         _show_edit(found.edit, decision.file)
     elif not decision.granted:
-        say("edit", "no pattern names just this path; which one to grant is for you to decide")
+        say("edit", "no rule can name just this method and path; how much to grant is for you to decide")
 
 
 def _show_rules(found: Explanation, *, everything: bool) -> None:

@@ -53,7 +53,7 @@ def graph(*, directory: Path, form: str, out: Path | None) -> None:
         click.echo(text, nl=False)
         return
     try:
-        out.write_text(text)
+        out.write_text(text, encoding="utf-8")
     except OSError as error:
         fail(f"{out} was not written: {os_error_words(error)}", exit_code=1)
 

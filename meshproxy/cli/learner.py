@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ca import storage
-from meshproxy.cli.allow_lists import load_or_fail, own_domain, trust_domain_option
+from meshproxy.cli.allow_lists import document_or_fail, own_domain, trust_domain_option
 from meshproxy.cli.recorded import log_option, records_of
 from meshproxy.cli.terminal import example, fail, os_error_words, printable
 from meshproxy.policy.cases import NOBODYS
@@ -61,11 +61,13 @@ def learn(
         fail("the logs hold more than 100,000 kinds of requests: name --service, or a shorter log")
     if not learner.taken:
         fail("the logs hold no decision to learn from: expected access lines of a sidecar, as JSON")
+    if learner.mixes_connections_and_requests:
+        fail("the logs hold connections and requests, which no one list can judge: name --service")
     home = own_domain(trust_domain) or _only_domain(learner)
-    rules = () if against is None else load_or_fail(against).document.rules
+    rules = () if against is None else document_or_fail(against).rules
     proposals = list(learner.propose(home, against=rules, now=datetime.now(UTC)))
-    for path in sorted(learner.unwritable):
-        click.echo(f"meshproxy: {printable(path)} was seen, and no pattern names just this path", err=True)
+    for request in sorted(learner.unwritable):
+        click.echo(f"meshproxy: {printable(request)} was seen, and no rule can name just this", err=True)
     if not proposals:
         click.echo("nothing is missing", err=True)
         raise SystemExit(1)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshproxy.cli.allow_lists import AllowList, load_or_fail, refuse
-from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, printable
+from meshproxy.cli.allow_lists import AllowList, load_or_fail, refuse, unreadable
+from meshproxy.cli.terminal import Tone, example, paint, print_json, printable
 from meshproxy.errors import FaultyInput
 from meshproxy.http.head import BadMessage
 from meshproxy.http.target import parse_target
@@ -71,7 +71,7 @@ def _cases(file: Path) -> tuple[Case, ...]:
         content, _ = read_file(file)
         return read_cases(content, file=str(file))
     except UnreadableFile as error:
-        fail(f"{file} is {error.found}; {error.remedy[:1].lower()}{error.remedy[1:]}")
+        unreadable(file, error)
     except FaultyInput as faulty:
         refuse(faulty.problems)
 

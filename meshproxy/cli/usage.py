@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshproxy.cli.allow_lists import load_or_fail
+from meshproxy.cli.allow_lists import document_or_fail
 from meshproxy.cli.learner import is_of
 from meshproxy.cli.recorded import log_option, records_of
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, printable
@@ -41,7 +41,7 @@ def report(*, file: Path, logs: tuple[str, ...], service: str | None, as_json: b
     Rules are known by their names; one whose default name has moved on with its place in the file is another. Exits 0
     when every rule was used, 1 when some were not, 2 when the logs hold no decision.
     """
-    uses = {rule.name: _Use(rule) for rule in load_or_fail(file).document.rules}
+    uses = {rule.name: _Use(rule) for rule in document_or_fail(file).rules}
     decided, gone = 0, dict[str, int]()
     for record in records_of(logs):
         if not record.is_decision or (service is not None and not is_of(record, service)):
@@ -69,7 +69,9 @@ def _show(uses: dict[str, _Use], gone: dict[str, int], file: Path) -> None:
     for use in uses.values():
         tone = Tone.GOOD if use.count else Tone.WARNING
         words = (
-            f"{use.count:>9,} x" + (f", last {use.last[:19]}" if use.last else "") if use.count else "    never used"
+            f"{use.count:>9,} x" + (f", last {printable(use.last[:19])}" if use.last else "")
+            if use.count
+            else "    never used"
         )
         expired = ", expired" if use.rule.expired(now) else ""
         name, place = paint(f"{use.rule.name:<{width}}", tone), paint(f"{file}:{use.rule.line}", Tone.FAINT)

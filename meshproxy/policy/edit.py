@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from meshproxy.policy.document import Rule
+from meshproxy.policy.document import method as as_rules_name_it
 from meshproxy.policy.explain import Distance
-from meshproxy.policy.grants import Grants, grants_of
+from meshproxy.policy.grants import Grants, grants_of, of_like_callers
 from meshproxy.policy.match import IdentityPattern, PathPattern
 from meshproxy.policy.regions import TooIntricate
 from meshproxy.policy.written import rule_text
@@ -44,8 +45,8 @@ def smallest_edit(
 ) -> Edit | None:
     """Return the edit that grants what was denied to `caller`: `asked` is method and judged path, None a connection.
 
-    One line in the nearest rule, if that grants nothing else; else a rule of its own. None when no pattern names the
-    path exactly, as that of a segment `*`: there a person must decide how much to grant.
+    One line in the nearest rule, if that grants nothing else; else a rule of its own. None when no rule names just
+    this, as a segment `*` in the path, or the method `get`: there a person must decide how much to grant.
     """
     exact = _exact(caller, asked, len(policy.rules) + 1, home=home)
     if exact is None:
@@ -68,6 +69,7 @@ def _exact(caller: SpiffeId, asked: tuple[str, str] | None, ordinal: int, *, hom
         return Rule(f"rule-{ordinal}", ordinal, 0, callers)
     method, path = asked
     try:
+        as_rules_name_it(method)
         pattern = PathPattern.parse(path)
     except ValueError:
         return None
@@ -90,8 +92,9 @@ def _widened(nearest: Nearest, method: str, path: str) -> Rule | None:
 
 
 def _grants_no_more(policy: Policy, widened: Rule, exact: Rule, *, home: TrustDomain, now: datetime) -> bool:
-    meant = Grants(grants_of((*policy.rules, exact), home=home, now=now))
+    written = tuple(grants_of((widened,), home=home, now=now))
+    meant = Grants(of_like_callers(grants_of((*policy.rules, exact), home=home, now=now), written))
     try:
-        return all(meant.left_of(grant) is None for grant in grants_of((widened,), home=home, now=now))
+        return all(meant.left_of(grant) is None for grant in written)
     except TooIntricate:
         return False

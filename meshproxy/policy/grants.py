@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from meshproxy.policy.match import Segments
+from meshproxy.policy.match import ANY_SEGMENT, Segments
 from meshproxy.policy.overlaps import OverlapTree
 from meshproxy.policy.regions import Steps, covers, regions, uncovered
 
@@ -25,6 +25,8 @@ EVERY_PATH: Final = Segments((), open_ended=True)
 ASTERISK: Final = "*"  # the target of OPTIONS that is no path (RFC 9112 section 3.2.4); rules without `paths` grant it
 _OPTIONS: Final = "OPTIONS"
 _OTHER_METHOD: Final = "OTHER"
+_LIKELY_METHOD: Final = "GET"
+_SOME_SEGMENT: Final = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,21 @@ def grants_of(rules: Iterable[Rule], *, home: TrustDomain | None, now: datetime)
                 yield Grant(domain, caller.segments, methods, segments, rule.expires, rule)
 
 
+def of_like_callers(grants: Iterable[Grant], others: Iterable[Grant]) -> Iterator[Grant]:
+    """Yield those of `grants` whose callers may be among those of `others`; no other has anything to do with them."""
+    trees: dict[str | None, OverlapTree[bool]] = {}
+    for each in others:
+        trees.setdefault(each.domain, OverlapTree()).setdefault(each.callers, lambda: True)
+    known: dict[tuple[str | None, Segments], bool] = {}
+    for each in grants:
+        who = (each.domain, each.callers)
+        if who not in known:
+            tree = trees.get(each.domain)
+            known[who] = tree is not None and next(tree.overlapping(each.callers), False)
+        if known[who]:
+            yield each
+
+
 class Grants:
     """Many grants, to be asked about what overlaps with one and whether they cover it."""
 
@@ -107,10 +124,12 @@ class Grants:
         return f"<Grants {self._count}>"
 
     def add(self, grant: Grant) -> None:
-        """Add one."""
+        """Add one; a repetition of what is there adds nothing."""
         by_caller = self._trees.setdefault(grant.domain, OverlapTree())
-        by_caller.setdefault(grant.callers, OverlapTree).setdefault(grant.paths, list).append(grant)
-        self._count += 1
+        same: list[Grant] = by_caller.setdefault(grant.callers, OverlapTree).setdefault(grant.paths, list)
+        if not any(each.covers(grant) for each in same):
+            same.append(grant)
+            self._count += 1
 
     def overlapping(self, grant: Grant) -> Iterator[Grant]:
         """Yield those that grant some request that `grant` grants, at some time, in no order."""
@@ -119,15 +138,39 @@ class Grants:
             for found in by_path.overlapping(grant.paths):
                 yield from (each for each in found if _share_a_method(each, grant))
 
-    def left_of(self, grant: Grant) -> Example | None:
+    def left_of(self, grant: Grant, *, steps: Steps | None = None) -> Example | None:
         """Return a request that `grant` grants and none of these does for as long, or None: they cover it.
 
-        Raises TooIntricate.
+        Mostly one request tells: nobody else grants it, or somebody who grants all of them. Only where it does not,
+        the proof is made, which costs `steps`. Raises TooIntricate.
         """
-        others = [each for each in self.overlapping(grant) if each.outlasts(grant)]
-        if any(each.covers(grant) for each in others):
+        caller, path = _one_of(grant.callers), _one_of(grant.paths)
+        there = [each for each in self._granting(grant.domain, caller, path) if each.outlasts(grant)]
+        if any(each.covers(grant) for each in there):
             return None
-        return _left(grant, others, Steps())
+        for method in sorted(grant.methods) if grant.methods is not None else (_LIKELY_METHOD,):
+            if not any(_grants_method(each, method) for each in there):
+                return Example(grant.domain, _spelt(caller), method, _spelt(path))
+        others = [each for each in self.overlapping(grant) if each.outlasts(grant)]
+        return _left(grant, others, steps or Steps())
+
+    def covering(self, grant: Grant) -> Grant | None:
+        """Return the first in file order that alone grants all that `grant` does, for as long, or None."""
+        there = self._granting(grant.domain, _one_of(grant.callers), _one_of(grant.paths))
+        return min((each for each in there if each.covers(grant)), key=lambda each: each.rule.ordinal, default=None)
+
+    def _granting(self, domain: str | None, caller: Sequence[str], path: Sequence[str]) -> Iterator[Grant]:
+        """Those that grant one caller one path, at some time, with some method."""
+        tree = self._trees.get(domain)
+        for by_path in () if tree is None else tree.matching(caller):
+            for found in by_path.matching(path):
+                yield from found
+
+
+def _one_of(pattern: Segments) -> tuple[str, ...]:
+    """A path that a pattern matches, and few others do."""
+    fixed = tuple(_SOME_SEGMENT if segment == ANY_SEGMENT else segment for segment in pattern.fixed)
+    return (*fixed, _SOME_SEGMENT) if pattern.open_ended else fixed
 
 
 def _left(grant: Grant, others: Sequence[Grant], steps: Steps) -> Example | None:

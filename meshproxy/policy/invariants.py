@@ -60,9 +60,7 @@ class Invariant:
     def is_about(self, service: str) -> bool:
         """Whether it is about the lists of a service, by the path of its identity."""
         segments = service.split("/")[1:]
-        return self.services is None or any(
-            pattern.trust_domain is None and pattern.segments.match(segments) for pattern in self.services
-        )
+        return self.services is None or any(pattern.segments.match(segments) for pattern in self.services)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +76,12 @@ class Violation:
 def read_invariants(content: bytes, *, file: str) -> tuple[Invariant, ...]:
     """Read the file that the user knows as `file`; raises FaultyInput with every problem in it."""
     judge = Judge(parse_toml(content, file=file))
+    if "invariant" not in judge.root:
+        judge.root.problem(
+            found="neither an [[invariant]] nor `invariant = []`",
+            expected="at least one promise, or the written wish to promise nothing",
+            remedy="Add [[invariant]] with `only` or `require` below it, or remove the file",
+        )
     tables = judge.root.tables("invariant")
     found = [_read(table, number, file) for number, table in enumerate(tables, 1)]
     judge.verdict()
@@ -170,13 +174,20 @@ def _read(table: Table, number: int, file: str) -> Invariant:
         name=table.take("name", written(_name), f"invariant-{number}", like='"admin-is-for-pay"'),
         file=file,
         line=table.place_of().line,
-        services=table.take_each("services", written(IdentityPattern.parse), None, like='["/payments"]'),
+        services=table.take_each("services", written(_services), None, like='["/payments"]'),
         methods=table.take_each("methods", written(read_method), None, like='["DELETE"]'),
         paths=table.take_each("paths", written(PathPattern.parse), None, like='["/admin/**"]'),
         only=only,
         require=require,
         reason=table.take("reason", written(note), "", like='"why this must hold"'),
     )
+
+
+def _services(text: str) -> IdentityPattern:
+    pattern = IdentityPattern.parse(text)
+    if pattern.trust_domain is not None:  # it would be about no service, and promise nothing
+        raise ValueError("services of the own trust domain, such as /payments or /team/**")
+    return pattern
 
 
 def _name(text: str) -> str:

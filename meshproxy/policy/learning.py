@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from meshproxy.policy.document import Rule
+from meshproxy.policy.document import method as as_rules_name_it
 from meshproxy.policy.grants import Grants, grants_of
 from meshproxy.policy.match import IdentityPattern, PathPattern
 from meshproxy.policy.regions import TooIntricate
@@ -35,6 +36,9 @@ _IDENTIFIERS: Final = (
 )
 
 
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
+
+
 class TooManyKinds(Exception):
     """So many different requests that no list of rules would tell a person anything."""
 
@@ -51,7 +55,7 @@ class Sighting:
     def take(self, ts: str, path: str) -> None:
         """Take one more."""
         self.count += 1
-        if ts:
+        if _TIME.match(ts):  # it goes into a comment, which it must not end
             self.first = min(self.first or ts, ts)
             self.last = max(self.last, ts)
         # The least ones, so that the order of the records makes no difference.
@@ -90,10 +94,15 @@ class Learner:
         self._with_denied = with_denied
         self._seen: dict[Kind, Sighting] = {}
         self.taken = 0
-        self.unwritable: set[str] = set()  # paths that no pattern names
+        self.unwritable: set[str] = set()  # methods and paths that no rule names
 
     def __repr__(self) -> str:
         return f"<Learner of {len(self._seen)} kinds>"
+
+    @property
+    def mixes_connections_and_requests(self) -> bool:
+        """Whether both were seen: a rule for connections, in a list that judges requests, would grant all of them."""
+        return len({bool(kind.method) for kind in self._seen}) > 1
 
     @property
     def callers(self) -> frozenset[SpiffeId]:
@@ -108,10 +117,12 @@ class Learner:
             caller = record.identity()
         except ValueError:
             return
+        if not caller.path:
+            return  # a trust domain's own name, which no service has and no rule can grant
         path = generalised(record.path) if record.method else ""
-        if record.method and not _is_writable(record.path):
+        if record.method and not _is_writable(record.method, record.path):
             if len(self.unwritable) < _MOST_EXAMPLES * 10:
-                self.unwritable.add(record.path)
+                self.unwritable.add(f"{record.method} {record.path}")
             return
         kind = Kind(caller, record.method, path)
         if kind not in self._seen and len(self._seen) >= MOST_KINDS:
@@ -178,8 +189,9 @@ def _kind_of(segment: str) -> str:
     return next((kind for kind, pattern in _IDENTIFIERS if pattern.fullmatch(segment)), "")
 
 
-def _is_writable(path: str) -> bool:
+def _is_writable(method: str, path: str) -> bool:
     try:
+        as_rules_name_it(method)
         PathPattern.parse(path)
     except ValueError:
         return False

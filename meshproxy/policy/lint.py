@@ -11,17 +11,19 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from meshproxy.policy.grants import EVERY_PATH, Grants, grants_of
-from meshproxy.policy.regions import TooIntricate, covers
+from meshproxy.policy.regions import MOST_STEPS, Steps, TooIntricate, covers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime
 
     from ca.spiffe_id import TrustDomain
     from meshproxy.policy.document import Document, Rule
+    from meshproxy.policy.grants import Grant
     from meshproxy.policy.match import Segments
 
 SOON: Final = timedelta(days=14)  # before its end a grant is told about
+_MOST_STEPS: Final = 10 * MOST_STEPS  # of all rules of a list together
 _RESERVED: Final = "meshproxy"  # nobody is issued /meshproxy/** but the CA's own services
 _REFUSED_METHOD: Final = "CONNECT"  # refused with 405 before any rule (`http.target`)
 
@@ -66,47 +68,55 @@ def lint(
     speaks_of_requests = any(rule.is_http_only for rule in document.rules)
     earlier = Grants()
     seen: dict[tuple[object, ...], Rule] = {}
+    steps = Steps(_MOST_STEPS)
     for rule in document.rules:
         yield from _of_time(rule, now)
         yield from _of_reach(rule, speaks_of_requests=speaks_of_requests)
         yield from _never_matching(rule, home)
         yield from _of_form(rule, strictness)
         if not rule.expired(now):
-            yield from _superfluous(rule, earlier, seen, home=home, now=now)
-            for grant in grants_of((rule,), home=home, now=now):
-                earlier.add(grant)
+            grants = tuple(grants_of((rule,), home=home, now=now))
+            finding = _superfluous(rule, grants, earlier, seen, steps)
+            if finding is not None:
+                yield finding
+            if finding is None or finding.code is Code.INTRICATE:  # else all it grants is among them already
+                for grant in grants:
+                    earlier.add(grant)
 
 
 def _superfluous(
-    rule: Rule, earlier: Grants, seen: dict[tuple[object, ...], Rule], *, home: TrustDomain | None, now: datetime
-) -> Iterator[Finding]:
+    rule: Rule, grants: Sequence[Grant], earlier: Grants, seen: dict[tuple[object, ...], Rule], steps: Steps
+) -> Finding | None:
     says = (frozenset(rule.callers), rule.methods and frozenset(rule.methods), rule.paths and frozenset(rule.paths))
     same = seen.setdefault((*says, rule.expires), rule)
     if same is not rule:
         found = f"it grants just what rule {same.name!r} on line {same.line} grants"
-        yield Finding(Code.DUPLICATE, rule, found, "remove one of the two")
-        return
+        return Finding(Code.DUPLICATE, rule, found, "remove one of the two")
     try:
-        grants = tuple(grants_of((rule,), home=home, now=now))
-        if any(earlier.left_of(grant) is not None for grant in grants):
-            return
-        by = {each.rule.line: each.rule for grant in grants for each in earlier.overlapping(grant)}
+        if any(earlier.left_of(grant, steps=steps.at_most(MOST_STEPS)) is not None for grant in grants):
+            return None
     except TooIntricate:
-        yield Finding(
+        return Finding(
             Code.INTRICATE,
             rule,
             "it overlaps with so many others that nobody can tell whether they grant all of it",
             "write the rules before it with fewer `*` in the same places",
         )
-        return
+    by = {each.rule.line: each.rule for grant in grants for each in _granting_all(earlier, grant)}
     names = ", ".join(f"{each.name!r} (line {line})" for line, each in sorted(by.items())[:3])
     more = f" and {len(by) - 3} more" if len(by) > 3 else ""
-    yield Finding(
+    return Finding(
         Code.SHADOWED,
         rule,
         f"all it grants is granted before, by {names}{more}: it never decides",
         "remove it, or narrow those before it",
     )
+
+
+def _granting_all(earlier: Grants, grant: Grant) -> Iterator[Grant]:
+    """Who grants all of a grant: one alone where there is one, else all that grant a part."""
+    alone = earlier.covering(grant)
+    return earlier.overlapping(grant) if alone is None else iter((alone,))
 
 
 def _of_time(rule: Rule, now: datetime) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What is kept for patterns, found by another pattern that shares a path with them."""
+"""What is kept for patterns, found by another pattern that shares a path with them, or by a path."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from meshproxy.policy.match import ANY_SEGMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from meshproxy.policy.match import Segments
 
@@ -63,6 +63,19 @@ class OverlapTree(Generic[T]):
             if beyond and not pattern.open_ended:
                 continue
             waiting.extend((following, at + 1) for following in _agreeing(node, None if beyond else pattern.fixed[at]))
+
+    def matching(self, path: Sequence[str]) -> Iterator[T]:
+        """Yield what is kept for the patterns that match one path, given by its segments, in no order."""
+        waiting = [(self._root, 0)]
+        while waiting:
+            node, at = waiting.pop()
+            if node.below is not None:
+                yield node.below
+            if at == len(path):
+                if node.here is not None:
+                    yield node.here
+                continue
+            waiting.extend((following, at + 1) for following in _agreeing(node, path[at]))
 
 
 def _agreeing(node: _Node[T], wanted: str | None) -> Iterator[_Node[T]]:

@@ -19,7 +19,7 @@ from meshproxy.policy.match import ANY_SEGMENT, Segments
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
 
-MOST_STEPS: Final = 100_000  # about a second
+MOST_STEPS: Final = 1_000_000  # about a second
 _Alive = tuple[tuple[int, Segments], ...]  # patterns, with their numbers, that go along with a path so far
 _OTHER: Final = "other"  # what a segment is called that no pattern names, if none is called so
 
@@ -37,19 +37,26 @@ class Region:
 
 
 class Steps:
-    """How many steps may still be taken; shared by all parts of one question."""
+    """How many steps may still be taken, one for each pattern at each segment; shared by all parts of one question."""
 
-    def __init__(self, most: int = MOST_STEPS) -> None:
+    def __init__(self, most: int = MOST_STEPS, *, of: Steps | None = None) -> None:
         self._left = most
+        self._of = of
 
     def __repr__(self) -> str:
         return f"<Steps left={self._left}>"
 
-    def take(self) -> None:
-        """Take one; raises TooIntricate when there is none left."""
-        self._left -= 1
+    def take(self, steps: int) -> None:
+        """Take so many; raises TooIntricate when there are not enough left."""
+        self._left -= steps
         if self._left < 0:
             raise TooIntricate
+        if self._of is not None:
+            self._of.take(steps)
+
+    def at_most(self, most: int) -> Steps:
+        """Return a part of these for one question: no more than `most`, and no more than are left of all."""
+        return Steps(most, of=self)
 
 
 def regions(within: Segments, patterns: Sequence[Segments], *, empty_end: bool, steps: Steps) -> Iterator[Region]:
@@ -58,6 +65,7 @@ def regions(within: Segments, patterns: Sequence[Segments], *, empty_end: bool, 
     A path has one segment at least. `empty_end`: whether it may end in an empty one, as `/docs/` does and no identity
     can. Raises TooIntricate.
     """
+    steps.take(len(patterns))
     wanted = [number for number, pattern in enumerate(patterns) if overlap(within, pattern)]
     seen: set[frozenset[int]] = set()
     for region in _Walk(within, [(number, patterns[number]) for number in wanted], empty_end, steps).run():
@@ -133,13 +141,13 @@ class _Walk:
         while waiting:
             prefix, alive = waiting.pop()
             at = len(prefix)
-            self.steps.take()
+            self.steps.take(1 + len(alive))
             if at and _ends(self.within, at):
                 yield Region(prefix, _ending(alive, at))
             if len(self.within.fixed) <= at and not self.within.open_ended:
                 continue
             for segment, going_on in self._kinds(alive, at):
-                self.steps.take()
+                self.steps.take(1 + len(going_on))
                 numbers = frozenset(number for number, _ in going_on)
                 if segment == "":  # the last: what goes on behind it is no path
                     yield Region((*prefix, ""), _ending(going_on, at + 1))

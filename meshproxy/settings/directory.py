@@ -17,7 +17,7 @@ from ca.svid import LeafError, read_chain, read_leaf
 from meshproxy.errors import FaultyInput, Problem
 from meshproxy.policy import invariants
 from meshproxy.policy.estate import file_of
-from meshproxy.settings.files import UnreadableFile, file_name
+from meshproxy.settings.files import UnreadableFile, authority_problems, file_name
 
 if TYPE_CHECKING:
     import os
@@ -42,6 +42,7 @@ class Mirrored:
     list_file: Path | None
     files: tuple[Path, ...]
     promises: tuple[invariants.Invariant, ...] = ()
+    authority: tuple[Problem, ...] = ()  # what is wrong with who may write the promises
 
     def broken(self, document: Document) -> list[Problem]:
         """What the allow-list grants against the promises of its directory."""
@@ -73,7 +74,7 @@ def mirrored(source: PolicyDirectory, identity: IdentitySettings | None, read: R
     own = _own(chain, read)
     list_file = None if own is None else source.path / file_of(own.path)
     files = (chain, promised) if list_file is None else (list_file, chain, promised)
-    return Mirrored(own, list_file, files, _promises(promised, read))
+    return Mirrored(own, list_file, files, *_promises(promised, read))
 
 
 def _own(chain: Path, read: Read) -> SpiffeId | None:
@@ -85,12 +86,14 @@ def _own(chain: Path, read: Read) -> SpiffeId | None:
         return None
 
 
-def _promises(file: Path, read: Read) -> tuple[invariants.Invariant, ...]:
+def _promises(file: Path, read: Read) -> tuple[tuple[invariants.Invariant, ...], tuple[Problem, ...]]:
     try:
-        content, _ = read(file)
+        content, status = read(file)
+        # Whoever may write them may take them back. Of a file that was handed on, who read it has looked.
+        authority = () if status is None else tuple(authority_problems(file, status))
     except UnreadableFile as error:
         if error.is_missing:
-            return ()
+            return (), ()
         name = file_name(file)
         raise FaultyInput([Problem(name, error.found, "the promises of this directory", error.remedy)]) from None
-    return invariants.read_invariants(content, file=file_name(file))
+    return invariants.read_invariants(content, file=file_name(file)), authority

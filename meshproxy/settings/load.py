@@ -146,6 +146,8 @@ def _sources(reading: Reading, read: Read) -> tuple[dict[Path | PolicyDirectory,
         if isinstance(source, PolicyDirectory):
             try:
                 found[source] = mirrored(source, reading.identity, read)
+                if not reading.unsafe_key_mode:
+                    problems += found[source].authority
             except FaultyInput as faulty:
                 found[source] = Mirrored(None, None, ())
                 problems += faulty.problems

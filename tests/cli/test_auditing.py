@@ -123,3 +123,11 @@ def test_a_thousand_services_are_drawn_and_asked(tmp_path: Path) -> None:
     assert policy("what-can", "/s500", "--policies", str(many)).stdout.count("\n") == 1
     assert policy("check", str(many)).exit_code == 0
     assert policy("diff", str(many), str(many)).exit_code == 0
+
+
+def test_a_service_may_be_named_in_full() -> None:
+    said = policy("who-can", "spiffe://mesh.test/team/pay/ledger")
+    assert said.exit_code == 0
+    assert said.stdout == policy("who-can", "/team/pay/ledger").stdout
+    said = policy("who-can", "/../ledger")
+    assert (said.exit_code, "is no identity" in said.stderr) == (2, True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -76,7 +78,8 @@ def test_links_in_a_circle_and_directories_without_lists_are_one_sentence() -> N
     assert check("circle").exit_code == 1
     assert "links that lead in a circle" in check("circle").stdout
     Path("empty").mkdir()
-    (Path("empty") / "loop").symlink_to("..")
+    (Path("empty") / "loop").symlink_to(".")
+    (Path("empty") / "itself").symlink_to("itself")
     said = check("empty")
     assert (said.exit_code, said.stderr) == (2, "meshproxy: there is no *.allow.toml in empty\n")
 
@@ -113,3 +116,41 @@ def test_a_file_that_no_service_can_have_is_an_error_where_services_matter() -> 
     Path("invariants.toml").write_text('[[invariant]]\nrequire = ["owner"]\n')
     Path("a b.allow.toml").write_text("allow = []")
     assert "a b.allow.toml: error no_service" in check(".").stdout
+
+
+def test_a_mounted_volume_is_judged_as_a_sidecar_sees_it(tmp_path: Path) -> None:
+    # As Kubernetes mounts one: links at the places, to what lies behind `..data`.
+    Path("mount/..2026_11_22/team").mkdir(parents=True)
+    Path("mount/..2026_11_22/team/api.allow.toml").write_text(WEB)
+    Path("mount/..data").symlink_to("..2026_11_22")
+    Path("mount/team").symlink_to("..data/team")
+    Path("mount/circle").symlink_to(".")
+    said = json.loads(check("mount", "--json").stdout)
+    assert said["files"] == ["mount/team/api.allow.toml"]
+    assert said["remarks"] == []
+
+
+def test_a_file_that_is_of_no_service_is_told_without_any_promise() -> None:
+    Path("below/a b.allow.toml").write_text(WEB)
+    said = check("below")
+    assert (said.exit_code, "below/a b.allow.toml: error no_service\n" in said.stdout) == (1, True)
+
+
+def test_a_promise_about_no_service_is_told() -> None:
+    Path("below/invariants.toml").write_text('[[invariant]]\nname = "typo"\nservices = ["/wied"]\nonly = []\n')
+    said = check("below", "--strict", "--ignore", "any_caller")
+    assert said.exit_code == 1
+    assert "below/invariants.toml:1: warning idle_invariant\n    'typo' is about no service" in said.stdout
+
+
+def test_what_cannot_be_listed_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = os.scandir
+
+    def refusing(path: Path) -> object:
+        if Path(path).name == "below":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    said = check(".")
+    assert (said.exit_code, "below: Permission denied; what is in it cannot be told" in said.stderr) == (2, True)

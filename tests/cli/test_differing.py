@@ -82,3 +82,8 @@ def test_what_cannot_be_compared_is_exit_2(arguments: tuple[str, ...]) -> None:
     said = diff(*arguments)
     assert said.exit_code == 2
     assert "Traceback" not in said.output
+
+
+def test_a_file_is_not_compared_with_a_directory() -> None:
+    said = diff("old.allow.toml", ".")
+    assert (said.exit_code, "name two files or two directories" in said.stderr) == (2, True)

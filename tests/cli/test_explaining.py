@@ -208,3 +208,16 @@ def test_what_cannot_be_answered_is_one_sentence_and_exit_2(arguments: tuple[str
     assert said.exit_code == 2
     assert words in " ".join(said.output.split())
     assert "Traceback" not in said.output
+
+
+def test_a_rule_is_shown_as_it_stands_whatever_else_ends_a_line_elsewhere() -> None:
+    Path("api.allow.toml").write_text('# \u2028 \x85 \x9b31m\n[[allow]]\nfrom = "/web"  # \x9b31m größer\r\n')
+    said = explain("api.allow.toml", "--from", "/web", "--tcp")
+    assert '\n    [[allow]]\n    from = "/web"  # \\x9b31m größer\n' in said.stdout
+
+
+def test_a_line_of_nobody_does_not_end_the_reading_of_a_log() -> None:
+    said = '{"event":"denied","caller":"nobody","method":"GET","path":"/x"}\n'
+    said += '{"event":"denied","caller":"spiffe://mesh.test/web","method":"PUT","path":"/x"}\n'
+    told = explain("api.allow.toml", "--log", "-", said=said)
+    assert (told.exit_code, "denied   /web PUT /x" in told.output) == (1, True)

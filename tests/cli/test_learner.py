@@ -74,3 +74,15 @@ def test_a_report_tells_which_rules_are_used_and_which_never() -> None:
     assert [(row["rule"], row["count"]) for row in rows["rules"]] == [("old", 1), ("idle", 0)]
     Path("old.allow.toml").write_text('[[allow]]\nname = "new"\nfrom = "/web"\n')
     assert "old          3 x, and no longer there" in policy("report", "old.allow.toml", "--log", "a.log").stdout
+
+
+def test_connections_and_requests_make_no_list_together() -> None:
+    Path("both.log").write_text(
+        '{"event":"connection","caller":"spiffe://m.test/db","decision":"would_deny","listener":"db"}\n'
+        '{"event":"request","caller":"spiffe://m.test/web","method":"GET","path":"/a","decision":"allow","listener":"api"}\n'
+    )
+    said = CliRunner().invoke(cli, ["policy", "learn", "--log", "both.log"])
+    assert (said.exit_code, "which no one list can judge: name --service" in said.stderr) == (2, True)
+    said = CliRunner().invoke(cli, ["policy", "learn", "--log", "both.log", "--service", "db"])
+    assert 'from = ["/db"]' in said.stdout
+    assert "/web" not in said.stdout

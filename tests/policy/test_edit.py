@@ -121,3 +121,11 @@ def test_a_connection_gets_a_rule_of_its_own_or_its_time_back() -> None:
         assert wanted in edit.text
         after = compile_policy(Document("x", edited(policy, edit), ""))
         assert decide_connection(after, who, home=HOME, now=NOW + timedelta(days=1)).granted
+
+
+@pytest.mark.parametrize("method", ["get", "*", "GE T", "M" * 65])
+def test_what_no_list_could_hold_is_not_proposed(method: str) -> None:
+    document = parse_allow_list(b'[[allow]]\nfrom = "/web"\nmethods = "GET"\npaths = "/a"\n', file="x")
+    policy, caller = compile_policy(document), SpiffeId.of(HOME, "/web")
+    nearest = nearest_rule_of_request(policy, caller, method, "/a", home=HOME, now=NOW)
+    assert smallest_edit(policy, caller, (method, "/a"), nearest, home=HOME, now=NOW) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ from meshproxy.policy.document import Document, Rule, parse_allow_list
 from meshproxy.policy.invariants import Invariant, read_invariants, violations
 from meshproxy.policy.match import IdentityPattern, PathPattern
 from tests.policy.test_difference import (
+    CALLERS,
     PATHS,
-    SHORT,
     caller_patterns,
     path_patterns,
     plain_match,
@@ -71,7 +72,7 @@ def test_a_promise_is_broken_if_and_only_if_a_request_shows_it(
 
 def _shown(rules: Sequence[Rule], only: list[str], paths: list[str] | None, methods: list[str] | None) -> bool:
     outsiders = [
-        each for each in SHORT if not any(plain_match(one.removeprefix("spiffe://mesh.test"), each) for one in only)
+        each for each in CALLERS if not any(plain_match(one.removeprefix("spiffe://mesh.test"), each) for one in only)
     ]
     # An invariant without paths is about all of them; `*` is no path, and one without methods is about any.
     about = [each for each in PATHS if each != "*" and (paths is None or any(plain_match(one, each) for one in paths))]
@@ -138,3 +139,20 @@ def test_faulty_files_say_where(text: str, words: str) -> None:
         read_invariants(text.encode(), file="invariants.toml")
     assert words in str(faulty.value)
     assert str(faulty.value).startswith("invariants.toml:")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "neither an [[invariant]] nor `invariant = []`"),
+        ("# all gone\n", "neither an [[invariant]] nor `invariant = []`"),
+        ('[[invariant]]\nservices = "spiffe://mesh.test/payments"\nonly = []\n', "services of the own trust domain"),
+    ],
+)
+def test_what_would_promise_nothing_without_saying_so_is_a_fault(text: str, words: str) -> None:
+    with pytest.raises(FaultyInput, match=re.escape(words)):
+        read_invariants(text.encode(), file="invariants.toml")
+
+
+def test_nothing_is_promised_when_that_is_written() -> None:
+    assert read_invariants(b"invariant = []", file="invariants.toml") == ()

@@ -138,7 +138,7 @@ def test_a_path_that_no_pattern_names_is_told_and_not_proposed() -> None:
     for path in ("/a/*", "/a*b", "*"):
         learner.take(record("/web", "OPTIONS", path))
     assert list(learner.propose(HOME, now=NOW)) == []
-    assert learner.unwritable == {"/a/*", "/a*b", "*"}
+    assert learner.unwritable == {"OPTIONS /a/*", "OPTIONS /a*b", "OPTIONS *"}
 
 
 def test_what_was_denied_is_learnt_only_if_asked_for() -> None:
@@ -158,3 +158,20 @@ def test_a_scanner_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> 
     learner.take(record("/web", "GET", "/x1"))
     with pytest.raises(TooManyKinds):
         learner.take(record("/web", "GET", "/x6"))
+
+
+@pytest.mark.parametrize("method", ["get", "*", "M" * 65])
+def test_a_method_that_no_rule_can_name_is_told_and_not_proposed(method: str) -> None:
+    learner = Learner()
+    learner.take(record("/web", method, "/a"))
+    assert list(learner.propose(HOME, now=NOW)) == []
+    assert learner.unwritable == {f"{method} /a"}
+
+
+def test_a_trust_domains_own_name_is_no_caller_to_learn_from() -> None:
+    assert learnt([record("", "GET", "/a")]) == ((), "")
+
+
+def test_a_time_that_is_none_ends_no_comment() -> None:
+    _, text = learnt([record("/web", "GET", "/a", ts='\n[[allow]]\nfrom="/x"')])
+    assert text.startswith('# 1 request\n# REVIEW: /web was seen once\n[[allow]]\nfrom = ["/web"]\n')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -86,3 +87,28 @@ def test_ten_thousand_rules_are_looked_at_in_seconds() -> None:
         f'[[allow]]\nfrom = "/batch/{n % 100}"\nmethods = ["GET"]\npaths = ["/v1/things/{n}"]\n' for n in range(10_000)
     )
     assert codes(text) == []
+
+
+def test_a_list_in_which_everything_crosses_is_looked_at_in_seconds_too() -> None:
+    rule = '[[allow]]\nfrom = "/web"\nmethods = "GET"\npaths = "{}"\n'
+    paths = [f"/a{number}/*" if number % 2 else f"/*/b{number}" for number in range(2_000)]
+    text = "".join(rule.format(each) for each in [*paths, *paths[:500]])
+    before = time.process_time()
+    found = codes(text)
+    assert found == [("duplicate", f"rule-{number}") for number in range(2_001, 2_501)]
+    assert time.process_time() - before < 10
+
+
+def test_one_list_cannot_ask_for_more_than_so_many_steps_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    # None of these is covered by the others, yet one example does not tell: `other` is what it is tried with.
+    paths = ["/*/other", *(f"/*/*/{number}/**" for number in range(30)), *(f"/{number}/*" for number in range(30))]
+    text = "".join(f'[[allow]]\nfrom = "/web"\npaths = "{each}"\n' for each in [*paths, "/*/*"])
+    assert codes(text) == []
+    monkeypatch.setattr("meshproxy.policy.lint._MOST_STEPS", 20)
+    assert {code for code, _ in codes(text)} == {"intricate"}
+
+
+def test_who_grants_all_of_it_alone_is_named_alone() -> None:
+    text = "".join(f'[[allow]]\nfrom = "/web"\npaths = "{each}"\n' for each in ("/x/1", "/x/**", "/x/*"))
+    (found,) = lint(parse_allow_list(text.encode(), file="x"), home=HOME, now=NOW)
+    assert found.found == "all it grants is granted before, by 'rule-2' (line 4): it never decides"

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshproxy.policy.match import PathPattern, Segments
+from meshproxy.policy.overlaps import OverlapTree
 from meshproxy.policy.regions import Steps, TooIntricate, covers, intersection, overlap, regions, uncovered
 
 # Two names and one that is never named tell apart all that patterns over two names can tell apart; four segments are
@@ -103,3 +104,22 @@ def test_an_intricate_question_is_given_up_and_not_guessed() -> None:
     ]
     with pytest.raises(TooIntricate):
         list(regions(Segments(("*",) * 20, open_ended=False), many, empty_end=True, steps=Steps()))
+
+
+def test_steps_of_one_question_are_taken_from_those_of_all() -> None:
+    steps = Steps(5)
+    steps.at_most(3).take(3)
+    with pytest.raises(TooIntricate):
+        steps.at_most(3).take(3)
+    with pytest.raises(TooIntricate):
+        Steps(5).at_most(1).take(2)
+
+
+@given(st.lists(with_empty_end, max_size=5), st.sampled_from(PATHS))
+def test_what_is_kept_for_patterns_is_found_by_a_path(kept: list[Segments], path: tuple[str, ...]) -> None:
+    tree = OverlapTree[Segments]()
+    for each in kept:
+        tree.setdefault(each, lambda each=each: each)  # type: ignore[misc]
+    found = list(tree.matching(path))
+    assert len(found) == len(set(found))
+    assert set(found) == {each for each in kept if each.match(path)}

@@ -96,6 +96,15 @@ def test_promises_that_cannot_be_read_keep_it_from_being_loaded(content: str) ->
     assert "policies/invariants.toml:" in problem()
 
 
+def test_promises_that_others_may_write_are_none() -> None:
+    be("/team/api")
+    Path("policies/invariants.toml").write_text("invariant = []")
+    assert policy().rules
+    Path("policies/invariants.toml").chmod(0o666)
+    assert "policies/invariants.toml: found" in problem()
+    assert "chmod go-w policies/invariants.toml" in problem()
+
+
 def test_a_directory_in_the_place_of_the_promises_is_no_absence() -> None:
     be("/team/api")
     Path("policies/invariants.toml").mkdir()
