@@ -277,7 +277,14 @@ BROKEN = [
     ),
     (changed('dir = "identity"', 'dir = "i"\nca = "ca:0"'), 3, "identity.ca", '"ca:0"', "a port from 1", "ca = "),
     (changed('dir = "identity"', 'dir = "i"\nca = []'), 3, "identity.ca", "an empty array", "at least one", "ca = "),
-    (GOOD + '[polices]\nx = "y"', 15, "polices", 'the unknown key "polices"', "one of admin, identity", "Remove it"),
+    (
+        GOOD + '[polices]\nx = "y"',
+        15,
+        "polices",
+        'the unknown key "polices"',
+        "one of admin, audit, identity",
+        "Remove it",
+    ),
     (GOOD + "[limit]", 15, "limit", 'the unknown key "limit"', "one of", "Did you mean `limits`?"),
     (
         GOOD + "[admin]\nlisten = '0.0.0.0:9900'",
