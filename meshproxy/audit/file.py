@@ -1,7 +1,6 @@
 """The file of an audit log: opened, taken up where it ends, appended to, put aside when it is full. Blocks on the disk.
 
-Nothing that was recorded is ever written over, cut or removed, so a file may be made append-only (`chattr +a`) by whoever trusts nobody,
-as long as it need not be put aside. One process writes, and holds a lock on the file meanwhile.
+Nothing that was recorded is ever written over, cut or removed. One process writes, and holds a lock on the file.
 """
 
 from __future__ import annotations
