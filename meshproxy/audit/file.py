@@ -105,7 +105,7 @@ class AuditFile:
             self._size += written
             del waiting[:written]
         if not self._is_synced:
-            os.fdatasync(self._descriptor)
+            _sync(self._descriptor)
             self._is_synced = True
 
     def rotate(self) -> None:
@@ -240,6 +240,13 @@ def _last_line(tail: bytes, *, whole: bool) -> tuple[Head | None, bytes | None]:
             return Head(link.seq, hash_of(ended)), rest
         rest = line + rest
     return None, rest if whole and rest.startswith((_BEGINS, b"\0")) else None
+
+
+def _sync(descriptor: int) -> None:
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(descriptor)
+    else:  # macOS
+        os.fsync(descriptor)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CAPACITY: Final = 16_384
 MOST_BYTES: Final = 16 * 1024 * 1024
 
+_WEIGHT: Final = 512  # bytes that a decision takes while it waits, without its path, about
 _GATHER: Final = 0.02  # seconds, as the log's; a decision is durable so much later, and the disk's time
 _RETRY: Final = 0.25  # seconds until a disk that refused is tried again
 _TOLD_EVERY: Final = 10.0  # seconds between two words about the same failure
@@ -73,6 +74,7 @@ class Journal:
         self._most_bytes = most_bytes
         self._lock = threading.Lock()  # over what waits
         self._entries: list[Decision] = []
+        self._taken: list[Decision] = []  # by the thread, and not with the file yet
         self._bytes = 0
         self._writing = 0  # taken by the thread, and not durable yet
         self._untold = 0  # refused, and not written down as missing yet
@@ -97,7 +99,7 @@ class Journal:
     @property
     def depth(self) -> int:
         """How many decisions are not durable yet."""
-        return len(self._entries) + self._writing
+        return len(self._entries) + len(self._taken) + self._writing
 
     @property
     def failing(self) -> bool:
@@ -111,16 +113,15 @@ class Journal:
 
     def put(self, decision: Decision) -> bool:
         """Take a decision; False when there is no room, and then nothing may follow from it. Never waits."""
-        weight = decision.weight
         with self._lock:
-            entries = self._entries
-            if self._failing or len(entries) >= self._capacity or self._bytes + weight > self._most_bytes:
+            entries, size = self._entries, self._bytes + _WEIGHT + len(decision.path)
+            if self._failing or len(entries) >= self._capacity or size > self._most_bytes:
                 self.figures.refused += 1
                 self._untold += 1
                 return False
             is_first = not entries
             entries.append(decision)
-            self._bytes += weight
+            self._bytes = size
         if is_first:
             self._news.set()
         return True
@@ -168,11 +169,11 @@ class Journal:
     def _write_some(self) -> bool:
         """Make some of what waits durable; whether there was any."""
         with self._lock:
-            entries = self._entries[:_LINES_PER_FLUSH]
-            del self._entries[:_LINES_PER_FLUSH]
-            self._bytes -= sum(each.weight for each in entries)
+            if not self._taken:
+                self._taken, self._entries, self._bytes = self._entries, [], 0
             # While the disk refuses more go missing; they are told of once.
             missing, self._untold = (0, self._untold) if self._failing else (self._untold, 0)
+        entries, self._taken = self._taken[:_LINES_PER_FLUSH], self._taken[_LINES_PER_FLUSH:]
         self._writing += len(entries)
         if missing:
             self._append(Missing(self._stamp(), missing))

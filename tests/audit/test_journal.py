@@ -282,4 +282,6 @@ def test_a_file_says_how_it_is(place: Path) -> None:
 
 def test_lines_are_as_documented() -> None:
     assert isinstance(decode(b'{"seq":1,"prev":"","event":"missing","ts":"t","count":3}'), Missing)
-    assert Decision("t", "l", "c", "s", "p", "i", path="x" * 9).weight == 521
+    assert decode(
+        b'{"seq":1,"prev":"","event":"decision","ts":"t","listener":"l","caller":"c","serial":"s","peer":"p","id":"i"}'
+    ) == Decision("t", "l", "c", "s", "p", "i")

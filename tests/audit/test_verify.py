@@ -88,7 +88,7 @@ def test_any_one_change_is_found(signer: Signer, at: str, bundle: bytes, data: s
         lines[where] = lines[where][: data.draw(st.integers(0, len(lines[where]) - 2))] + b"\n"
     report = judged(lines, bundle=bundle, signer=API)
     # The newline at the very end is no content: without it the last line counts as being written.
-    assert not report.sound or report.being_written, how
+    assert not report.sound or (how == "byte" and report.being_written), how
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
