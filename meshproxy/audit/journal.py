@@ -79,6 +79,7 @@ class Journal:
         self._writing = 0  # taken by the thread, and not durable yet
         self._untold = 0  # refused, and not written down as missing yet
         self._failing = False
+        self.error = ""  # why the disk refused last; empty when it did not
         self._failed_at = -_TOLD_EVERY
         self._rotate_again_at = 0.0
         self._last_checkpoint = time.monotonic()
@@ -234,14 +235,14 @@ class Journal:
         self._log.info("audit_log_rotated", file=str(self._file.path), first=self._file.head.seq)
 
     def _failed(self, error: OSError) -> None:
-        self._failing = True
+        self._failing, self.error = True, error.strerror or str(error)
         self.figures.failures += 1
         if time.monotonic() - self._failed_at >= _TOLD_EVERY:
             self._failed_at = time.monotonic()
             self._log.error(
                 "audit_log_failed",
                 file=str(self._file.path),
-                error=error.strerror or str(error),
+                error=self.error,
                 waiting=self.depth,
                 refused=self.figures.refused,
                 effect="what would have to be recorded is refused",
@@ -250,7 +251,7 @@ class Journal:
 
     def _recovered(self) -> None:
         if self._failing:
-            self._failing = False
+            self._failing, self.error = False, ""
             self._failed_at = -_TOLD_EVERY
             self._log.info("audit_log_good_again", file=str(self._file.path), refused=self.figures.refused)
             self._news.set()  # for what went missing meanwhile

@@ -45,10 +45,11 @@ def audit() -> None:
 
 
 @audit.command(
+    short_help="Whether logs are what was written.",
     epilog=example(
         "meshproxy audit verify audit.jsonl* --bundle identity/bundle.pem --id spiffe://mesh.local/api",
         "meshproxy audit verify audit.jsonl* --bundle bundle.pem --head 4211:9f86d081884c7d65...",
-    )
+    ),
 )
 @_files
 @click.option("--bundle", metavar="F", type=click.Path(path_type=Path), help="The roots that vouch for the signer.")
@@ -111,10 +112,11 @@ _SHOWN: Final = (
 
 
 @audit.command(
+    short_help="Who was allowed or denied what.",
     epilog=example(
         "meshproxy audit query audit.jsonl* --who /web --what 'DELETE /accounts/**' --since 7d",
         "meshproxy audit query audit.jsonl --decision deny --json | jq .caller",
-    )
+    ),
 )
 @_files
 @click.option("--who", metavar="ID", help="An identity or a pattern such as /team-pay/**.")
@@ -166,7 +168,10 @@ def query(
     raise SystemExit(0 if found else 1)
 
 
-@audit.command(epilog=example("meshproxy audit head audit.jsonl > /elsewhere/api.head"))
+@audit.command(
+    short_help="The last signed checkpoint, to keep elsewhere.",
+    epilog=example("meshproxy audit head audit.jsonl > /elsewhere/api.head"),
+)
 @click.argument("file", type=click.Path(path_type=Path))
 def head(*, file: Path) -> None:
     """Print the last signed checkpoint of FILE: keep it where nobody who can write FILE can write."""

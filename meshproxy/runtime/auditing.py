@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ca import keys
 from ca.svid import read_chain
+from meshproxy.admin.status import AuditStatus
 from meshproxy.audit.checkpoints import Signer
 from meshproxy.audit.file import AuditFile
 from meshproxy.audit.journal import Journal
@@ -53,6 +54,12 @@ class Auditing:
         )
         telling.metrics.before_scrape(lambda: _measure(journal, telling.metrics))
         return cls(journal, Brake(journal) if settings.when_full is WhenFull.WAIT else None)
+
+    def status(self) -> AuditStatus:
+        """Return how it goes."""
+        journal, figures = self.journal, self.journal.figures
+        age = round(time.monotonic() - figures.checkpoint_at, 3)
+        return AuditStatus(str(journal.file.path), journal.error, figures.records, figures.refused, journal.depth, age)
 
     def witness(self, settings: Inbound, recorder: Recorder) -> Witness:
         """Return what has the decisions of a listener recorded."""

@@ -111,7 +111,9 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
             from meshproxy.runtime.lifeline import Lifeline  # noqa: PLC0415 - who has files only does not pay for it
 
             lifeline = Lifeline(settings.identity, telling, identity.look_now)
-        views = Views(file, stations, house.services, reloader, telling.writer, lifeline=lifeline)
+        views = Views(
+            file, stations, house.services, reloader, telling.writer, lifeline=lifeline, auditing=house.auditing
+        )
         stopping = trio.Event()
 
         def begin_drain() -> RuntimeSettings:

@@ -44,6 +44,9 @@ def test_requests_are_refused_while_the_disk_is_full_and_served_afterwards(stage
             assert api.log.event("not_recorded")["effect"] == "refused: the audit log has no room"
             assert "File too large" in api.log.event("audit_log_failed").text("error")
             assert api.metric("meshproxy_audit_refused_total") == 5
+            said_to_people = meshproxy("status", api.file).stdout
+            assert "it cannot be written: File too large" in said_to_people
+            assert "5 refused for want of room" in said_to_people
         poll(lambda: not failing(api), "there is room again")
         assert caller.ask("GET", "/3").status == 200
     api.log.event("audit_log_good_again")
