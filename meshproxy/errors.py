@@ -83,6 +83,7 @@ class Failure(Enum):
     )
     RESPONSE_TIMEOUT = (504, "http_response_timeout", "response_timeout", "The upstream did not answer in time")
     NOT_READY = (503, "proxy_internal_error", "not_ready", "The sidecar has no usable identity")
+    NOT_RECORDED = (503, "proxy_internal_error", "not_recorded", "The decision cannot be recorded now")
     LIMIT = (503, "connection_limit_reached", "limit", "Too much is going on")
     INTERNAL = (500, "proxy_internal_error", "internal", "The sidecar failed")
     # Never a reply: the head of the answer was out already, or nobody is there to read one.

@@ -40,6 +40,7 @@ def merged(base: Status, workers: Sequence[Status], gone: Status | None = None) 
         objections=objections,
         objections_beyond=beyond,
         log_lines_dropped=base.log_lines_dropped + _dropped(counted),
+        audit=tuple(each for status in workers for each in status.audit),
     )
 
 

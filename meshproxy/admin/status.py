@@ -128,6 +128,17 @@ class ConfigurationStatus(msgspec.Struct, frozen=True):
     last_error: str
 
 
+class AuditStatus(msgspec.Struct, frozen=True):
+    """The audit log of one process."""
+
+    file: str
+    error: str  # of the last write; empty: it went well
+    records: int  # durable
+    refused: int  # found no room
+    waiting: int
+    checkpoint_seconds: float  # since the last one, or the start
+
+
 class WorkerStatus(msgspec.Struct, frozen=True):
     """One of several processes that serve; `pid` is 0 while there is none. `generation` is of settings and lists."""
 
@@ -156,3 +167,4 @@ class Status(msgspec.Struct, frozen=True):
     objections_beyond: int  # how often others were raised, that are not listed
     log_lines_dropped: int
     workers: tuple[WorkerStatus, ...] = ()  # where there are several
+    audit: tuple[AuditStatus, ...] = ()  # of each process, where there is one

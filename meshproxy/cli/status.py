@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from meshproxy.admin.status import (
+        AuditStatus,
         ConfigurationStatus,
         IdentityStatus,
         ListenerStatus,
@@ -148,9 +149,21 @@ def in_words(status: Status) -> str:
         *_denials(status),
         *_objections(status),
     ]
+    lines += [line for each in status.audit for line in _audit(each)]
     if status.log_lines_dropped:
         lines += ["", f"{status.log_lines_dropped} log lines were dropped: whoever reads stderr is too slow"]
     return "\n".join(lines)
+
+
+def _audit(audit: AuditStatus) -> list[str]:
+    refused = paint(f", {audit.refused} refused for want of room", Tone.BAD) if audit.refused else ""
+    lines = ["", f"audit log   {audit.file}", f"            {audit.records} decisions recorded{refused}"]
+    if audit.error:
+        lines += [
+            f"            {paint('it cannot be written', Tone.BAD)}: {audit.error}; what is to be recorded is refused",
+            f"            -> make room where it is: df -h {audit.file}",
+        ]
+    return lines
 
 
 def _workers(status: Status) -> list[str]:

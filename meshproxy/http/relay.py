@@ -189,7 +189,7 @@ class HttpRelay(Endings):
             request_id, traceparent = with_new_ids(request_id, traceparent, terms.rng)
         began = self.exchange.started if self.phase is _HEAD else now
         judge = terms.judge
-        verdict = judge(head)
+        verdict = judge(head, request_id)
         self.exchange = Exchange(began, request_id, traceparent[TRACE_ID], head, verdict.decided)
         self._head = head
         self._request_done = fields.framing.kind is _NO_BODY

@@ -32,7 +32,8 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
     decided: Decided | None = None
 
 
-Judge = Callable[[RequestHead], Grant | Refusal]
+# Takes what was asked, and the id by which the request is known in every log.
+Judge = Callable[[RequestHead, bytes], Grant | Refusal]
 
 
 @dataclass(frozen=True, slots=True)

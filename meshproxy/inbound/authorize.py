@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from meshproxy.errors import Failure
 from meshproxy.http.exchange import Decided
 from meshproxy.http.terms import Grant, Refusal
+from meshproxy.inbound.audited import AuditedJudge
 from meshproxy.policy.decide import (
     Outcome,
     Permit,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from meshproxy.http.head import RequestHead
     from meshproxy.http.terms import Judge
     from meshproxy.inbound.accept import Visit
+    from meshproxy.inbound.audited import Witness
     from meshproxy.inbound.live import Call
     from meshproxy.policy.compile import Policy
     from meshproxy.policy.decide import Decision, Mode, Reason
@@ -45,7 +47,11 @@ if TYPE_CHECKING:
 class Authorizer:
     """Asks the listener's current allow-list; the policy is read once per decision."""
 
-    def __init__(self, settings: Inbound, policy: Snapshot[Policy], recorder: Recorder) -> None:
+    def __init__(
+        self, settings: Inbound, policy: Snapshot[Policy], recorder: Recorder, witness: Witness | None = None
+    ) -> None:
+        """Judge by `policy`; `witness` has what it decides recorded, and may have leave refused for want of room."""
+        self.witness = witness
         self.mode = settings.mode  # what the listener does with a denial now
         self._name = settings.name
         self._policy = policy
@@ -62,6 +68,8 @@ class Authorizer:
     def replace(self, settings: Inbound, policy: Policy) -> None:
         """Judge by these from now on: one swap, between two decisions."""
         self.mode = settings.mode
+        if self.witness is not None:
+            self.witness.audited = settings.audit
         self._policy.replace(policy)
 
     def objection(self, call: Call, now: datetime) -> str:
@@ -73,6 +81,8 @@ class Authorizer:
             decision = decide_request(policy, call.caller, *call.asked, home=call.home, now=now)
         if permit(decision, mode) is not None:
             return ""
+        if self.witness is not None and not call.cut:
+            self._record_cut(self.witness, call, decision)
         return f"no longer granted ({decision.reason}) by {decision.file}, generation {decision.generation}"
 
     def ask(self, visit: Visit, leaf: Leaf, *, home: TrustDomain, now: datetime) -> Permit | None:
@@ -89,11 +99,24 @@ class Authorizer:
         self._recorder.decided(visit.listener, outcome, rule=visit.rule, mode=mode, reason=decision.reason)
         if not decision.granted:
             self.explain(visit, leaf, policy, decision, home=home, now=now)
+        if self.witness is not None and self.witness.wants(outcome):
+            decided = Decided(visit.caller, outcome.value, visit.rule, visit.reason, mode.value, visit.policy)
+            if not self.witness.record(visit, decided, f"{leaf.serial:x}"):
+                return None
         return permit(decision, mode)
+
+    def _record_cut(self, witness: Witness, call: Call, decision: Decision) -> None:
+        """Record that a stream which was let through is cut; it is, recorded or not."""
+        outcome, mode = decision.outcome(self.mode), self.mode
+        if witness.wants(outcome):
+            policy = f"{decision.file}@{decision.generation}"
+            decided = Decided(str(call.caller), outcome.value, "", decision.reason.value, mode.value, policy)
+            witness.record_cut(self._name, call, decided)
 
     def judge_of(self, visit: Visit, leaf: Leaf, *, home: TrustDomain, wall: Wall) -> Judge:
         """Return the judge of one caller's requests: each is asked about on the policy of its moment."""
-        return _CallersJudge(self, visit, leaf, home, wall).judge
+        judge = _CallersJudge(self, visit, leaf, home, wall).judge
+        return judge if self.witness is None else AuditedJudge(judge, self.witness, visit, leaf).judge
 
     def verdict(self, policy: Policy, mode: Mode, sought: Rule | Reason, *, listener: str, caller: str) -> Verdict:
         """Return what a finding of `seek` means for a request of `caller` (its identity) under `mode`."""
@@ -211,7 +234,7 @@ class _CallersJudge:
     def __repr__(self) -> str:
         return f"<_CallersJudge of {self._leaf.id} by {self._policy!r}>"
 
-    def judge(self, head: RequestHead) -> Grant | Refusal:
+    def judge(self, head: RequestHead, _request_id: bytes) -> Grant | Refusal:
         """See `meshproxy.http.terms.Judge`."""
         authorizer = self._authorizer
         policy, mode, wall = self._snapshot.value, authorizer.mode, self._wall

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshproxy.http.phase import Phase
+from meshproxy.inbound.brake import PatientPump
 from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.inbound.pump import Pump
 from meshproxy.upstream.pool import NoUpstreamConnection
@@ -37,7 +38,8 @@ class HttpDriver:
         self._sweeper = machinery.sweeper
         self._upstreams = upstreams
         self._teller = teller
-        self._pump = Pump(machinery, downstream, relay, upstreams, teller)
+        kind = Pump if machinery.gate is None else PatientPump
+        self._pump = kind(machinery, downstream, relay, upstreams, teller)
 
     def __repr__(self) -> str:
         return f"<HttpDriver {self._pump!r}>"

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshproxy.inbound.admit import Guest, admit
+from meshproxy.inbound.brake import wait_for_room
 from meshproxy.inbound.live import Call, Live
+from meshproxy.policy.decide import Outcome
 from meshproxy.upstream.attempt import FailedAttempt, NoUpstream
 from meshproxy.upstream.endpoint import connect_plain
 from meshproxy.wire.closing import reset
@@ -20,18 +22,25 @@ if TYPE_CHECKING:
 
     from meshproxy.inbound.accept import Services, Visit
     from meshproxy.inbound.authorize import Authorizer
+    from meshproxy.inbound.machinery import Gate
     from meshproxy.policy.decide import Permit
     from meshproxy.settings.schema import Inbound
+
+
+NOT_RECORDED = "the decision cannot be recorded: the audit log has no room"
 
 
 class InboundHandler:
     """Handles the connections of one inbound listener."""
 
-    def __init__(self, settings: Inbound, authorizer: Authorizer, services: Services, live: Live) -> None:
+    def __init__(
+        self, settings: Inbound, authorizer: Authorizer, services: Services, live: Live, gate: Gate | None = None
+    ) -> None:
         self._settings = settings
         self._authorizer = authorizer
         self._services = services
         self._live = live
+        self._gate = gate
 
     def __repr__(self) -> str:
         return f"<InboundHandler {self._settings.name} -> {self._settings.forward}>"
@@ -47,11 +56,15 @@ class InboundHandler:
             self._live.registered(Call(visit.id, guest.leaf.id, guest.home)) as call,
         ):
             session.ended_by(call.revoke)
-            permit = self._authorizer.ask(visit, guest.leaf, home=guest.home, now=guest.judged_at)
+            judged_at = guest.judged_at
+            if self._gate is not None and await wait_for_room(self._gate):
+                judged_at = self._services.relay.wall()
+            permit = self._authorizer.ask(visit, guest.leaf, home=guest.home, now=judged_at)
             if permit is None:
                 # No close_notify and no byte: an orderly end could be taken for an empty answer.
                 reset(sock)
-                visit.end = ConnectionEnd(End.DENIED, None, visit.reason)
+                denied = visit.decision == Outcome.DENY
+                visit.end = ConnectionEnd(End.DENIED, None, visit.reason if denied else NOT_RECORDED)
                 return
             with call.scope:
                 await self._forward(permit, guest, visit, call)

@@ -28,6 +28,24 @@ class Outcome(Enum):
     AGED = auto()
 
 
+class Waiter(Protocol):
+    """A connection that waits at a gate."""
+
+    def go_on(self, *, insistently: bool) -> None:
+        """Read on, even if the gate is shut when `insistently`."""
+
+
+class Gate(Protocol):
+    """Where callers of one listener wait while it is better to ask nothing."""
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether it is."""
+
+    def hold(self, waiter: Waiter) -> None:
+        """Have a connection go on when the gate opens, or when it has waited long enough."""
+
+
 @dataclass(frozen=True, slots=True)
 class Machinery:
     """What drives all connections of a listener: the engine, the clock, and what they are given of each."""
@@ -35,6 +53,7 @@ class Machinery:
     engine: Readiness
     sweeper: Sweeper
     patience: Patience
+    gate: Gate | None = None  # callers wait here for room in the audit log
 
 
 class Teller(Protocol):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _GRANTED: Final = Grant()
 
 
-def grant_all(_head: RequestHead) -> Grant:
+def grant_all(_head: RequestHead, _request_id: bytes) -> Grant:
     """Grant whatever is acceptable HTTP: who may call what is the far side's to say, and it knows us by our name."""
     return _GRANTED
 

@@ -33,8 +33,8 @@ class Record(msgspec.Struct, frozen=True):
 
     @property
     def is_decision(self) -> bool:
-        """Whether an allow-list was asked; the access lines, each of which is one decision."""
-        return self.event in {"request", "connection"} and bool(self.decision and self.caller)
+        """Whether an allow-list was asked: an access line, or a line of an audit log, each of which is one decision."""
+        return self.event in {"request", "connection", "decision"} and bool(self.decision and self.caller)
 
     @property
     def is_objection(self) -> bool:

@@ -30,6 +30,7 @@ from meshproxy.wire.relay import Relay
 from meshproxy.wire.sweep import Sweeper
 
 if TYPE_CHECKING:
+    from meshproxy.runtime.auditing import Auditing
     from meshproxy.runtime.doors import Doors
     from meshproxy.runtime.telling import Telling
     from meshproxy.settings.load import Configuration
@@ -46,13 +47,23 @@ class House:
     sweeper: Sweeper
     services: Services
     stations: Stations
+    auditing: Auditing | None = None
 
     @classmethod
-    def furnish(cls, settings: Settings, telling: Telling, doors: Doors) -> House:
-        """Wire everything; raises FaultyInput for an identity that cannot be used and cannot heal."""
+    def furnish(cls, settings: Settings, telling: Telling, doors: Doors, *, worker: int | None = None) -> House:
+        """Wire everything, as worker 1, 2, ... of several; `close` it in the end.
+
+        Raises FaultyInput for an identity that cannot be used and cannot heal, and for an audit log that cannot be
+        written.
+        """
         log, metrics = telling.log, telling.metrics
         identity = IdentityStore(settings.identity, wall=wall_clock, log=log, metrics=metrics)
         identity.load_first()
+        auditing = None
+        if settings.audit is not None:
+            from meshproxy.runtime.auditing import Auditing  # noqa: PLC0415 - who records nothing does not pay for it
+
+            auditing = Auditing.open(settings.audit, identity, telling, worker=worker)
         engine, sweeper = make_readiness(), Sweeper()
         services = Services(
             relay=Relay(engine, Buffers(), sweeper, wall_clock),
@@ -60,14 +71,21 @@ class House:
             identity=identity,
             recorder=Recorder(metrics, log, telling.access, trio.current_time),
         )
-        stations = Stations(Workshop(services, sweeper).equip, services.recorder, wall_clock, doors)
-        return cls(identity, engine, sweeper, services, stations)
+        stations = Stations(Workshop(services, sweeper, auditing).equip, services.recorder, wall_clock, doors)
+        return cls(identity, engine, sweeper, services, stations, auditing)
+
+    def close(self) -> None:
+        """Write down what is left to be written; nothing is decided any more."""
+        if self.auditing is not None:
+            self.auditing.journal.close()
 
     async def live_in(self, nursery: trio.Nursery) -> None:
         """Start what everything else stands on."""
         await nursery.start(self.engine.run)
         await nursery.start(self.sweeper.run)
         nursery.start_soon(self.identity.watch)
+        if self.auditing is not None and self.auditing.brake is not None:
+            nursery.start_soon(self.auditing.brake.run)
         # What was made to start will live as long as the process; the collector need not walk it again.
         gc.collect()
         gc.freeze()
@@ -82,6 +100,7 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
     house = House.furnish(settings, telling, OwnDoors())
     identity, stations = house.identity, house.stations
     with ExitStack() as sockets:
+        sockets.callback(house.close)
         # Everything is bound before anything runs: an address in use leaves nothing half started.
         reception = Reception.open(settings.admin, sockets)
         sockets.callback(stations.close_all)
@@ -92,7 +111,9 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
             from meshproxy.runtime.lifeline import Lifeline  # noqa: PLC0415 - who has files only does not pay for it
 
             lifeline = Lifeline(settings.identity, telling, identity.look_now)
-        views = Views(file, stations, house.services, reloader, telling.writer, lifeline=lifeline)
+        views = Views(
+            file, stations, house.services, reloader, telling.writer, lifeline=lifeline, auditing=house.auditing
+        )
         stopping = trio.Event()
 
         def begin_drain() -> RuntimeSettings:

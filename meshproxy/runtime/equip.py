@@ -22,6 +22,8 @@ from meshproxy.upstream.pool import Pool
 
 if TYPE_CHECKING:
     from meshproxy.inbound.accept import Services
+    from meshproxy.inbound.machinery import Gate
+    from meshproxy.runtime.auditing import Auditing
     from meshproxy.settings.load import Configuration
     from meshproxy.settings.schema import Limits, Outbound
     from meshproxy.wire.sweep import Sweeper
@@ -36,6 +38,7 @@ class Workshop:
 
     services: Services
     sweeper: Sweeper
+    auditing: Auditing | None = None
 
     def equip(
         self, settings: Inbound | Outbound, configuration: Configuration, previous: Equipment | None
@@ -46,17 +49,19 @@ class Workshop:
             authorizer = None if previous is None else previous.authorizer
             if authorizer is None:
                 policy = Snapshot(configuration.policies[settings.name])
-                authorizer = Authorizer(settings, policy, self.services.recorder)
+                witness = None if self.auditing is None else self.auditing.witness(settings, self.services.recorder)
+                authorizer = Authorizer(settings, policy, self.services.recorder, witness)
             return self._inbound(settings, authorizer, live)
         return self._outbound(settings, live)
 
     def _inbound(self, settings: Inbound, authorizer: Authorizer, live: Live) -> Equipment:
         services, limits = self.services, settings.limits
+        gate = None if self.auditing is None else self.auditing.gate(authorizer.witness)
         if settings.protocol is Protocol.TCP:
-            return Equipment(InboundHandler(settings, authorizer, services, live), live, authorizer, _nothing)
+            return Equipment(InboundHandler(settings, authorizer, services, live, gate), live, authorizer, _nothing)
         pool, wiring = self._pool(limits), Wiring(services.relay, head_limits(limits), settings.name)
         upstreams = ServiceConnections(settings.forward, pool, wiring, services.resolver, within=limits.connect_timeout)
-        handler = RequestsHandler(settings, authorizer, services, Way(self._machinery(limits), upstreams, live))
+        handler = RequestsHandler(settings, authorizer, services, Way(self._machinery(limits, gate), upstreams, live))
         return Equipment(handler, live, authorizer, pool.close_all)
 
     def _outbound(self, settings: Outbound, live: Live) -> Equipment:
@@ -81,11 +86,11 @@ class Workshop:
         most = _MOST_RESTING if limits.pool_idle else 0
         return Pool(self.services.relay.engine, self.sweeper, idle=limits.pool_idle, most=most)
 
-    def _machinery(self, limits: Limits) -> Machinery:
+    def _machinery(self, limits: Limits, gate: Gate | None = None) -> Machinery:
         patience = HttpPatience(
             limits.head_timeout, limits.idle_timeout, limits.response_timeout, limits.body_min_rate or 0
         )
-        return Machinery(self.services.relay.engine, self.sweeper, patience)
+        return Machinery(self.services.relay.engine, self.sweeper, patience, gate)
 
 
 def _nothing() -> None:

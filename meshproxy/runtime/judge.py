@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ca.identity_directory import TRUST
+from meshproxy.audit.file import directory_problems
 from meshproxy.enroll.remedies import new_token
 from meshproxy.enroll.token_file import NoTokenFile, TokenFileError, read_token_file
 from meshproxy.errors import FaultyInput, Problem
@@ -49,6 +50,8 @@ def judge(path: Path, now: datetime) -> Judgement:
     except FaultyInput as faulty:
         problems += faulty.problems
         identity = faulty.identity if isinstance(faulty, FaultyConfiguration) else None
+    if configuration is not None and configuration.settings.audit is not None:
+        problems += directory_problems(configuration.settings.audit.file)
     before = len(problems)
     material = None if identity is None else _material(identity, now, problems)
     if identity is not None:

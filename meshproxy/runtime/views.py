@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from meshproxy.inbound.accept import Services
+    from meshproxy.runtime.auditing import Auditing
     from meshproxy.runtime.lifeline import Lifeline
     from meshproxy.runtime.reload import ReloadState
     from meshproxy.runtime.stations import Station, Stations
@@ -70,6 +71,7 @@ class Views:
         writer: LogWriter,
         *,
         lifeline: Lifeline | None = None,
+        auditing: Auditing | None = None,
     ) -> None:
         self._file = file
         self._stations = stations
@@ -77,6 +79,7 @@ class Views:
         self._in_force = in_force
         self._writer = writer
         self._lifeline = lifeline
+        self._auditing = auditing
         self._wall = services.relay.wall
         self.phase = Phase(self._wall())
         services.recorder.metrics.before_scrape(self._refresh_gauges)
@@ -125,6 +128,7 @@ class Views:
             objections=(objections := self._objections()),
             objections_beyond=self._beyond(objections),
             log_lines_dropped=self._writer.dropped,
+            audit=() if self._auditing is None else (self._auditing.status(),),
         )
 
     def _objections(self) -> tuple[ObjectionStatus, ...]:

@@ -76,6 +76,7 @@ class Worker:
         self._file = file
         self._channel = channel
         self._telling = telling
+        self._number = place.number + 1 if place.of > 1 else None
         self._doors = HandedDoors(place.number, place.of)
         self._contents: dict[Path, bytes] = {}
         self._prepared: _Prepared | None = None
@@ -100,6 +101,8 @@ class Worker:
                     await self._say_last()
                 speaking.cancel_scope.cancel()
         finally:
+            if self._house is not None:
+                self._house.close()
             self._doors.forget()
             self._channel.close()
         return self._nothing_cut
@@ -151,7 +154,7 @@ class Worker:
             self._doors.receive(order.doors, self._channel.take_descriptors())
             configuration = await trio.to_thread.run_sync(load, abandon_on_cancel=True)
             if self._house is None:
-                self._house = House.furnish(configuration.settings, self._telling, self._doors)
+                self._house = House.furnish(configuration.settings, self._telling, self._doors, worker=self._number)
         except FaultyInput as faulty:
             self._doors.forget()
             return faulty.problems
@@ -193,7 +196,7 @@ class _Serving:
         self.configuration = first.configuration
         self.state = _state(first)
         self.grants = Grants(first.configuration, wall_clock, self._grants_ended)
-        self.views = Views(file, house.stations, house.services, self, telling.writer)
+        self.views = Views(file, house.stations, house.services, self, telling.writer, auditing=house.auditing)
         self._metrics = telling.metrics
 
     def take_up(self, prepared: _Prepared) -> None:

@@ -26,6 +26,7 @@ MAX_FIELDS: Final = (
     1000  # of one head; proxies in use stop at about 100, so more is a wish for trouble rather than for fields
 )
 MAX_RATE: Final = 1 << 20  # bytes per second; honest callers on bad networks are slower than any more
+MAX_CHECKPOINT_LINES: Final = 1_000_000  # a chain that is signed more rarely says little about its end
 MAX_WORKERS: Final = 256  # processes of one sidecar; each takes tens of MiB
 MAX_UID: Final = (1 << 32) - 2  # uid_t is 32 bits, and its last value means "no change" (setreuid(2))
 
@@ -227,6 +228,8 @@ host_field = written(_host_field)
 alpn_name = written(_alpn_name)
 head_size = _size("1KiB", "1MiB")
 target_size = _size("256B", "64KiB")
+audit_file_size = _size("64KiB", "64GiB")
+checkpoint_lines = _bounded(1, MAX_CHECKPOINT_LINES, f"a whole number from 1 to {MAX_CHECKPOINT_LINES}")
 field_count = _bounded(10, MAX_FIELDS, f"a whole number from 10 to {MAX_FIELDS}")
 body_rate = written(_rate)
 connection_cap = _bounded(1, MAX_CONNECTIONS, f"a whole number from 1 to {MAX_CONNECTIONS}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshproxy.policy.decide import Mode
-from meshproxy.settings.schema import Inbound
+from meshproxy.settings.schema import Audited, Inbound
 from meshproxy.wire.address import UnixAddress
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def plan_reload(old: Settings, new: Settings) -> Plan:
     fixed = {
         "identity": (old.identity, new.identity),
         "admin": (old.admin, new.admin),
+        "audit": (old.audit, new.audit),
         "runtime.workers": (old.runtime.workers, new.runtime.workers),
     }
     return Plan(steps, tuple(what for what, (was, will_be) in fixed.items() if was != will_be))
@@ -79,7 +80,7 @@ def _step(old: Inbound | Outbound | None, new: Inbound | Outbound | None) -> Ste
 
 
 def _without_rules(listener: Inbound | Outbound) -> Inbound | Outbound:
-    """The listener but for what is swapped with its allow-list: the file and the mode."""
+    """The listener but for what is swapped with its allow-list: the file, the mode, and what is recorded."""
     if isinstance(listener, Inbound):
-        return replace(listener, policy=_NOWHERE, mode=Mode.ENFORCE)
+        return replace(listener, policy=_NOWHERE, mode=Mode.ENFORCE, audit=Audited.OFF)
     return listener

@@ -14,6 +14,8 @@ from meshproxy.settings import grammar
 from meshproxy.settings.schema import (
     DEFAULT_ADMIN,
     AdminSettings,
+    Audited,
+    AuditSettings,
     IdentitySettings,
     Inbound,
     Limits,
@@ -23,6 +25,7 @@ from meshproxy.settings.schema import (
     RuntimeSettings,
     Settings,
     StaleDenyList,
+    WhenFull,
 )
 from meshproxy.toml import Judge, boolean, quote
 from meshproxy.wire.address import TcpAddress
@@ -127,12 +130,14 @@ class _SettingsReader:
         self.identity: IdentitySettings | None = None
         self.admin = AdminSettings()
         self.unsafe_key_mode = False
+        self._audits = False  # whether there is [audit]
 
     def read(self, root: Table) -> Settings | None:
         """Read the whole file; None, with the problems recorded, when something required is missing or faulty."""
         identity = self.identity = self._identity(root)
         self.admin = self._admin(root)
         runtime = _runtime(root)
+        audit = self._audit(root)
         table = root.table("limits")
         limits = Limits() if table is None else _limits(table, Limits())
         inbound = [self._inbound(table, limits) for table in root.tables("inbound")]
@@ -152,7 +157,21 @@ class _SettingsReader:
             admin=self.admin,
             runtime=runtime,
             limits=limits,
+            audit=audit,
         )
+
+    def _audit(self, root: Table) -> AuditSettings | None:
+        self._audits = "audit" in root
+        table = root.table("audit") if self._audits else None
+        if table is None:
+            return None
+        default = AuditSettings(self._base)
+        file = table.require("file", self._path, like='"audit.jsonl"')
+        when_full = table.take("when_full", grammar.one_of(WhenFull), default.when_full, like='"refuse"')
+        every = table.take("checkpoint_every", grammar.positive_duration, default.checkpoint_every, like='"60s"')
+        lines = table.take("checkpoint_lines", grammar.checkpoint_lines, default.checkpoint_lines, like="10000")
+        size = table.take("rotate_size", grammar.audit_file_size, default.rotate_size, like='"64MiB"')
+        return None if file is None else AuditSettings(file, when_full, every, lines, size)
 
     def _identity(self, root: Table) -> IdentitySettings | None:
         table = root.require_table("identity", like='dir = "identity"')
@@ -204,12 +223,20 @@ class _SettingsReader:
         limits = _limits(table, defaults)
         peer_eof = table.take("peer_eof", grammar.one_of(PeerEof), PeerEof.STRICT, like='"strict"')
         unsafe = table.take("unsafe_forward", boolean, default=False, like="true")
+        audit = table.take("audit", grammar.one_of(Audited), Audited.OFF, like='"denials"')
+        if audit is not Audited.OFF and not self._audits:
+            table.problem(
+                "audit",
+                found=f'`audit = "{audit}"`, and no file to record decisions in',
+                expected="where the audit log is",
+                remedy='Add [audit] with `file = "audit.jsonl"`',
+            )
         if forward is not None and not forward.is_local and not unsafe:
             _refuse_remote(table, "forward", forward, "the service's bytes would leave this machine in the clear")
         _refuse_foreign(table, protocol, _HTTP_LIMITS)
         if name is None or listen is None or forward is None or protocol is None or policy is None:
             return None
-        return Inbound(name, listen, forward, protocol, policy, mode, limits, peer_eof, unsafe)
+        return Inbound(name, listen, forward, protocol, policy, mode, limits, peer_eof, unsafe, audit)
 
     def _outbound(self, table: Table, defaults: Limits) -> Outbound | None:
         name = self._name(table, like='"ledger"')

@@ -24,6 +24,7 @@ AUTO: Final = "auto"
 Workers = int | Literal["auto"]
 
 _KIB: Final = 1 << 10
+_MIB: Final = 1 << 20
 
 
 class Protocol(StrEnum):
@@ -38,6 +39,35 @@ class StaleDenyList(StrEnum):
 
     ALLOW = "allow"  # go on by the last one, and warn
     DENY = "deny"  # believe nobody new, and nobody at all without a list
+
+
+class Audited(StrEnum):
+    """Which decisions of a listener the audit log holds."""
+
+    OFF = "off"
+    DENIALS = "denials"  # and what would be denied but for `mode = "audit"`
+    ALL = "all"
+
+
+class WhenFull(StrEnum):
+    """What follows when a decision cannot be recorded now."""
+
+    REFUSE = "refuse"  # whatever was asked is refused
+    WAIT = "wait"  # nothing more is read from callers; who waited too long is refused
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """Where decisions are recorded. A checkpoint is signed when there is news after so many seconds, or lines.
+
+    Beyond `rotate_size` bytes a file is put aside and another begun. With several workers each has a file of its own.
+    """
+
+    file: Path
+    when_full: WhenFull = WhenFull.REFUSE
+    checkpoint_every: float = 60.0
+    checkpoint_lines: int = 10_000
+    rotate_size: int = 64 * _MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +155,7 @@ class Inbound:
     limits: Limits = Limits()
     peer_eof: PeerEof = PeerEof.STRICT
     unsafe_forward: bool = False
+    audit: Audited = Audited.OFF
 
     @property
     def offered_alpn(self) -> tuple[str, ...]:
@@ -170,6 +201,7 @@ class Settings:
     admin: AdminSettings = AdminSettings()
     runtime: RuntimeSettings = RuntimeSettings()
     limits: Limits = Limits()
+    audit: AuditSettings | None = None
 
     @property
     def listeners(self) -> tuple[Inbound | Outbound, ...]:

@@ -189,6 +189,17 @@ class Metrics:
         self.configuration_generation = only(
             "meshproxy_configuration_generation", "How often settings and allow-lists were swapped, from 1."
         )
+        # Without [audit] these have no numbers.
+        self.audit_records = counter("meshproxy_audit_records_total", "Decisions that are in the audit log, durable.")
+        self.audit_refused = counter(
+            "meshproxy_audit_refused_total", "Decisions the audit log had no room for: what they allowed was refused."
+        )
+        self.audit_failures = counter("meshproxy_audit_write_failures_total", "Attempts to write that failed.")
+        self.audit_depth = gauge("meshproxy_audit_queue_depth", "Decisions that wait to be durable.")
+        self.audit_failing = gauge("meshproxy_audit_failing", "1 while the audit log cannot be written.")
+        self.audit_checkpoint_age = gauge(
+            "meshproxy_audit_checkpoint_age_seconds", "Seconds since the last signed checkpoint, or the start."
+        )
         self.worker_restarts = counter(
             "meshproxy_worker_restarts_total", "Times a worker that had ended was started again."
         ).labels()

@@ -83,7 +83,7 @@ def test_it_gives_the_running_sidecars_answer(
         Visit("api", "inbound", "p", started=0.0, caller=str(who)), leaf, home=HOME, wall=lambda: NOW
     )
     for method, path in requests:
-        running = judge(request(path, method)).decided
+        running = judge(request(path, method), b"1").decided
         assert running is not None
         found = explained(AllowList(Document("x", rules, "0"), policy, ()), Asked(who, HOME, (method, path)), now=NOW)
         decision = found.decision

@@ -709,7 +709,7 @@ def test_the_service_is_told_who_calls_last_and_by_nobody_else() -> None:
 
 
 def test_a_judge_without_an_identity_to_tell_tells_none() -> None:
-    play = Play(lambda _head: Grant()).says(GET).gets()
+    play = Play(lambda _head, _request_id: Grant()).says(GET).gets()
     assert b"x-mesh-client-id" not in play.up
 
 
@@ -728,7 +728,7 @@ def test_callers_who_say_the_same_over_one_memory_are_told_apart() -> None:
     memory = Memory(LIMITS, host=None)
 
     def caller(verdict: Grant | Refusal) -> HttpRelay:
-        return HttpRelay(Terms(LIMITS, lambda _: verdict, random.Random(1), memory=memory), 0.0)
+        return HttpRelay(Terms(LIMITS, lambda *_: verdict, random.Random(1), memory=memory), 0.0)
 
     callers = {name: caller(Grant(name)) for name in (b"spiffe://td/a", b"spiffe://td/b")}
     denied = caller(Refusal())

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from meshproxy.http.exchange import Exchange
-    from meshproxy.inbound.machinery import Teller
+    from meshproxy.inbound.machinery import Gate, Teller
     from meshproxy.upstream.attempt import FailedAttempt
     from meshproxy.upstream.endpoint import OnFailure
     from meshproxy.upstream.pool import NoUpstreamConnection
@@ -167,6 +167,7 @@ class House:
         self.sweeper = Sweeper()
         self.pool = Pool(engine, self.sweeper, idle=3.0, most=8)
         self.small = False  # small kernel buffers from now on
+        self.gate: Gate | None = None  # of callers from now on
         self.far_tls = False  # services speak TLS from now on, and callers do not
         self.hold: trio.Event | None = None  # dials wait for it
         self.failure: NoUpstreamConnection | None = None  # dials fail with it
@@ -222,7 +223,7 @@ class House:
             await handshake_both(client, server)
             peer, channel = Peer(near, client), TlsChannel(server, self.engine, self.buffers)
         relay = relay or HttpRelay(Terms(LIMITS, judge, random.Random(1)), clock())
-        machinery = Machinery(self.engine, self.sweeper, patience)
+        machinery = Machinery(self.engine, self.sweeper, patience, self.gate)
         visit = Visit.__new__(Visit)
         Visit.__init__(visit, HttpDriver(machinery, channel, relay, self, teller or visit))
         self.visits.append(visit)

@@ -59,7 +59,7 @@ class Court:
 
     def ask(self, target: str = "/", method: str = "GET") -> str:
         """The rule that granted, or `!` and the reason for which none did; `?` if it was let pass all the same."""
-        answer = self.judge(request(target, method))
+        answer = self.judge(request(target, method), b"1")
         decided = answer.decided
         assert decided is not None
         assert decided.caller == "spiffe://mesh.test/web"
@@ -97,7 +97,7 @@ async def test_a_caller_whose_certificate_has_run_out_is_refused(court: Court, l
     """Deadlines run on a clock that stands still in a suspended machine."""
     assert court.ask("/docs") == "reads"
     court.now = UNTIL + later
-    assert isinstance(court.judge(request("/docs")), kind)
+    assert isinstance(court.judge(request("/docs"), b"1"), kind)
 
 
 async def test_each_request_is_judged_and_counted(court: Court) -> None:
@@ -144,7 +144,7 @@ async def test_another_policy_judges_the_next_request(court: Court) -> None:
     assert (court.ask("/docs"), court.ask("/new")) == ("reads", "!path")
     court.authorizer.replace(court.settings, policy_of('[[allow]]\nname = "new"\nfrom = "/**"\npaths = "/new"\n', 2))
     assert (court.ask("/docs"), court.ask("/new")) == ("!path", "new")
-    decided = court.judge(request("/new")).decided
+    decided = court.judge(request("/new"), b"1").decided
     assert decided is not None
     assert decided.policy == "x.allow.toml@2"
     court.authorizer.replace(court.settings, policy_of('[[allow]]\nfrom = "/nobody"\n', 3))

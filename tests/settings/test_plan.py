@@ -11,6 +11,8 @@ from meshproxy.policy.decide import Mode
 from meshproxy.settings.plan import Step, newly_unchecked, plan_reload
 from meshproxy.settings.schema import (
     AdminSettings,
+    Audited,
+    AuditSettings,
     IdentitySettings,
     Inbound,
     Limits,
@@ -42,6 +44,7 @@ def outbound(**changes: object) -> Settings:
         (BASE, {}),
         (inbound(policy=Path("/etc/other.toml")), {}),  # swapped with the allow-list itself
         (inbound(mode=Mode.AUDIT), {}),
+        (inbound(audit=Audited.ALL), {}),
         (replace(BASE, runtime=RuntimeSettings(drain_timeout=1, drain_delay=2)), {}),
         (replace(BASE, limits=Limits(idle_timeout=1)), {}),  # the defaults alone: each listener has its own
         (inbound(forward=UnixAddress("/run/app")), {INBOUND: Step.EQUIP}),
@@ -72,6 +75,7 @@ def test_each_change_has_its_step_and_leaves_the_others_alone(new: Settings, cha
         (replace(BASE, identity=IdentitySettings(Path("/id"), unsafe_key_mode=True)), ("identity",)),
         (replace(BASE, admin=AdminSettings(public_listen=TcpAddress("0.0.0.0", 9901))), ("admin",)),
         (replace(BASE, runtime=RuntimeSettings(workers=2)), ("runtime.workers",)),
+        (replace(BASE, audit=AuditSettings(Path("/a"))), ("audit",)),
         (
             Settings(IdentitySettings(Path("/x")), (), (), AdminSettings(UnixAddress("/a"))),
             ("identity", "admin"),

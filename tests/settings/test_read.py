@@ -9,6 +9,8 @@ from meshproxy.policy.decide import Mode
 from meshproxy.settings.read import Reading, read_settings
 from meshproxy.settings.schema import (
     AdminSettings,
+    Audited,
+    AuditSettings,
     IdentitySettings,
     Inbound,
     Limits,
@@ -16,6 +18,7 @@ from meshproxy.settings.schema import (
     Protocol,
     RuntimeSettings,
     StaleDenyList,
+    WhenFull,
 )
 from meshproxy.toml import Place, parse_toml
 from meshproxy.wire.address import TcpAddress, UnixAddress
@@ -277,7 +280,14 @@ BROKEN = [
     ),
     (changed('dir = "identity"', 'dir = "i"\nca = "ca:0"'), 3, "identity.ca", '"ca:0"', "a port from 1", "ca = "),
     (changed('dir = "identity"', 'dir = "i"\nca = []'), 3, "identity.ca", "an empty array", "at least one", "ca = "),
-    (GOOD + '[polices]\nx = "y"', 15, "polices", 'the unknown key "polices"', "one of admin, identity", "Remove it"),
+    (
+        GOOD + '[polices]\nx = "y"',
+        15,
+        "polices",
+        'the unknown key "polices"',
+        "one of admin, audit, identity",
+        "Remove it",
+    ),
     (GOOD + "[limit]", 15, "limit", 'the unknown key "limit"', "one of", "Did you mean `limits`?"),
     (
         GOOD + "[admin]\nlisten = '0.0.0.0:9900'",
@@ -555,3 +565,44 @@ def test_a_stale_deny_list_is_allowed_or_denied_and_nothing_else() -> None:
     [problem] = read(GOOD.replace("[identity]", '[identity]\nstale_deny_list = "warn"', 1)).problems
     assert problem.where == "identity.stale_deny_list"
     assert problem.expected.startswith('"allow" or "deny"')
+
+
+AUDIT = '\n[audit]\nfile = "log/audit.jsonl"\n'
+
+
+def test_where_and_what_is_recorded() -> None:
+    recording = changed('protocol = "tcp"', 'audit = "denials"\nprotocol = "tcp"')
+    reading = read(recording + AUDIT)
+    assert reading.settings is not None, reading.problems
+    assert reading.settings.audit == AuditSettings(BASE / "log/audit.jsonl")
+    assert reading.settings.inbound[0].audit is Audited.DENIALS
+    more = 'when_full = "wait"\ncheckpoint_every = "5s"\ncheckpoint_lines = 10\nrotate_size = "1GiB"\n'
+    reading = read(recording + AUDIT + more)
+    assert reading.settings is not None, reading.problems
+    every = AuditSettings(BASE / "log/audit.jsonl", WhenFull.WAIT, 5.0, 10, 1 << 30)
+    assert reading.settings.audit == every
+    reading = read(GOOD)
+    assert reading.settings is not None
+    assert (reading.settings.audit, reading.settings.inbound[0].audit) == (None, Audited.OFF)
+
+
+@pytest.mark.parametrize(
+    ("faulty", "where", "expected"),
+    [
+        ("\n[audit]\n", "audit", "`file` in this table"),
+        (AUDIT + 'when_full = "drop"\n', "audit.when_full", '"refuse" or "wait"'),
+        (AUDIT + 'checkpoint_every = "0s"\n', "audit.checkpoint_every", "above zero"),
+        (AUDIT + "checkpoint_lines = 0\n", "audit.checkpoint_lines", "from 1 to 1000000"),
+        (AUDIT + 'rotate_size = "1KiB"\n', "audit.rotate_size", "from 64KiB to 64GiB"),
+    ],
+)
+def test_what_says_not_how_to_record_is_told(faulty: str, where: str, expected: str) -> None:
+    [problem] = read(GOOD + faulty).problems
+    assert problem.where == where
+    assert expected in problem.expected
+
+
+def test_recording_needs_a_place() -> None:
+    [problem] = read(changed('protocol = "tcp"', 'audit = "all"\nprotocol = "tcp"')).problems
+    assert problem.where == "inbound[0].audit"
+    assert "no file to record decisions in" in problem.found
