@@ -82,13 +82,21 @@ def create(
             fail(f"no token was made: {error}; --ca takes HOST:PORT, up to eight times")
         except ValueError as error:
             fail(str(error))
-        refresh_head(directory, ledger, now=now)
-    text = tokens.encode(made)
+        text = tokens.encode(made)
+        try:
+            if out is not None:
+                with told(out):
+                    storage.write_file(out, text.encode() + b"\n")
+        except SystemExit:  # nobody has it, so nobody shall wonder whose it is
+            with ledger.writing() as transaction:
+                known = transaction.get(Token, made.id.hex())
+                assert known is not None, "it was recorded a moment ago"
+                invitations.end(transaction, known, why="its file could not be written", now=now)
+            raise
+        finally:
+            refresh_head(directory, ledger, now=now)
     if out is None:
         click.echo(text)
-    else:
-        with told(out):
-            storage.write_file(out, text.encode() + b"\n")
     words = f"for {names.id}, {_times(uses)}, within {in_words(ttl)}"
     click.echo(f"meshproxy: token {made.id.hex()} {words}{f', written to {out}' if out else ''}", err=True)
     if at:

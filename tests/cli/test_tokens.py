@@ -107,3 +107,9 @@ def test_an_address_that_is_none_is_told_with_its_option() -> None:
     assert result.stderr == (
         "meshproxy: no token was made: an address in it is not host:port; --ca takes HOST:PORT, up to eight times\n"
     )
+
+
+def test_a_token_that_nobody_could_keep_lets_nobody_in(tmp_path: Path) -> None:
+    made = token("create", "/web", "--out", str(tmp_path / "missing" / "web.token"), exit_code=1)
+    assert "No such file or directory" in made.stderr
+    assert token("list").stderr == "no tokens\n"
