@@ -175,13 +175,17 @@ def caller_and_home(text: str, given: str | None) -> tuple[SpiffeId, TrustDomain
         fail(f"{printable(text[:100])} is no identity; expected one such as /web, or spiffe://example.org/web")
 
 
-def say(label: str, text: str, *, tone: Tone | None = None) -> None:
-    """Print a text beside its label, in as many lines as the terminal needs."""
-    width = max(40, min(_WIDEST, shutil.get_terminal_size((80, 24)).columns))
-    lines = textwrap.wrap(text, width - _MARGIN, break_on_hyphens=False, break_long_words=False) or [""]
-    for number, line in enumerate(lines):
-        start = f"{label:<{_MARGIN}}" if number == 0 else " " * _MARGIN
+def say(label: str, text: str, *, tone: Tone | None = None, margin: int = _MARGIN) -> None:
+    """Print a text beside its label, in as many lines as the terminal needs; `margin` is wider than any label."""
+    for number, line in enumerate(wrapped(text, margin)):
+        start = f"{label:<{margin}}" if number == 0 else " " * margin
         click.echo((paint(start, tone) if tone and number == 0 else start) + line)
+
+
+def wrapped(text: str, margin: int) -> list[str]:
+    """A text in as many lines as the terminal needs, beside a margin; at least one."""
+    width = max(40, min(_WIDEST, shutil.get_terminal_size((80, 24)).columns))
+    return textwrap.wrap(text, width - margin, break_on_hyphens=False, break_long_words=False) or [""]
 
 
 def visible(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from meshproxy.cli.allow_lists import lists_in, own_domain, read_document, trust_domain_option
+from meshproxy.cli.allow_lists import lists_in, own_domain, read_document, trust_domain_option, wrapped
 from meshproxy.cli.terminal import Tone, example, paint, print_json
 from meshproxy.errors import FaultyInput
 from meshproxy.policy import invariants
@@ -67,7 +68,11 @@ class Remark:
     "--require", "required", multiple=True, type=click.Choice(["reason", "owner"]), help="Of every rule; repeatable."
 )
 @click.option(
-    "--ignore", multiple=True, type=click.Choice([each.value for each in Code]), help="Leave these out; repeatable."
+    "--ignore",
+    multiple=True,
+    metavar="CODE",
+    type=click.Choice([each.value for each in Code]),
+    help="Leave warnings of this kind out, as any_caller; repeatable.",
 )
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="text", show_default=True, help="How to say it.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -176,7 +181,10 @@ def _in_words(remark: Remark) -> str:
     place = remark.file if remark.line is None else f"{remark.file}:{remark.line}"
     tone = Tone.BAD if remark.weight is Weight.ERROR else Tone.WARNING
     remedy = f"{remark.remedy[:1].lower()}{remark.remedy[1:]}"
-    return f"{paint(place, Tone.STRONG)}: {paint(remark.weight, tone)} {remark.code}\n    {remark.found}\n    {remedy}"
+    # In one line each for whoever looks for words in it, in several for whoever reads them.
+    lines = [line for text in (remark.found, remedy) for line in (wrapped(text, 4) if sys.stdout.isatty() else (text,))]
+    head = f"{paint(place, Tone.STRONG)}: {paint(remark.weight, tone)} {remark.code}"
+    return "\n    ".join([head, *lines])
 
 
 def _as_annotation(remark: Remark) -> str:

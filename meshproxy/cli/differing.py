@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _TONES: Final = {Kind.APPEARS: Tone.WARNING, Kind.WIDENS: Tone.WARNING, Kind.VANISHES: Tone.BAD, Kind.NARROWS: Tone.BAD}
 _SIGNS: Final = {Kind.APPEARS: "+", Kind.WIDENS: "+", Kind.VANISHES: "-", Kind.NARROWS: "-"}
+_MARGIN: Final = len("- vanishes ")
 _GIT_PATIENCE: Final = 30.0
 
 
@@ -163,8 +164,10 @@ def _show(changes: Mapping[str, list[Change]], old: Side, new: Side) -> None:
             click.echo(paint(f"{name}{gone}", Tone.STRONG))
         for change in found:
             place = f"rule {change.grant.rule.name!r}, line {change.grant.rule.line}"
-            say(f"{_SIGNS[change.kind]} {change.kind}", f"{_grant(change)} ({place})", tone=_TONES[change.kind])
-            say("", f"as in {printable(str(change.example))}")
+            label, since = f"{_SIGNS[change.kind]} {change.kind}", change.since
+            say(label, f"{_grant(change)} ({place})", tone=_TONES[change.kind], margin=_MARGIN)
+            when = "" if since is None else f", from {since:%Y-%m-%d} on"
+            say("", f"as in {printable(str(change.example))}{when}", margin=_MARGIN)
     count = sum(map(len, changes.values()))
     words = (
         "no difference: every request is decided alike"
@@ -198,6 +201,7 @@ def _row(name: str, change: Change) -> dict[str, object]:
         "rule": grant.rule.name,
         "line": grant.rule.line,
         "grant": _grant(change),
+        "since": change.since,
         "example": {
             "caller": example.caller,
             "trust_domain": example.domain,

@@ -32,11 +32,15 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A grant of the new list (of the old one: VANISHES, NARROWS) that the other does not grant, with one request."""
+    """A grant of the new list (of the old one: VANISHES, NARROWS) that the other does not grant, with one request.
+
+    The request is decided differently from `since` on, where the other list grants it until then; None: at once.
+    """
 
     kind: Kind
     grant: Grant
     example: Example
+    since: datetime | None = None
 
 
 def difference(
@@ -60,7 +64,7 @@ def _more(grants: Sequence[Grant], among: Sequence[Grant], *, whole: Kind, part:
         example = others.left_of(grant)
         if example is not None:
             is_part = next(others.overlapping(grant), None) is not None
-            yield Change(part if is_part else whole, grant, example)
+            yield Change(part if is_part else whole, grant, example, others.until(example))
 
 
 def _terms(grant: Grant) -> tuple[object, ...]:

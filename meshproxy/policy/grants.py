@@ -159,6 +159,14 @@ class Grants:
         there = self._granting(grant.domain, _one_of(grant.callers), _one_of(grant.paths))
         return min((each for each in there if each.covers(grant)), key=lambda each: each.rule.ordinal, default=None)
 
+    def until(self, example: Example) -> datetime | None:
+        """Return when the last of these that grants a request, and does so not for ever, ends; None: none does."""
+        caller = example.caller.split("/")[1:]
+        path = (_SOME_SEGMENT,) if example.path == ASTERISK else example.path.split("/")[1:]
+        there = (each for each in self._granting(example.domain, caller, path) if _grants_method(each, example.method))
+        ends = [each.expires for each in there if example.path != ASTERISK or each.path is None]
+        return max((each for each in ends if each is not None), default=None)
+
     def _granting(self, domain: str | None, caller: Sequence[str], path: Sequence[str]) -> Iterator[Grant]:
         """Those that grant one caller one path, at some time, with some method."""
         tree = self._trees.get(domain)

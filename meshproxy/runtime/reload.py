@@ -27,7 +27,7 @@ from meshproxy.telemetry.access import timestamp
 from meshproxy.watching import Signature, signature_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from meshproxy.policy.document import Rule
@@ -90,7 +90,7 @@ class House(Protocol):
 class Load(Protocol):
     """Reads and judges all files; see `load_configuration`."""
 
-    def __call__(self, path: Path, *, generation: int) -> Configuration:
+    def __call__(self, path: Path, *, generation: int, known: Mapping[Path, bytes]) -> Configuration:
         """Block until done; raises FaultyInput."""
 
 
@@ -200,7 +200,7 @@ class Reloader:
 
     async def _attempt(self, *, patient: bool) -> Result:
         generation = self.state.generation + 1
-        load = partial(self._load, self._path, generation=generation)
+        load = partial(self._load, self._path, generation=generation, known=self._configuration.known)
         new = await trio.to_thread.run_sync(load, abandon_on_cancel=True)
         if self._draining:  # it began while the files were read
             return Result.DRAINING

@@ -43,6 +43,7 @@ class Mirrored:
     files: tuple[Path, ...]
     promises: tuple[invariants.Invariant, ...] = ()
     authority: tuple[Problem, ...] = ()  # what is wrong with who may write the promises
+    chains: tuple[tuple[Path, bytes], ...] = ()  # where and what the certificate is that says who we are
 
     def broken(self, document: Document) -> list[Problem]:
         """What the allow-list grants against the promises of its directory."""
@@ -71,19 +72,21 @@ def mirrored(source: PolicyDirectory, identity: IdentitySettings | None, read: R
     if identity is None:  # the settings are faulty, and say so
         return Mirrored(None, None, ())
     chain, promised = identity.dir / CHAIN, source.path / invariants.FILE
-    own = _own(chain, read)
+    own, content = _own(chain, read)
     list_file = None if own is None else source.path / file_of(own.path)
     files = (chain, promised) if list_file is None else (list_file, chain, promised)
-    return Mirrored(own, list_file, files, *_promises(promised, read))
+    chains = () if own is None else ((chain, content),)
+    return Mirrored(own, list_file, files, *_promises(promised, read), chains)
 
 
-def _own(chain: Path, read: Read) -> SpiffeId | None:
+def _own(chain: Path, read: Read) -> tuple[SpiffeId | None, bytes]:
     """Who the certificate says we are; None while there is none that can be read: the identity's own look tells why."""
     try:
-        leaf = read_chain(read(chain)[0])[0]
-        return read_leaf(leaf.public_bytes(Encoding.DER)).id
+        content, _ = read(chain)
+        leaf = read_chain(content)[0]
+        return read_leaf(leaf.public_bytes(Encoding.DER)).id, content
     except (UnreadableFile, LeafError, ValueError):
-        return None
+        return None, b""
 
 
 def _promises(file: Path, read: Read) -> tuple[tuple[invariants.Invariant, ...], tuple[Problem, ...]]:

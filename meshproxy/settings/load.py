@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshproxy.errors import FaultyInput, Problem
 from meshproxy.policy.compile import compile_policy
@@ -35,17 +35,23 @@ class Configuration:
     """A sidecar's settings with the compiled allow-list of each inbound listener, by listener name.
 
     Listeners that name the same file share one `Policy`. `files` are all files that were read, the sidecar's own
-    first: what to watch for a reload. `contents` is what was read from them, where that was to be kept.
+    first: what to watch for a reload. `contents` is what was read from them, where that was to be kept. `known` is the
+    certificate by which the allow-list was chosen, where it was: a sidecar does not become another one while it runs,
+    so its reloads go by the same.
     """
 
     settings: Settings
     policies: Mapping[str, Policy]
     files: tuple[Path, ...]
     contents: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
+    known: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
 
 
 # What is in a file, and its status; None: who may write it was judged before.
 Read = Callable[["Path"], tuple[bytes, "os.stat_result | None"]]
+
+
+_NOTHING: Final[Mapping[Path, bytes]] = MappingProxyType({})
 
 
 class FaultyConfiguration(FaultyInput):
@@ -61,26 +67,37 @@ class FaultyConfiguration(FaultyInput):
         self.files = files
 
 
-def load_configuration(path: Path, *, generation: int = 1) -> Configuration:
+def load_configuration(path: Path, *, generation: int = 1, known: Mapping[Path, bytes] = _NOTHING) -> Configuration:
     """Read the sidecar's file at `path` and every allow-list it names, each once; blocks on the file system.
 
     `generation` counts these loads and is handed on to the policies. Raises FaultyConfiguration with every problem
     of every file. It judges who may write the allow-lists and their directories (`unsafe_key_mode = true` waives that),
-    and does not look at the identity directory.
+    and does not look at the identity directory, but for who we are where that chooses the allow-list. `known` is of
+    the configuration that is in force, and not read again.
     """
-    return _load(path, generation, read_file)
+    return _load(path, generation, _unless(known))
 
 
-def load_and_keep(path: Path, *, generation: int = 1) -> Configuration:
+def load_and_keep(path: Path, *, generation: int = 1, known: Mapping[Path, bytes] = _NOTHING) -> Configuration:
     """Do as `load_configuration`, and keep the contents of the files, for `load_kept` in another process."""
     contents: dict[Path, bytes] = {}
+    first = _unless(known)
 
-    def read(file: Path) -> tuple[bytes, os.stat_result]:
-        content, status = read_file(file)
+    def read(file: Path) -> tuple[bytes, os.stat_result | None]:
+        content, status = first(file)
         contents[file] = content
         return content, status
 
     return replace(_load(path, generation, read), contents=contents)
+
+
+def _unless(known: Mapping[Path, bytes]) -> Read:
+    """Read files, but for those that are known."""
+
+    def read(file: Path) -> tuple[bytes, os.stat_result | None]:
+        return (known[file], None) if file in known else read_file(file)
+
+    return read
 
 
 def load_kept(path: Path, contents: Mapping[Path, bytes], *, generation: int) -> Configuration:
@@ -111,7 +128,8 @@ def _load(path: Path, generation: int, read: Read) -> Configuration:
     if problems or reading.settings is None:
         raise FaultyConfiguration(problems, reading.identity, files)
     of_listener = {each.name: policies[each.policy] for each in reading.settings.inbound}
-    return Configuration(reading.settings, MappingProxyType(of_listener), files)
+    known = dict(chain for source in sources.values() for chain in source.chains)
+    return Configuration(reading.settings, MappingProxyType(of_listener), files, known=known)
 
 
 def _own_authority(path: Path) -> list[Problem]:

@@ -31,7 +31,7 @@ def diff(*arguments: str) -> Result:
 def test_two_files() -> None:
     said = diff("old/team/api.allow.toml", "new/team/api.allow.toml")
     assert said.exit_code == 1
-    assert said.stdout == "+ widens /web: GET on /a/** (rule 'web', line 1)\n         as in /web GET /a\n"
+    assert said.stdout == "+ widens   /web: GET on /a/** (rule 'web', line 1)\n           as in /web GET /a\n"
     assert said.stderr == "1 grant differs\n"
     back = diff("new/team/api.allow.toml", "old/team/api.allow.toml")
     assert back.stdout.startswith("- narrows")
@@ -87,3 +87,16 @@ def test_what_cannot_be_compared_is_exit_2(arguments: tuple[str, ...]) -> None:
 def test_a_file_is_not_compared_with_a_directory() -> None:
     said = diff("old.allow.toml", ".")
     assert (said.exit_code, "name two files or two directories" in said.stderr) == (2, True)
+
+
+def test_what_differs_later_only_says_from_when_on() -> None:
+    Path("ends.allow.toml").write_text('[[allow]]\nfrom = "/web"\nexpires = 9000-01-01\n')
+    Path("stays.allow.toml").write_text('[[allow]]\nfrom = "/web"\n')
+    later = "as in /web GET /other, from 9000-01-01 on\n"
+    said = diff("ends.allow.toml", "stays.allow.toml").stdout
+    assert said == f"+ widens   /web: everything (rule 'rule-1', line 1)\n           {later}"
+    said = diff("stays.allow.toml", "ends.allow.toml").stdout
+    assert said == f"- narrows  /web: everything (rule 'rule-1', line 1)\n           {later}"
+    Path("nobody.allow.toml").write_text("allow = []")
+    said = diff("stays.allow.toml", "nobody.allow.toml").stdout
+    assert said.endswith("- vanishes /web: everything (rule 'rule-1', line 1)\n           as in /web GET /other\n")

@@ -152,6 +152,12 @@ def example_holds(change: Change, old: Sequence[Rule], new: Sequence[Rule]) -> N
         for each in (more, less)
     ]
     assert decided == [True, False]
+    asked = (change.example.caller, change.example.method, change.example.path)
+    if change.since is None:
+        assert not plainly_granted(less, *asked, NOW)
+    else:
+        assert plainly_granted(less, *asked, change.since - timedelta(seconds=1))
+        assert not plainly_granted(less, *asked, change.since)
 
 
 @settings(max_examples=40, deadline=None)

@@ -133,3 +133,23 @@ def test_what_is_read_is_watched_and_judged_for_who_may_write_it() -> None:
     be("/team/api")
     Path("policies/team").chmod(0o777)
     assert "policies/team" in problem()
+
+
+@pytest.mark.parametrize("becomes", ["another", "nothing", "nonsense"])
+def test_a_running_sidecar_keeps_to_the_list_of_who_it_is_whatever_becomes_of_the_certificate(becomes: str) -> None:
+    be("/team/api")
+    Path("policies/team/other.allow.toml").write_text('[[allow]]\nname = "others"\nfrom = "/**"\n')
+    in_force = load_and_keep(Path("sidecar.toml"))
+    if becomes == "another":
+        make_mesh_ca(Path("another")).issue("/team/other", into=Path("identity").absolute())
+    elif becomes == "nothing":
+        Path("identity/current").unlink()
+    else:
+        Path("identity/chain.pem").write_text("half a certifi")
+    Path("policies/team/api.allow.toml").write_text(LIST.replace("/a", "/b"))
+    new = load_and_keep(Path("sidecar.toml"), generation=2, known=in_force.known)
+    rules = new.policies["api"].rules
+    assert [str(rule.paths and rule.paths[0]) for rule in rules] == ["/b"]
+    assert new.known == in_force.known
+    assert load_configuration(Path("sidecar.toml"), known=in_force.known).policies["api"].rules == rules
+    assert load_kept(Path("sidecar.toml"), new.contents, generation=2).policies["api"].rules == rules
