@@ -22,7 +22,6 @@ from meshproxy.runtime.signals import follow_signals
 from meshproxy.runtime.stations import Stations
 from meshproxy.runtime.telling import announce, wall_clock
 from meshproxy.runtime.views import Views
-from meshproxy.telemetry.record import Recorder
 from meshproxy.wire.buffers import Buffers
 from meshproxy.wire.dial import Resolver
 from meshproxy.wire.readiness import make_readiness
@@ -34,7 +33,9 @@ if TYPE_CHECKING:
     from meshproxy.runtime.telling import Telling
     from meshproxy.settings.load import Configuration
     from meshproxy.settings.schema import RuntimeSettings, Settings
+    from meshproxy.telemetry.record import Recorder
     from meshproxy.wire.readiness import Readiness
+    from meshproxy.wire.relay import Wall
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +49,18 @@ class House:
     stations: Stations
 
     @classmethod
-    def furnish(cls, settings: Settings, telling: Telling, doors: Doors) -> House:
-        """Wire everything; raises FaultyInput for an identity that cannot be used and cannot heal."""
-        log, metrics = telling.log, telling.metrics
-        identity = IdentityStore(settings.identity, wall=wall_clock, log=log, metrics=metrics)
+    def furnish(cls, settings: Settings, recorder: Recorder, doors: Doors, wall: Wall) -> House:
+        """Wire everything; raises FaultyInput for an identity that cannot be used and cannot heal.
+
+        `wall` is what certificates and grants end by.
+        """
+        identity = IdentityStore(settings.identity, wall=wall, log=recorder.log, metrics=recorder.metrics)
         identity.load_first()
         engine, sweeper = make_readiness(), Sweeper()
         services = Services(
-            relay=Relay(engine, Buffers(), sweeper, wall_clock),
-            resolver=Resolver(),
-            identity=identity,
-            recorder=Recorder(metrics, log, telling.access, trio.current_time),
+            relay=Relay(engine, Buffers(), sweeper, wall), resolver=Resolver(), identity=identity, recorder=recorder
         )
-        stations = Stations(Workshop(services, sweeper).equip, services.recorder, wall_clock, doors)
+        stations = Stations(Workshop(services, sweeper).equip, recorder, wall, doors)
         return cls(identity, engine, sweeper, services, stations)
 
     async def live_in(self, nursery: trio.Nursery) -> None:
@@ -68,9 +68,12 @@ class House:
         await nursery.start(self.engine.run)
         await nursery.start(self.sweeper.run)
         nursery.start_soon(self.identity.watch)
-        # What was made to start will live as long as the process; the collector need not walk it again.
-        gc.collect()
-        gc.freeze()
+
+
+def settle() -> None:
+    """Have the collector walk no more what was made to start: it will live as long as the process."""
+    gc.collect()
+    gc.freeze()
 
 
 async def run_sidecar(file: str, configuration: Configuration, telling: Telling) -> bool:
@@ -79,7 +82,7 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
     Raises FaultyInput for an identity that cannot be used and cannot heal, StartError when a listener cannot be bound.
     """
     settings, log = configuration.settings, telling.log
-    house = House.furnish(settings, telling, OwnDoors())
+    house = House.furnish(settings, telling.recorder(trio.current_time), OwnDoors(), wall_clock)
     identity, stations = house.identity, house.stations
     with ExitStack() as sockets:
         # Everything is bound before anything runs: an address in use leaves nothing half started.
@@ -108,6 +111,7 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
                 reloader.look_now()
 
             await house.live_in(nursery)
+            settle()
             await nursery.start(follow_signals, stopping, reload, nursery.cancel_scope.cancel, log)
             nursery.start_soon(reloader.watch)
             nursery.start_soon(reloader.grants.follow)
