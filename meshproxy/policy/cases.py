@@ -88,14 +88,18 @@ def decide_case(case: Case, policy: Policy, *, now: datetime) -> Outcome:
     if case.request is None:
         decision = decide_connection(policy, case.caller, home=case.home, now=at)
         return Outcome(case, decision, _fault(case, decision))
-    method, path = case.request
     try:
-        judged = parse_target(method.encode(), path.encode()).path.decode("ascii")
+        judged = judged_request(*case.request)
     except BadMessage as bad:
         expected = case.allowed or case.rule is not None or case.reason is not None
         return Outcome(case, None, f"refused before any rule is asked: {bad.detail}" if expected else "")
-    decision = decide_request(policy, case.caller, method, judged, home=case.home, now=at)
+    decision = decide_request(policy, case.caller, *judged, home=case.home, now=at)
     return Outcome(case, decision, _fault(case, decision))
+
+
+def judged_request(method: str, path: str) -> tuple[str, str]:
+    """Return a request as rules are asked about it; raises BadMessage for one that is refused before."""
+    return method, parse_target(method.encode(), path.encode()).path.decode("ascii")
 
 
 def _fault(case: Case, decision: Decision) -> str:

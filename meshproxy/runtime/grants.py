@@ -44,9 +44,10 @@ class Grants:
         """
         while True:
             await trio.sleep(_LOOK_EVERY)
-            self._look()
+            self.look()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Tell of what has ended since the last look."""
         before, now = self._looked_at, self._wall()
         self._looked_at = now
         ended = [(file, rule) for file, rule in self._ending if rule.expired(now) and not rule.expired(before)]
