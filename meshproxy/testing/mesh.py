@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from meshproxy.wire.address import Address
 
 _ANYWHERE = TcpAddress("127.0.0.1", 0)
+# An upstream connection that rests was made by the clock of its time: each request gets a new one.
+_AS_OF_NOW = Limits(pool_idle=0.0)
 _LOOK_EVERY = 0.01
 _TOLD_ON_FAILURE = 20
 
@@ -182,7 +184,7 @@ class Mesh:
             to=str(whom),
             endpoints=(TcpAddress(*place),),
             protocol=carried,
-            limits=limits or Limits(),
+            limits=limits or _AS_OF_NOW,
         )
         settings = Settings(IdentitySettings(self._directory_of(who)), outbound=(outbound,))
         member, here = self._add(settings, None)
