@@ -9,7 +9,7 @@ import trio
 from meshproxy.runtime.build import House
 from meshproxy.runtime.doors import OwnDoors
 from meshproxy.runtime.drain import serve_until_drained
-from meshproxy.runtime.grants import Grants
+from meshproxy.runtime.grants import Grants, log_forewarning
 from meshproxy.settings.load import Configuration
 from meshproxy.settings.plan import plan_reload
 from meshproxy.testing.fault import MeshError
@@ -34,7 +34,7 @@ class Member:
         policies = {} if policy is None else {self._listener.name: policy}
         self._configuration = Configuration(settings, policies, ())
         self._house = House.furnish(settings, recorder, OwnDoors(), wall)
-        self._grants = Grants(self._configuration, wall, self._grants_ended)
+        self._grants = Grants(self._configuration, wall, self._grants_ended, log_forewarning(recorder.log))
 
     def __repr__(self) -> str:
         return f"<Member {self._listener.name}>"

@@ -95,3 +95,12 @@ def test_a_number_may_be_kept_and_goes_on_being_shown() -> None:
         "<Number 1>",
         "<Family meshproxy_connections_open of 1 numbers>",
     )
+
+
+def test_a_family_that_is_measured_anew_forgets_what_is_gone() -> None:
+    metrics = Metrics()
+    metrics.grant_seconds.labels("api", "old").set(5)
+    metrics.grant_seconds.forget()
+    metrics.grant_seconds.labels("api", "new").set(7)
+    (sample,) = samples(metrics)["meshproxy_grant_expiry_seconds"]
+    assert (sample.labels, sample.value) == ({"listener": "api", "rule": "new"}, 7.0)
