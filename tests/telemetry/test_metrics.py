@@ -6,6 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from meshproxy.telemetry.metrics import Metrics
+from meshproxy.telemetry.record import ListenerCounts
 
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample
@@ -72,6 +73,9 @@ def test_names_that_change_for_ever_fill_no_memory() -> None:
     metrics = Metrics()
     for number in range(17_000):
         metrics.authz_decisions.labels("api", "allow", f"rule-{number}", "enforce", "granted").inc()
+        if number in {0, 16_383}:
+            assert ListenerCounts("api", metrics).granted == {f"rule-{n}": 1 for n in range(number + 1)}
+    assert ListenerCounts("api", metrics).granted is None  # nobody knows any more which rules were used
     metrics.authz_decisions.labels("api", "allow", "rule-0", "enforce", "granted").inc()
     found = {sample.labels["rule"]: sample.value for sample in samples(metrics)["meshproxy_authz_decisions_total"]}
     assert len(found) == 16_385
