@@ -33,6 +33,8 @@ class Member:
         (self._listener,) = settings.listeners
         policies = {} if policy is None else {self._listener.name: policy}
         self._configuration = Configuration(settings, policies, ())
+        self._recorder = recorder
+        self._wall = wall
         self._house = House.furnish(settings, recorder, OwnDoors(), wall)
         self._grants = Grants(self._configuration, wall, self._grants_ended, log_forewarning(recorder.log))
 
@@ -60,6 +62,13 @@ class Member:
     def generation(self) -> int:
         """Of the allow-list in force, from 1."""
         return self._configuration.policies[self._listener.name].generation
+
+    def unused(self) -> list[str]:
+        """Return the rules that have granted nothing, in file order."""
+        (station,) = self._house.stations
+        granted = self._recorder.listener(self._listener.name).granted or {}
+        found = station.usage.unused(self._configuration.policies[self._listener.name], granted, self._wall())
+        return [rule for rules in found.values() for rule in rules]
 
     def judge_by(self, policy: Policy) -> None:
         """Judge by another allow-list from now on; streams it does not grant are cut, as after any reload."""

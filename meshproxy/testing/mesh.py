@@ -172,12 +172,7 @@ class Mesh:
         who, whom = self._identity(caller), self._identity(to)
         if (who, whom) in self._outbound:
             return self._outbound[who, whom][1]
-        if whom not in self._inbound:
-            served = ", ".join(each.path for each in self._inbound) or "nobody is served yet"
-            raise MeshError(
-                f"nobody serves {whom.path} in this mesh ({served}); begin with mesh.serve({whom.path!r}, ...)"
-            )
-        _, carried, place = self._inbound[whom]
+        _, carried, place = self._served(whom)
         outbound = Outbound(
             name=f"{who.path} to {whom.path}",
             listen=_ANYWHERE,
@@ -217,9 +212,7 @@ class Mesh:
         Raises MeshError, with the old list in force, for one that a sidecar would refuse.
         """
         identity = self._identity(service)
-        if identity not in self._inbound:
-            raise MeshError(f"nobody serves {identity.path} in this mesh, so it has no allow-list")
-        member, carried, _ = self._inbound[identity]
+        member, carried, _ = self._served(identity)
         new = read_list(
             policy,
             tcp=_tcp_words(identity, carried),
@@ -247,6 +240,16 @@ class Mesh:
                 told = "\n".join(map(str, found)) or "none at all"
                 raise MeshError(f"{len(found)} decisions within {within:g} s, expected at least {at_least}:\n{told}")
             time.sleep(_LOOK_EVERY)
+
+    def unused_rules(self, service: str) -> list[str]:
+        """Return the rules that have granted nothing so far and could have: what no test has tried."""
+        identity = self._identity(service)
+        member = self._served(identity)[0]
+
+        async def ask() -> list[str]:
+            return member.unused()
+
+        return self._backstage.call(ask)
 
     def events(self, name: str = "") -> list[dict[str, object]]:
         """Return what the sidecars logged (docs/logs.md), all or those of one `name`; `sidecar` says whose it is."""
@@ -278,6 +281,14 @@ class Mesh:
             self._lines.append((listener.name, line))
 
         return self._backstage.call(begin)
+
+    def _served(self, identity: SpiffeId) -> tuple[Member, Protocol, Place]:
+        if identity not in self._inbound:
+            served = ", ".join(each.path for each in self._inbound) or "nobody is served yet"
+            raise MeshError(
+                f"nobody serves {identity.path} in this mesh ({served}); begin with mesh.serve({identity.path!r}, ...)"
+            )
+        return self._inbound[identity]
 
     def _identity(self, text: str) -> SpiffeId:
         try:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +30,12 @@ def test_every_family_parses_has_help_and_our_prefix() -> None:
         assert family.documentation, family.name
         assert family.type in {"counter", "gauge"}
         assert family.name.startswith("meshproxy_")
+
+
+def test_every_family_is_documented() -> None:
+    told = (Path(__file__).parents[2] / "docs/operating.md").read_text()
+    families = [family.name for family in Metrics().registry.collect() if family.name.startswith("meshproxy_")]
+    assert [name for name in families if name not in told] == []
 
 
 def test_decisions_and_failures_are_named_as_the_contract_says() -> None:

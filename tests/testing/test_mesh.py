@@ -145,6 +145,20 @@ def test_a_faulty_edit_is_told_and_changes_nothing(mesh: Mesh, service: int) -> 
     assert get(mesh.call("/web", to="/orders"), "/")[0] == 200
 
 
+def test_rules_that_no_test_has_tried_are_told(mesh: Mesh, service: int) -> None:
+    mesh.serve("/orders", forward=service, policy=WEB + '[[allow]]\nname = "shop"\nfrom = "/shop"\n')
+    assert mesh.unused_rules("/orders") == ["web", "shop"]
+    assert get(mesh.call("/shop", to="/orders"), "/")[0] == 200
+    assert mesh.unused_rules("/orders") == ["web"]
+
+
+def test_a_grant_is_spoken_of_before_it_ends(mesh: Mesh, service: int) -> None:
+    mesh.clock.set(datetime(2029, 12, 20, tzinfo=UTC))
+    mesh.serve("/orders", forward=service, policy=UNTIL_2030)
+    mesh.clock.advance(days=1)
+    assert [(each["sidecar"], each["left"]) for each in mesh.events("grant_expires")] == [("/orders", "10d 23h")]
+
+
 def test_a_file_is_read_and_never_written(mesh: Mesh, service: int, tmp_path: Path) -> None:
     file = tmp_path / "orders.allow.toml"
     file.write_text(WEB)
