@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from _pytest._code.code import TerminalRepr, TracebackStyle
+    from pluggy import Result
 
     from meshproxy.policy.cases import Case
     from meshproxy.testing import Mesh
@@ -39,10 +40,11 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     return CasesFile.from_parent(parent, path=file_path) if file_path.name.endswith(_SUFFIX) else None
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+# The older kind of wrapper: this module is loaded wherever meshproxy is installed, beside any version of pytest.
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Result[pytest.TestReport], None]:
     """Show beside a failed test what the sidecars of its mesh decided and warned of."""
-    report = yield
+    report = (yield).get_result()
     room = sys.modules.get(_MESH)
     if room is not None and report.failed and isinstance(item, pytest.Function):
         report.sections += [
@@ -50,7 +52,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             for name, value in item.funcargs.items()
             if isinstance(value, room.Mesh)
         ]
-    return report
 
 
 class CasesFile(pytest.File):

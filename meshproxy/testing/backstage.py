@@ -29,12 +29,14 @@ class Backstage:
     _token: trio.lowlevel.TrioToken
 
     def __init__(self) -> None:
-        """Start the thread; returns when its loop runs."""
+        """Start the thread; returns when its loop runs. Raises MeshError when it does not."""
         self._failure: BaseException | None = None
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run, name="meshproxy-testing", daemon=True)
         self._thread.start()
         self._begun.wait()
+        if self._failure is not None:
+            raise self._ended() from self._failure
 
     def __repr__(self) -> str:
         return f"<Backstage running={self._thread.is_alive()}>"
@@ -94,6 +96,8 @@ class Backstage:
             trio.run(self._main)
         except BaseException as failure:  # noqa: BLE001 - told to whoever calls or closes
             self._failure = failure
+        finally:
+            self._begun.set()
 
     async def _main(self) -> None:
         async with trio.open_nursery() as self.nursery:
