@@ -2,7 +2,7 @@
 
 The house, from the roof down (imports go downward only; `make check` enforces it):
 
-    cli        the commands a person types                                   floor 7
+    cli        the commands a person types       testing  a mesh for tests   floor 7
     runtime    where everything is wired; watch, drain, signals              floor 6
     inbound    others -> this service      outbound  this service -> others  floor 5
     upstream   endpoints, name resolution, identified connections            floor 4

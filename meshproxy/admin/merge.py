@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from meshproxy.admin.status import UnusedRules
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
         IdentityStatus,
         ListenerStatus,
         ObjectionStatus,
+        PolicyStatus,
         Status,
         TrustStatus,
     )
@@ -35,7 +38,7 @@ def merged(base: Status, workers: Sequence[Status], gone: Status | None = None) 
     return replace(
         base,
         identity=_identity([each.identity for each in workers], base.identity),
-        listeners=tuple(_listener(each, counted) for each in base.listeners),
+        listeners=tuple(replace(_listener(each, counted), policy=_policy(each, workers)) for each in base.listeners),
         denials=_denials(counted),
         objections=objections,
         objections_beyond=beyond,
@@ -101,6 +104,30 @@ def _listener(base: ListenerStatus, counted: Sequence[Status]) -> ListenerStatus
         refused=_sums(each.refused for each in found),
         failed_upstream=sum(each.failed_upstream for each in found),
     )
+
+
+def _policy(base: ListenerStatus, workers: Sequence[Status]) -> PolicyStatus | None:
+    """Return the allow-list with the rules that no worker has let anybody in by, since the last of them began to look.
+
+    What workers had granted that are gone is older than that.
+    """
+    if base.policy is None:
+        return None
+    key = (base.direction, base.name)
+    found = [each.policy for status in workers for each in status.listeners if (each.direction, each.name) == key]
+    told = [each for each in found if each is not None and each.hash == base.policy.hash]
+    if len(told) < len(workers):  # somebody judges by another list, in the middle of a change
+        return base.policy
+    since: dict[str, list[str]] = {}
+    for policy in told:
+        for unused in policy.unused:
+            for rule in unused.rules:
+                since.setdefault(rule, []).append(unused.since)
+    by_time: dict[str, list[str]] = {}
+    for rule, times in since.items():
+        if len(times) == len(told):
+            by_time.setdefault(max(times), []).append(rule)
+    return replace(base.policy, unused=tuple(UnusedRules(time, tuple(rules)) for time, rules in by_time.items()))
 
 
 def _sums(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -65,6 +65,21 @@ class IdentityStatus(msgspec.Struct, frozen=True):
     trust: TrustStatus | None = None
 
 
+class ExpiringRule(msgspec.Struct, frozen=True):
+    """A rule that ends within two weeks."""
+
+    rule: str
+    expires: str
+    seconds_left: float
+
+
+class UnusedRules(msgspec.Struct, frozen=True):
+    """Rules that have let nobody in since then, though they could have."""
+
+    since: str
+    rules: tuple[str, ...]
+
+
 class PolicyStatus(msgspec.Struct, frozen=True):
     """The allow-list a listener judges by."""
 
@@ -73,6 +88,8 @@ class PolicyStatus(msgspec.Struct, frozen=True):
     generation: int
     rules: int
     expired_rules: tuple[str, ...] = ()
+    expiring: tuple[ExpiringRule, ...] = ()  # the first to end first
+    unused: tuple[UnusedRules, ...] = ()  # in file order; empty while workers go over to another list
 
 
 class ListenerStatus(msgspec.Struct, frozen=True):

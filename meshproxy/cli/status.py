@@ -21,6 +21,7 @@ from meshproxy.units import format_duration
 from meshproxy.wire.address import UnixAddress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from meshproxy.admin.status import (
@@ -40,6 +41,7 @@ _POLL_EVERY = 0.1
 _DENIALS_SHOWN = 5
 _ANSWERS = {"none": "never"}  # else the class of the status, as it is
 _OBJECTIONS_SHOWN = 10
+_RULES_SHOWN = 8
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -265,8 +267,17 @@ def _listener(listener: ListenerStatus) -> list[str]:
         rules = "1 rule" if policy.rules == 1 else f"{policy.rules} rules"
         lines.append(f"            {policy.file}: {rules}, generation {policy.generation}, {policy.hash}")
         if policy.expired_rules:
-            lines.append(f"            {paint('expired', Tone.WARNING)}: {', '.join(policy.expired_rules)}")
+            lines.append(f"            {paint('expired', Tone.WARNING)}: {_some(policy.expired_rules)}")
+        if policy.expiring:
+            ending = [f"{each.rule} in {format_duration(each.seconds_left)}" for each in policy.expiring]
+            lines.append(f"            {paint('expires', Tone.WARNING)}: {_some(ending)}")
+        lines += [f"            unused since {each.since}: {_some(each.rules)}" for each in policy.unused]
     return lines
+
+
+def _some(words: Sequence[str]) -> str:
+    rest = len(words) - _RULES_SHOWN
+    return ", ".join(words[:_RULES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _denials(status: Status) -> list[str]:

@@ -11,9 +11,7 @@ import click
 from meshproxy.cli.allow_lists import AllowList, load_or_fail, refuse, unreadable
 from meshproxy.cli.terminal import Tone, example, paint, print_json, printable
 from meshproxy.errors import FaultyInput
-from meshproxy.http.head import BadMessage
-from meshproxy.http.target import parse_target
-from meshproxy.policy.cases import Case, Outcome, decide_case, read_cases, refused_before_rules
+from meshproxy.policy.cases import Case, Outcome, decide_case, read_cases
 from meshproxy.settings.files import UnreadableFile, read_file
 
 if TYPE_CHECKING:
@@ -63,7 +61,7 @@ def outcomes_of(files: tuple[Path, ...], *, now: datetime) -> Iterator[Outcome]:
             key = (file.parent / case.policy, tcp)
             if key not in lists:
                 lists[key] = load_or_fail(key[0], tcp=tcp)
-            yield _outcome(case, lists[key], now=now)
+            yield decide_case(case, lists[key].policy, now=now)
 
 
 def _cases(file: Path) -> tuple[Case, ...]:
@@ -74,17 +72,6 @@ def _cases(file: Path) -> tuple[Case, ...]:
         unreadable(file, error)
     except FaultyInput as faulty:
         refuse(faulty.problems)
-
-
-def _outcome(case: Case, allow_list: AllowList, *, now: datetime) -> Outcome:
-    if case.request is None:
-        return decide_case(case, allow_list.policy, None, now=now)
-    method, path = case.request
-    try:
-        target = parse_target(method.encode(), path.encode())
-    except BadMessage as bad:
-        return refused_before_rules(case, bad.detail)
-    return decide_case(case, allow_list.policy, (method, target.path.decode("ascii")), now=now)
 
 
 def _show(outcome: Outcome) -> None:

@@ -123,6 +123,10 @@ class IdentityStore:
             self._take_up(loaded)
         self._tell_state()
 
+    async def newer_than(self, generation: int) -> None:
+        """Wait until an identity was loaded after that of `generation`."""
+        await self._current.newer_than(generation + 1)
+
     def look_now(self) -> None:
         """Ask the watch to load the directory again now, changed or not."""
         self._asked.set()

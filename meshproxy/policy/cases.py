@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ca.spiffe_id import SpiffeId, TrustDomain, complete
+from meshproxy.http.head import BadMessage
+from meshproxy.http.target import parse_target
 from meshproxy.policy.decide import Decision, Reason, decide_connection, decide_request
 from meshproxy.policy.document import instant
 from meshproxy.toml import Judge, parse_toml, quote, string, written
@@ -80,20 +82,24 @@ def read_cases(content: bytes, *, file: str) -> tuple[Case, ...]:
     return tuple(case for case in cases if case is not None)
 
 
-def decide_case(case: Case, policy: Policy, judged: tuple[str, str] | None, *, now: datetime) -> Outcome:
-    """Ask `policy`; `judged` is the case's request with its path as rules are asked about it, None for a connection."""
+def decide_case(case: Case, policy: Policy, *, now: datetime) -> Outcome:
+    """Ask `policy`, as a sidecar does: some requests are refused before any rule is asked, and so denied by none."""
     at = case.at or now
-    if judged is None:
+    if case.request is None:
         decision = decide_connection(policy, case.caller, home=case.home, now=at)
-    else:
-        decision = decide_request(policy, case.caller, *judged, home=case.home, now=at)
+        return Outcome(case, decision, _fault(case, decision))
+    try:
+        judged = judged_request(*case.request)
+    except BadMessage as bad:
+        expected = case.allowed or case.rule is not None or case.reason is not None
+        return Outcome(case, None, f"refused before any rule is asked: {bad.detail}" if expected else "")
+    decision = decide_request(policy, case.caller, *judged, home=case.home, now=at)
     return Outcome(case, decision, _fault(case, decision))
 
 
-def refused_before_rules(case: Case, why: str) -> Outcome:
-    """The outcome of a request that no rule is asked about, for a reason: it is denied, by no rule."""
-    expected = case.allowed or case.rule is not None or case.reason is not None
-    return Outcome(case, None, f"refused before any rule is asked: {why}" if expected else "")
+def judged_request(method: str, path: str) -> tuple[str, str]:
+    """Return a request as rules are asked about it; raises BadMessage for one that is refused before."""
+    return method, parse_target(method.encode(), path.encode()).path.decode("ascii")
 
 
 def _fault(case: Case, decision: Decision) -> str:

@@ -6,10 +6,10 @@ An allow-list with findings works as it says; the faults that keep it from being
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from meshproxy.policy.ending import SOON
 from meshproxy.policy.grants import EVERY_PATH, Grants, grants_of
 from meshproxy.policy.regions import MOST_STEPS, Steps, TooIntricate, covers
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from meshproxy.policy.grants import Grant
     from meshproxy.policy.match import Segments
 
-SOON: Final = timedelta(days=14)  # before its end a grant is told about
 _MOST_STEPS: Final = 10 * MOST_STEPS  # of all rules of a list together
 _RESERVED: Final = "meshproxy"  # nobody is issued /meshproxy/** but the CA's own services
 _REFUSED_METHOD: Final = "CONNECT"  # refused with 405 before any rule (`http.target`)

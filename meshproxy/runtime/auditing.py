@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from meshproxy.identity.material import Material
     from meshproxy.identity.store import IdentityStore
-    from meshproxy.runtime.telling import Telling
     from meshproxy.settings.schema import AuditSettings, Inbound
     from meshproxy.telemetry.metrics import Metrics
     from meshproxy.telemetry.record import Recorder
@@ -38,7 +37,7 @@ class Auditing:
 
     @classmethod
     def open(
-        cls, settings: AuditSettings, identity: IdentityStore, telling: Telling, *, worker: int | None
+        cls, settings: AuditSettings, identity: IdentityStore, recorder: Recorder, *, worker: int | None
     ) -> Auditing:
         """Open the log and start its thread; raises FaultyInput when it cannot be written.
 
@@ -50,9 +49,9 @@ class Auditing:
             settings,
             signer=IdentitySigner(identity),
             stamp=stamp,
-            log=telling.log,
+            log=recorder.log,
         )
-        telling.metrics.before_scrape(lambda: _measure(journal, telling.metrics))
+        recorder.metrics.before_scrape(lambda: _measure(journal, recorder.metrics))
         return cls(journal, Brake(journal) if settings.when_full is WhenFull.WAIT else None)
 
     def status(self) -> AuditStatus:

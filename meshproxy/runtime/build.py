@@ -22,7 +22,6 @@ from meshproxy.runtime.signals import follow_signals
 from meshproxy.runtime.stations import Stations
 from meshproxy.runtime.telling import announce, wall_clock
 from meshproxy.runtime.views import Views
-from meshproxy.telemetry.record import Recorder
 from meshproxy.wire.buffers import Buffers
 from meshproxy.wire.dial import Resolver
 from meshproxy.wire.readiness import make_readiness
@@ -35,7 +34,9 @@ if TYPE_CHECKING:
     from meshproxy.runtime.telling import Telling
     from meshproxy.settings.load import Configuration
     from meshproxy.settings.schema import RuntimeSettings, Settings
+    from meshproxy.telemetry.record import Recorder
     from meshproxy.wire.readiness import Readiness
+    from meshproxy.wire.relay import Wall
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +51,26 @@ class House:
     auditing: Auditing | None = None
 
     @classmethod
-    def furnish(cls, settings: Settings, telling: Telling, doors: Doors, *, worker: int | None = None) -> House:
+    def furnish(
+        cls, settings: Settings, recorder: Recorder, doors: Doors, wall: Wall, *, worker: int | None = None
+    ) -> House:
         """Wire everything, as worker 1, 2, ... of several; `close` it in the end.
 
-        Raises FaultyInput for an identity that cannot be used and cannot heal, and for an audit log that cannot be
-        written.
+        `wall` is what certificates and grants end by. Raises FaultyInput for an identity that cannot be used and cannot
+        heal, and for an audit log that cannot be written.
         """
-        log, metrics = telling.log, telling.metrics
-        identity = IdentityStore(settings.identity, wall=wall_clock, log=log, metrics=metrics)
+        identity = IdentityStore(settings.identity, wall=wall, log=recorder.log, metrics=recorder.metrics)
         identity.load_first()
         auditing = None
         if settings.audit is not None:
             from meshproxy.runtime.auditing import Auditing  # noqa: PLC0415 - who records nothing does not pay for it
 
-            auditing = Auditing.open(settings.audit, identity, telling, worker=worker)
+            auditing = Auditing.open(settings.audit, identity, recorder, worker=worker)
         engine, sweeper = make_readiness(), Sweeper()
         services = Services(
-            relay=Relay(engine, Buffers(), sweeper, wall_clock),
-            resolver=Resolver(),
-            identity=identity,
-            recorder=Recorder(metrics, log, telling.access, trio.current_time),
+            relay=Relay(engine, Buffers(), sweeper, wall), resolver=Resolver(), identity=identity, recorder=recorder
         )
-        stations = Stations(Workshop(services, sweeper, auditing).equip, services.recorder, wall_clock, doors)
+        stations = Stations(Workshop(services, sweeper, auditing).equip, recorder, wall, doors)
         return cls(identity, engine, sweeper, services, stations, auditing)
 
     def close(self) -> None:
@@ -86,9 +85,12 @@ class House:
         nursery.start_soon(self.identity.watch)
         if self.auditing is not None and self.auditing.brake is not None:
             nursery.start_soon(self.auditing.brake.run)
-        # What was made to start will live as long as the process; the collector need not walk it again.
-        gc.collect()
-        gc.freeze()
+
+
+def settle() -> None:
+    """Have the collector walk no more what was made to start: it will live as long as the process."""
+    gc.collect()
+    gc.freeze()
 
 
 async def run_sidecar(file: str, configuration: Configuration, telling: Telling) -> bool:
@@ -97,7 +99,7 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
     Raises FaultyInput for an identity that cannot be used and cannot heal, StartError when a listener cannot be bound.
     """
     settings, log = configuration.settings, telling.log
-    house = House.furnish(settings, telling, OwnDoors())
+    house = House.furnish(settings, telling.recorder(trio.current_time), OwnDoors(), wall_clock)
     identity, stations = house.identity, house.stations
     with ExitStack() as sockets:
         sockets.callback(house.close)
@@ -129,6 +131,7 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
                 reloader.look_now()
 
             await house.live_in(nursery)
+            settle()
             await nursery.start(follow_signals, stopping, reload, nursery.cancel_scope.cancel, log)
             nursery.start_soon(reloader.watch)
             nursery.start_soon(reloader.grants.follow)

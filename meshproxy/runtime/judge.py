@@ -15,6 +15,7 @@ from meshproxy.identity.material import MissingIdentity, read_material, remedy_f
 from meshproxy.identity.own import leaf_marks, look_at_trust
 from meshproxy.identity.trust import Trusted
 from meshproxy.identity.usable import denied, staleness
+from meshproxy.policy.ending import Notice, notice
 from meshproxy.settings.load import FaultyConfiguration, load_configuration
 from meshproxy.units import format_duration
 
@@ -56,7 +57,7 @@ def judge(path: Path, now: datetime) -> Judgement:
     material = None if identity is None else _material(identity, now, problems)
     if identity is not None:
         problems += _token_faults(identity, needed=material is None and len(problems) == before)
-    warnings = [*_expiring(material, now), *_expired_grants(configuration, now)]
+    warnings = [*_expiring(material, now), *_ending_grants(configuration, now)]
     if identity is not None and material is not None:
         warnings += _trust(identity, material, now, problems)
     return Judgement(FaultyInput(problems).problems, tuple(warnings), configuration, material)
@@ -147,12 +148,15 @@ def _expiring(material: Material | None, now: datetime) -> list[str]:
     ]
 
 
-def _expired_grants(configuration: Configuration | None, now: datetime) -> list[str]:
+def _ending_grants(configuration: Configuration | None, now: datetime) -> list[str]:
     if configuration is None:
         return []
     policies = {policy.file: policy for policy in configuration.policies.values()}
+    rules = [(f"{policy.file}:{rule.line}", rule) for policy in policies.values() for rule in policy.rules]
     return [
-        f"{policy.file}:{rule.line}: rule {rule.name} expired at {rule.expires:%Y-%m-%d} and no longer grants"
-        for policy in policies.values()
-        for rule in policy.expired(now)
+        f"{place}: rule {rule.name} expired at {rule.expires:%Y-%m-%d} and no longer grants"
+        if rule.expired(now)
+        else f"{place}: rule {rule.name} expires in {format_duration((rule.expires - now).total_seconds())}"
+        for place, rule in rules
+        if rule.expires is not None and notice(rule, now) is not Notice.NONE
     ]

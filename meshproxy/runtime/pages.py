@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from meshproxy.admin.server import Action, Page
-from meshproxy.admin.status import ConfigurationStatus, ListenerStatus, PolicyStatus, Status, TrustStatus
+from meshproxy.admin.status import (
+    ConfigurationStatus,
+    ExpiringRule,
+    ListenerStatus,
+    PolicyStatus,
+    Status,
+    TrustStatus,
+    UnusedRules,
+)
+from meshproxy.policy.ending import is_near
 from meshproxy.runtime.reload import Result
 from meshproxy.settings.schema import Inbound
 from meshproxy.telemetry.access import timestamp
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
     from meshproxy.identity.store import IdentityStore
     from meshproxy.policy.compile import Policy
     from meshproxy.runtime.reload import Reloader, ReloadState
+    from meshproxy.runtime.usage import Usage
     from meshproxy.settings.schema import IdentitySettings, Outbound
     from meshproxy.telemetry.record import ListenerCounts
     from meshproxy.wire.address import Address
@@ -27,9 +37,15 @@ _STATUS_OF = {Result.FAILED: 422, Result.DRAINING: 503}  # of `POST /reload`; th
 
 
 def listener_status(
-    settings: Inbound | Outbound, address: Address, policy: Policy | None, counts: ListenerCounts, now: datetime
+    settings: Inbound | Outbound,
+    address: Address,
+    policy: Policy | None,
+    counts: ListenerCounts,
+    now: datetime,
+    *,
+    usage: Usage | None = None,
 ) -> ListenerStatus:
-    """Return what is shown of one listener, which really listens at `address`."""
+    """Return what is shown of one listener, which really listens at `address`; `usage` is of its rules."""
     inbound = isinstance(settings, Inbound)
     return ListenerStatus(
         name=settings.name,
@@ -46,7 +62,7 @@ def listener_status(
         refused=counts.refused,
         failed_upstream=counts.failed_upstream,
         mode=settings.mode if isinstance(settings, Inbound) else "",
-        policy=None if policy is None else _policy_status(policy, now),
+        policy=None if policy is None else _policy_status(policy, counts, usage, now),
     )
 
 
@@ -102,13 +118,18 @@ def status_page(status: Status) -> Page:
     return Page(200, "application/json", msgspec.json.encode(status) + b"\n")
 
 
-def _policy_status(policy: Policy, now: datetime) -> PolicyStatus:
+def _policy_status(policy: Policy, counts: ListenerCounts, usage: Usage | None, now: datetime) -> PolicyStatus:
+    ending = sorted((rule.expires, rule.name) for rule in policy.rules if rule.expires and is_near(rule, now))
+    granted = counts.granted
+    unused = {} if usage is None or granted is None else usage.unused(policy, granted, now)
     return PolicyStatus(
         file=policy.file,
         hash=policy.content_hash,
         generation=policy.generation,
         rules=len(policy.rules),
         expired_rules=tuple(rule.name for rule in policy.expired(now)),
+        expiring=tuple(ExpiringRule(name, timestamp(end), (end - now).total_seconds()) for end, name in ending),
+        unused=tuple(UnusedRules(timestamp(since), tuple(rules)) for since, rules in unused.items()),
     )
 
 

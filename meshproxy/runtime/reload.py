@@ -19,7 +19,7 @@ import trio
 
 from meshproxy.errors import FaultyInput, Problem, StartError
 from meshproxy.policy.cut import has_lost_conditions, looks_cut_short
-from meshproxy.runtime.grants import Grants
+from meshproxy.runtime.grants import Grants, log_forewarning
 from meshproxy.settings import schema
 from meshproxy.settings.load import Configuration, FaultyConfiguration, load_configuration
 from meshproxy.settings.plan import Plan, newly_unchecked, plan_reload
@@ -124,7 +124,7 @@ class Reloader:
         self._retry_at = math.inf
         self._asked = trio.Event()
         self._draining = False
-        self.grants = Grants(configuration, wall, self._grants_ended)
+        self.grants = Grants(configuration, wall, self._grants_ended, log_forewarning(log))
         metrics.configuration_generation.set(1)
         self._state = ReloadState(1, hash_of(configuration), timestamp(wall()), "", "")
 

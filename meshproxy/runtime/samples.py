@@ -40,6 +40,7 @@ GAUGES: Final[Mapping[str, Fold]] = {
     "meshproxy_connections_open": Fold.SUM,
     "meshproxy_tasks": Fold.SUM,
     "meshproxy_certificate_expiry_seconds": Fold.LOWEST,
+    "meshproxy_grant_expiry_seconds": Fold.LOWEST,
     "meshproxy_identity_ready": Fold.LOWEST,
     "meshproxy_identity_generation": Fold.HIGHEST,
     "meshproxy_bundle_sequence": Fold.LOWEST,

@@ -13,6 +13,7 @@ import trio
 
 from meshproxy.inbound.accept import Acceptor, Handler, Post
 from meshproxy.runtime.doors import OwnDoors, first_moves, key_of, moves_of
+from meshproxy.runtime.usage import Usage
 from meshproxy.settings.plan import Step
 from meshproxy.wire.listen import bound_address
 
@@ -56,6 +57,7 @@ class Station:
     accepting: trio.CancelScope = field(default_factory=trio.CancelScope)
     connections: trio.Nursery | None = None
     was_cut: bool = False
+    usage: Usage = field(default_factory=Usage)
 
     @property
     def key(self) -> Key:
@@ -186,6 +188,7 @@ class Stations:
             authorizer, settings = station.equipment.authorizer, inbound.get(station.settings.name)
             if authorizer is not None and settings is not None:
                 authorizer.replace(settings, configuration.policies[settings.name])
+                self._note(station, authorizer)
         self.recheck()
 
     def _recheck(self, station: Station) -> int:
@@ -198,6 +201,10 @@ class Stations:
             self._recorder.terminated(station.settings.name, cut)
         return cut
 
+    def _note(self, station: Station, authorizer: Authorizer) -> None:
+        granted = self._recorder.listener(station.settings.name).granted or {}
+        station.usage.judged_by(authorizer.policy.value, granted, self._wall())
+
     def _add(self, station: Station) -> None:
         self._stations[station.key] = station
 
@@ -206,7 +213,10 @@ class Stations:
         direction, name = key_of(settings)
         most, address = settings.limits.max_connections, bound_address(door.listener)
         post = Post(name, direction, most, door.listener, address, door.occupancy, door.borrowed)
-        return Station(settings, Acceptor(post, self._recorder, equipment.handle), equipment)
+        station = Station(settings, Acceptor(post, self._recorder, equipment.handle), equipment)
+        if equipment.authorizer is not None:
+            self._note(station, equipment.authorizer)
+        return station
 
     def _re_equip(
         self, station: Station, settings: Inbound | Outbound, configuration: Configuration, *, grace: float

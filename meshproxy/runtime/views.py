@@ -182,12 +182,15 @@ class Views:
         settings, post = station.settings, station.acceptor.post
         policy = None if station.equipment.authorizer is None else station.equipment.authorizer.policy.value
         counts = self._services.recorder.listener(settings.name)
-        return pages.listener_status(settings, post.address, policy, counts, self._wall())
+        return pages.listener_status(settings, post.address, policy, counts, self._wall(), usage=station.usage)
 
     def _refresh_gauges(self) -> None:
         metrics, loaded, now = self._services.recorder.metrics, self._services.identity.loaded, self._wall()
         metrics.log_dropped.set(self._writer.dropped)
         metrics.tasks.set(trio.lowlevel.current_statistics().tasks_living)
+        metrics.grant_seconds.forget()  # of rules that are gone, too
+        for station in self._stations.of("inbound"):
+            self._measure_grants(station, now)
         if loaded is None:
             return
         shortest: dict[str, float] = {}
@@ -196,3 +199,11 @@ class Views:
             shortest[term.role] = min(left, shortest.get(term.role, left))
         for role, left in shortest.items():
             metrics.certificate_seconds.labels(role).set(left)
+
+    def _measure_grants(self, station: Station, now: datetime) -> None:
+        if station.equipment.authorizer is None:
+            return
+        seconds = self._services.recorder.metrics.grant_seconds
+        for rule in station.equipment.authorizer.policy.value.rules:
+            if rule.expires is not None:
+                seconds.labels(station.settings.name, rule.name).set((rule.expires - now).total_seconds())

@@ -17,7 +17,7 @@ import trio
 
 from meshproxy import __version__
 from meshproxy.errors import FaultyInput, Problem, StartError
-from meshproxy.runtime.build import House
+from meshproxy.runtime.build import House, settle
 from meshproxy.runtime.control import (
     Abort,
     Answer,
@@ -154,7 +154,13 @@ class Worker:
             self._doors.receive(order.doors, self._channel.take_descriptors())
             configuration = await trio.to_thread.run_sync(load, abandon_on_cancel=True)
             if self._house is None:
-                self._house = House.furnish(configuration.settings, self._telling, self._doors, worker=self._number)
+                self._house = House.furnish(
+                    configuration.settings,
+                    self._telling.recorder(trio.current_time),
+                    self._doors,
+                    wall_clock,
+                    worker=self._number,
+                )
         except FaultyInput as faulty:
             self._doors.forget()
             return faulty.problems
@@ -173,6 +179,7 @@ class Worker:
         self._house.stations.bind_all(prepared.configuration)
         self._serving = _Serving(self._file, self._house, prepared, self._telling)
         await self._house.live_in(life)
+        settle()
         await life.start(self._serve, life, self._serving)
 
     async def _serve(

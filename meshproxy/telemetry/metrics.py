@@ -71,6 +71,15 @@ class Family(Collector):
         """Return all numbers with the values of their labels."""
         return self._numbers.items()
 
+    def forget(self) -> None:
+        """Have no numbers any more: for what is measured anew at each look; kept numbers count for nothing."""
+        self._numbers.clear()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether something was counted as one with others for want of room."""
+        return (_BEYOND,) * len(self._labels) in self._numbers
+
     def collect(self) -> Iterator[Metric]:
         """Yield the family as the exposition wants it."""
         family = self._kind(self._name, self._text, labels=self._labels)
@@ -181,6 +190,12 @@ class Metrics:
         self.trust_age = gauge("meshproxy_trust_age_seconds", "Seconds since the CA last said whom to believe.")
         self.authz_terminated = counter(
             "meshproxy_authz_terminated_total", "Streams cut because the allow-list no longer grants them.", "listener"
+        )
+        self.grant_seconds = gauge(
+            "meshproxy_grant_expiry_seconds",
+            "Seconds until a rule with an end grants no more; negative after.",
+            "listener",
+            "rule",
         )
         self.reloads = counter(
             "meshproxy_reloads_total", "Attempts to reload settings and allow-lists, by result.", "result"

@@ -132,6 +132,17 @@ class ListenerCounts:
         return self._by_second_label(self._metrics.authz_decisions)
 
     @property
+    def granted(self) -> dict[str, int] | None:
+        """Decisions by the rule that granted; None when there were too many kinds to tell rules apart."""
+        if self._metrics.authz_decisions.is_full:
+            return None
+        found: dict[str, int] = {}
+        for (listener, _, rule, *_), number in self._metrics.authz_decisions.numbers():
+            if listener == self._name and rule:
+                found[rule] = found.get(rule, 0) + int(number.value)
+        return found
+
+    @property
     def answered(self) -> dict[str, int]:
         """Requests by class of status."""
         return self._by_second_label(self._metrics.requests)

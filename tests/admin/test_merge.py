@@ -14,8 +14,10 @@ from meshproxy.admin.status import (
     IdentityStatus,
     ListenerStatus,
     ObjectionStatus,
+    PolicyStatus,
     Status,
     TrustStatus,
+    UnusedRules,
 )
 
 if TYPE_CHECKING:
@@ -119,3 +121,25 @@ def test_what_is_trusted_is_that_of_the_last_to_follow() -> None:
     assert told(newer, replace(newer, federated=())) == newer
     assert told(None, newer) == newer
     assert told(None) is None
+
+
+def judging(content: str = "abc", **unused: str) -> ListenerStatus:
+    """A listener whose list has these unused rules, by time: `t1="a b"`."""
+    groups = tuple(UnusedRules(since, tuple(rules.split())) for since, rules in unused.items())
+    return replace(listener(), policy=PolicyStatus("api.allow.toml", content, 1, 3, unused=groups))
+
+
+def test_a_rule_is_unused_when_no_worker_has_used_it_since_the_last_began() -> None:
+    def told(*workers: Status, gone: Status | None = None) -> tuple[UnusedRules, ...]:
+        (found,) = merged(replace(BASE, listeners=(judging(),)), workers, gone).listeners
+        assert found.policy is not None
+        return found.policy.unused
+
+    first, second = status(judging(t1="a b c")), status(judging(t1="a", t3="c d"))
+    assert told(first) == (UnusedRules("t1", ("a", "b", "c")),)
+    assert told(first, second) == (UnusedRules("t1", ("a",)), UnusedRules("t3", ("c",)))
+    assert told(first, status(judging())) == ()
+    assert told(first, status(judging("other", t1="a"))) == ()  # one has yet to follow
+    assert told(first, status(listener("else"))) == ()
+    assert told() == ()
+    assert told(first, gone=remembered(None, second)) == (UnusedRules("t1", ("a", "b", "c")),)

@@ -14,10 +14,14 @@ from click.testing import CliRunner
 
 from meshproxy.admin.status import (
     ConfigurationStatus,
+    ExpiringRule,
     IdentityStatus,
+    ListenerStatus,
     ObjectionStatus,
+    PolicyStatus,
     Status,
     TrustStatus,
+    UnusedRules,
     WorkerStatus,
 )
 from meshproxy.cli import status as room
@@ -263,3 +267,22 @@ def test_what_is_trusted_is_told_in_words(trust: TrustStatus | None, lines: list
     identity = msgspec.structs.replace(IDENTITY, trust=trust)
     without = in_words(SERVING).splitlines()
     assert [line for line in in_words(but(identity=identity)).splitlines() if line not in without] == lines
+
+
+def test_rules_that_end_soon_and_rules_that_nobody_used_are_told() -> None:
+    policy = PolicyStatus(
+        "api.allow.toml",
+        "abcdef012345",
+        2,
+        14,
+        ("old",),
+        (ExpiringRule("audit", "2026-11-02T00:00:00.000Z", 90_000.0),),
+        (UnusedRules("t1", tuple(f"r{number}" for number in range(10))), UnusedRules("t2", ("late",))),
+    )
+    listener = ListenerStatus(
+        "api", "inbound", "a:1", "b:2", "http", 0, 9, {}, {}, {}, 0, {}, 0, mode="enforce", policy=policy
+    )
+    said = in_words(but(listeners=(listener,)))
+    assert "            expired: old\n            expires: audit in 1d 1h\n" in said
+    assert "            unused since t1: r0, r1, r2, r3, r4, r5, r6, r7 and 2 more\n" in said
+    assert "            unused since t2: late\n" in said

@@ -567,3 +567,59 @@ async def test_a_file_system_that_hangs_does_not_prolong_a_grant(
             await followed.settle(70)
             assert "expired_grant" in live.cut
         nursery.cancel_scope.cancel()
+
+
+async def test_a_grant_is_spoken_of_two_weeks_and_a_day_before_it_ends(
+    followed: Followed, settling_clock: MockClock
+) -> None:
+    followed.write(WEB + 'owner = "team-web"\nexpires = 2026-12-01\n')
+    await followed.settle()
+    assert followed.told("grant_expires") == 0
+    followed.house.wall.moved = timedelta(days=16)
+    await followed.settle(60)
+    (first,) = followed.house.heard.named("grant_expires")
+    assert (first["rule"], first["owner"], first["left"]) == ("rule-1", "team-web", "13d 23h")
+    assert first["policy"].endswith("web.allow.toml:1")
+    followed.house.wall.moved = timedelta(days=29)
+    await followed.settle(60)
+    assert followed.told("grant_expires") == 2
+    followed.write(WEB + 'owner = "team-pay"\nexpires = 2026-12-01\n')  # once for each load
+    await followed.settle()
+    assert followed.told("grant_expires") == 3
+    followed.house.wall.moved = timedelta(days=31)
+    await followed.settle()
+    assert (followed.told("grant_expires"), followed.told("grant_expired")) == (3, 1)
+
+
+async def test_grants_that_end_together_are_told_of_at_a_bounded_pace_and_the_first_first(
+    followed: Followed, settling_clock: MockClock
+) -> None:
+    rules = [WEB + f"expires = 2026-11-{2 + number % 9:02}\n" for number in range(25)]
+    followed.write("".join(rules))
+    await followed.settle()
+    at_once = followed.told("grant_expires")
+    await followed.settle(1)
+    assert followed.told("grant_expires") - at_once <= 10
+    await followed.settle(10)
+    ends = [event["expires"] for event in followed.house.heard.named("grant_expires")]
+    assert (len(ends), ends) == (25, sorted(ends))
+
+
+async def test_unused_rules_are_derived_from_what_is_counted(followed: Followed, settling_clock: MockClock) -> None:
+    followed.write(WEB + 'name = "used"\n' + SHOP + 'name = "spare"\n')
+    await followed.settle()
+    recorder = followed.house.recorder
+    (station,) = followed.house.stations
+    assert station.equipment.authorizer is not None
+    policy = station.equipment.authorizer.policy.value
+
+    def unused() -> list[list[str]]:
+        granted = recorder.listener("api").granted
+        assert granted is not None
+        return list(station.usage.unused(policy, granted, followed.house.wall()).values())
+
+    assert unused() == [["used", "spare"]]
+    recorder.decided("api", "allow", rule="used", mode="enforce", reason="granted")
+    recorder.decided("ops", "allow", rule="spare", mode="enforce", reason="granted")
+    recorder.decided("api", "deny", rule="", mode="enforce", reason="no_rule")
+    assert unused() == [["spare"]]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from meshproxy.telemetry.metrics import Metrics
+from meshproxy.telemetry.record import ListenerCounts
 
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample
@@ -28,6 +30,12 @@ def test_every_family_parses_has_help_and_our_prefix() -> None:
         assert family.documentation, family.name
         assert family.type in {"counter", "gauge"}
         assert family.name.startswith("meshproxy_")
+
+
+def test_every_family_is_documented() -> None:
+    told = (Path(__file__).parents[2] / "docs/operating.md").read_text()
+    families = [family.name for family in Metrics().registry.collect() if family.name.startswith("meshproxy_")]
+    assert [name for name in families if name not in told] == []
 
 
 def test_decisions_and_failures_are_named_as_the_contract_says() -> None:
@@ -72,6 +80,9 @@ def test_names_that_change_for_ever_fill_no_memory() -> None:
     metrics = Metrics()
     for number in range(17_000):
         metrics.authz_decisions.labels("api", "allow", f"rule-{number}", "enforce", "granted").inc()
+        if number in {0, 16_383}:
+            assert ListenerCounts("api", metrics).granted == {f"rule-{n}": 1 for n in range(number + 1)}
+    assert ListenerCounts("api", metrics).granted is None  # nobody knows any more which rules were used
     metrics.authz_decisions.labels("api", "allow", "rule-0", "enforce", "granted").inc()
     found = {sample.labels["rule"]: sample.value for sample in samples(metrics)["meshproxy_authz_decisions_total"]}
     assert len(found) == 16_385
@@ -95,3 +106,12 @@ def test_a_number_may_be_kept_and_goes_on_being_shown() -> None:
         "<Number 1>",
         "<Family meshproxy_connections_open of 1 numbers>",
     )
+
+
+def test_a_family_that_is_measured_anew_forgets_what_is_gone() -> None:
+    metrics = Metrics()
+    metrics.grant_seconds.labels("api", "old").set(5)
+    metrics.grant_seconds.forget()
+    metrics.grant_seconds.labels("api", "new").set(7)
+    (sample,) = samples(metrics)["meshproxy_grant_expiry_seconds"]
+    assert (sample.labels, sample.value) == ({"listener": "api", "rule": "new"}, 7.0)
