@@ -84,7 +84,9 @@ class RequestsHandler:
         if guest is None:
             return
         visit.caller = str(guest.leaf.id)
-        judge = self._authorizer.judge_of(visit, guest.leaf, home=guest.home, wall=services.relay.wall)
+        judge = self._authorizer.judge_of(
+            visit, guest.leaf, home=guest.home, wall=services.relay.wall, seconds=services.relay.seconds
+        )
         downstream = TlsChannel(guest.tls, services.relay.engine, services.relay.buffers)
         with services.identity.sessions.of(guest.peer, listener=visit.listener, connection=visit.id) as session:
             await converse(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class House:
         identity.load_first()
         engine, sweeper = make_readiness(), Sweeper()
         services = Services(
-            relay=Relay(engine, Buffers(), sweeper, wall_clock),
+            relay=Relay(engine, Buffers(), sweeper, wall_clock, time.time),
             resolver=Resolver(),
             identity=identity,
             recorder=Recorder(metrics, log, telling.access, trio.current_time),
