@@ -12,6 +12,7 @@ from meshproxy.telemetry.access import RequestLine, present_time
 if TYPE_CHECKING:
     from meshproxy.http.exchange import Exchange
     from meshproxy.inbound.accept import Services, Visit
+    from meshproxy.telemetry.metrics import Number
     from meshproxy.upstream.attempt import FailedAttempt
     from meshproxy.upstream.pool import UpstreamConnection
     from meshproxy.wire.ends import ConnectionEnd
@@ -39,6 +40,7 @@ class Story:
     """Tells the requests of one connection: an access line and a count for each."""
 
     __slots__ = (
+        "_bytes_out",
         "_common",
         "_decided",
         "_is_first",
@@ -59,7 +61,9 @@ class Story:
         self._decided: Decided | None = None  # of the last ordinary request, and where it went,
         self._target = self._went_to = ""
         self._status = 0
-        self._common: tuple[bytes, bytes, bytes] | None = None  # and what lines have in common while these are the same
+        # What lines have in common while these are the same, and where such requests are counted.
+        self._common: tuple[bytes, bytes, bytes, Number] | None = None
+        self._bytes_out = self._requests.bytes_out
         self._is_first = True  # mostly also the last
 
     def __repr__(self) -> str:
@@ -97,14 +101,16 @@ class Story:
             or upstream.target != self._target
             or upstream.identity != self._went_to
         ):
-            common = self._common = _common_parts(self.line(exchange, upstream))
+            parts = _common_parts(self.line(exchange, upstream))
+            common = self._common = *parts, self._requests.answered(status)
             self._decided, self._target, self._went_to = exchange.decided, upstream.target, upstream.identity
             self._status = status
-        begins, who, how = common
+        begins, who, how, count = common
         lasted = int((exchange.ended - exchange.started) * 1e6 + 0.5)
         waited = int((exchange.answered - exchange.upstream_asked) * 1e6 + 0.5)
         lasted_ms, waited_ms = lasted // _FULL, waited // _FULL
-        self._requests.count(status, "", 0, exchange.bytes_out)
+        count.value += 1.0
+        self._bytes_out.value += exchange.bytes_out
         put(
             _ORDINARY
             % (

@@ -227,12 +227,23 @@ class PlainChannel(_Base):
 
     def receive(self) -> bytes:
         """See Channel."""
-        data = self._fill()
-        if data:
-            return data
-        if data is not None:
+        # As `_fill`, without the call of it: this is the way of all small messages.
+        chunk = self._chunk
+        try:
+            data = self.sock.recv(chunk)
+        except BlockingIOError:
+            self.drained = True
+            return b""
+        except OSError as error:
+            raise ChannelBroken(error.strerror or "connection lost") from error
+        if len(data) == chunk:
+            self._chunk = self._buffers.grown(chunk, crowded=self._engine.crowded)
+            self.drained = False
+        elif data:
+            self.drained = not self._hung_up
+        else:
             self.ended = self.ended_cleanly = self.drained = True
-        return b""
+        return data
 
     def look(self) -> memoryview:
         """See Channel."""
