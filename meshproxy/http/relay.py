@@ -273,7 +273,14 @@ class HttpRelay(Endings):
             head, end = found
             size, framing = len(data) - end, head.framing
             is_complete = size == framing.length if framing.kind is _LENGTH else framing.kind is _NO_BODY and not size
-            if is_complete and head.keep_alive and self._waits_for_nothing_else():
+            if (
+                is_complete
+                and head.keep_alive
+                # The request is complete, and nothing came behind it, not even the caller's end.
+                and self.phase is _AWAITING
+                and not self._caller_ended
+                and not self._requests.buffered
+            ):
                 responses.take_whole()
                 # All from `_on_response_head` to `_finish`.
                 exchange, close = self.exchange, self._close or self._draining
@@ -374,10 +381,6 @@ class HttpRelay(Endings):
             self.phase = _ANSWERING
             if head.framing.kind is _NO_BODY:
                 self._complete(now)
-
-    def _waits_for_nothing_else(self) -> bool:
-        """Whether the request is complete, and nothing came behind it, not even the caller's end."""
-        return self.phase is _AWAITING and not self._caller_ended and not self._requests.buffered
 
     def _on_response_piece(self, piece: Piece, now: float) -> None:
         if self._answer is None:

@@ -67,27 +67,28 @@ class Visit(msgspec.Struct):
 
     def line(self, end: ConnectionEnd) -> ConnectionLine:
         """Return the access line; bytes count towards the upstream as `in`."""
-        inbound = self.direction == "inbound"
+        inbound, traffic = self.direction == "inbound", self.traffic
+        # In the order of the struct: by keywords this took 2 us more.
         return ConnectionLine(
-            ts=self.arrived,
-            listener=self.listener,
-            direction=self.direction,
-            id=self.id,
-            end=end.end,
-            peer=self.peer,
-            caller=self.caller,
-            decision=self.decision,
-            rule=self.rule,
-            reason=self.reason,
-            mode=self.mode,
-            policy=self.policy,
-            upstream=self.upstream,
-            upstream_id=self.upstream_id,
-            bytes_in=self.traffic.to_plain if inbound else self.traffic.to_tls,
-            bytes_out=self.traffic.to_tls if inbound else self.traffic.to_plain,
-            duration_ms=round((trio.current_time() - self.started) * 1000, 3),
-            side=end.side or "",
-            detail=end.detail,
+            self.arrived,
+            self.listener,
+            self.direction,
+            self.id,
+            end.end,
+            self.peer,
+            self.caller,
+            self.decision,
+            self.rule,
+            self.reason,
+            self.mode,
+            self.policy,
+            self.upstream,
+            self.upstream_id,
+            traffic.to_plain if inbound else traffic.to_tls,
+            traffic.to_tls if inbound else traffic.to_plain,
+            round((trio.current_time() - self.started) * 1000, 3),
+            end.side or "",
+            end.detail,
         )
 
 

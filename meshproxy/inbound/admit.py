@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from meshproxy.identity.own import Identity
     from meshproxy.identity.peer import Peer
     from meshproxy.inbound.accept import Services, Visit
+    from meshproxy.wire.ends import ConnectionEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,10 @@ class Guest:
     def valid_until(self) -> datetime:
         """When the first certificate of the two sides runs out."""
         return min(self.leaf.not_after, self.identity.material.not_after)
+
+    def hang_up(self, _why: ConnectionEnd | None = None) -> None:
+        """Reset the connection; idempotent. Only before it is relayed."""
+        reset(self.tls.sock)
 
 
 async def admit(

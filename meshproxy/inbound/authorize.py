@@ -23,7 +23,7 @@ from meshproxy.telemetry.access import timestamp
 from meshproxy.telemetry.record import Denial, Objection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from ca import TrustDomain
@@ -113,9 +113,21 @@ class Authorizer:
             decided = Decided(str(call.caller), outcome.value, "", decision.reason.value, mode.value, policy)
             witness.record_cut(self._name, call, decided)
 
-    def judge_of(self, visit: Visit, leaf: Leaf, *, home: TrustDomain, wall: Wall) -> Judge:
-        """Return the judge of one caller's requests: each is asked about on the policy of its moment."""
-        judge = _CallersJudge(self, visit, leaf, home, wall).judge
+    def judge_of(
+        self,
+        visit: Visit,
+        leaf: Leaf,
+        *,
+        home: TrustDomain,
+        wall: Wall,
+        seconds: Callable[[], float] | None = None,
+    ) -> Judge:
+        """Return the judge of one caller's requests: each is asked about on the policy of its moment.
+
+        `seconds` tells the time of `wall` in seconds since 1970, if there is such a clock.
+        """
+        told = seconds or (lambda: wall().timestamp())
+        judge = _CallersJudge(self, visit, leaf, home, wall, seconds=told).judge
         return judge if self.witness is None else AuditedJudge(judge, self.witness, visit, leaf).judge
 
     def verdict(self, policy: Policy, mode: Mode, sought: Rule | Reason, *, listener: str, caller: str) -> Verdict:
@@ -207,6 +219,7 @@ class _CallersJudge:
         "_leaf",
         "_mode",
         "_policy",
+        "_seconds",
         "_since",
         "_snapshot",
         "_told",
@@ -216,12 +229,22 @@ class _CallersJudge:
         "_wall",
     )
 
-    def __init__(self, authorizer: Authorizer, visit: Visit, leaf: Leaf, home: TrustDomain, wall: Wall) -> None:
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        visit: Visit,
+        leaf: Leaf,
+        home: TrustDomain,
+        wall: Wall,
+        *,
+        seconds: Callable[[], float],
+    ) -> None:
         self._authorizer = authorizer
         self._visit = visit
         self._leaf = leaf
         self._home = home
         self._wall = wall
+        self._seconds = seconds
         self._snapshot = authorizer.policy
         self._policy: Policy | None = None
         self._mode: Mode | None = None
@@ -229,7 +252,7 @@ class _CallersJudge:
         self._verdicts: dict[int, Verdict] = {}  # by the id of what was sought, which the policy keeps alive
         self._asked: tuple[bytes, bytes] | None = None  # the method and path that were granted last,
         self._told: Verdict | None = None  # and how, from `_since` on and before `_until`
-        self._since = self._until = leaf.not_after
+        self._since = self._until = 0.0  # by `_seconds`
 
     def __repr__(self) -> str:
         return f"<_CallersJudge of {self._leaf.id} by {self._policy!r}>"
@@ -237,18 +260,18 @@ class _CallersJudge:
     def judge(self, head: RequestHead, _request_id: bytes) -> Grant | Refusal:
         """See `meshproxy.http.terms.Judge`."""
         authorizer = self._authorizer
-        policy, mode, wall = self._snapshot.value, authorizer.mode, self._wall
-        now = wall()
+        policy, mode, seconds = self._snapshot.value, authorizer.mode, self._seconds
         asked = head.method, head.target.path
         if (
             asked == self._asked
             and policy is self._policy
             and mode is self._mode
-            and self._since <= now < self._until
+            and self._since <= seconds() < self._until
             and self._told is not None
         ):
             self._told.count.value += 1.0
             return self._told.answer
+        now = self._wall()
         if now > self._leaf.not_after:
             # Deadlines run on a clock that stands still while a machine is suspended; certificates do not.
             return Refusal(Failure.DENIED)
@@ -268,7 +291,8 @@ class _CallersJudge:
             )
         else:
             self._asked, self._told = asked, verdict
-            self._since, self._until = now, min(policy.unchanged_until(now), self._leaf.not_after)
+            self._since = now.timestamp()
+            self._until = min(policy.unchanged_until(now), self._leaf.not_after).timestamp()
         return verdict.answer
 
     def _learn(self, policy: Policy, mode: Mode, sought: Rule | Reason) -> Verdict:

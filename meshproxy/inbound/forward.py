@@ -66,11 +66,7 @@ class InboundHandler:
                 denied = visit.decision == Outcome.DENY
                 visit.end = ConnectionEnd(End.DENIED, None, visit.reason if denied else NOT_RECORDED)
                 return
-            with call.scope:
-                await self._forward(permit, guest, visit, call)
-            if visit.end is None:
-                reset(sock)
-                visit.end = ConnectionEnd(call.end, None, call.cut)
+            await self._forward(permit, guest, visit, call)
 
     async def _forward(
         self,
@@ -79,7 +75,7 @@ class InboundHandler:
         visit: Visit,
         call: Call,
     ) -> None:
-        """Relay between the caller and the service; leaves `visit.end` unset when `call` was cut."""
+        """Relay between the caller and the service, until `call` is cut at the latest."""
         settings, services = self._settings, self._services
 
         def tell(failure: FailedAttempt) -> None:
@@ -88,17 +84,18 @@ class InboundHandler:
             )
 
         visit.upstream = str(settings.forward)
+        call.ended_by(guest.hang_up)  # the caller is told at once, however long the service takes to accept
         try:
             plain, _ = await connect_plain(
                 services.resolver, settings.forward, tell, within=settings.limits.connect_timeout
             )
         except NoUpstream as failed:
-            reset(guest.tls.sock)
-            visit.end = ConnectionEnd(End.FAILED, None, str(failed))
+            guest.hang_up()
+            visit.end = call.reason if call.cut else ConnectionEnd(End.FAILED, None, str(failed))
             return
         if call.cut:
-            # In the very turn in which the service accepted: the relay would move bytes before it is cancelled.
             reset(plain)
+            visit.end = call.reason
             return
         visit.end = await services.relay.run(
             plain,
@@ -106,4 +103,5 @@ class InboundHandler:
             peer_eof=settings.peer_eof,
             term=Term(settings.limits.idle_timeout, guest.valid_until),
             traffic=visit.traffic,
+            on_cut=call.ended_by,
         )

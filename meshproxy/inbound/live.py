@@ -6,17 +6,16 @@ between is not missed, and asked about again on each change; HTTP requests are a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-import trio
-
-from meshproxy.wire.ends import End
+from meshproxy.wire.ends import ConnectionEnd, End
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ca import SpiffeId, TrustDomain
+    from meshproxy.wire.relay import Cut
 
 
 class Drainable(Protocol):
@@ -30,22 +29,43 @@ class Drainable(Protocol):
 class Call:
     """A stream that lives as long as its grant: whose, and (an upgraded request) what was asked.
 
-    Whatever carries it runs inside `scope`; `cut` says why that was cancelled.
+    Whatever carries it says how it is `ended_by`; `cut` says why it was, once it was.
     """
 
     id: str
     caller: SpiffeId
     home: TrustDomain
     asked: tuple[str, str] | None = None
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     cut: str = ""
     end: End = End.DENIED  # what a cut means
+    _by: Cut | None = None
+
+    def ended_by(self, end: Cut) -> None:
+        """Say how it is ended from now on; at once if it was cut before."""
+        self._by = end
+        if self.cut:
+            end(self.reason)
 
     def revoke(self, why: str) -> None:
         """Cut it because its caller is believed no more."""
-        if not self.cut:
-            self.cut, self.end = why, End.REVOKED
-            self.scope.cancel()
+        self._cut_for(End.REVOKED, why)
+
+    def deny(self, why: str) -> bool:
+        """Cut it because it is no longer granted; returns whether it was cut now."""
+        return self._cut_for(End.DENIED, why)
+
+    @property
+    def reason(self) -> ConnectionEnd:
+        """How it ended, if it was cut."""
+        return ConnectionEnd(self.end, None, self.cut)
+
+    def _cut_for(self, end: End, why: str) -> bool:
+        if self.cut:
+            return False
+        self.cut, self.end = why, end
+        if self._by is not None:
+            self._by(self.reason)
+        return True
 
 
 Member = TypeVar("Member")
@@ -95,11 +115,7 @@ class Live:
 
     def recheck_one(self, call: Call, objection: str) -> bool:
         """Cut one call if there is an objection; returns whether it was cut now."""
-        if not objection or call.cut:
-            return False
-        call.cut = objection
-        call.scope.cancel()
-        return True
+        return bool(objection) and call.deny(objection)
 
     def drain(self, grace: float) -> None:
         """Ask all to end, those that are open and those still to come; see `Drainable`."""

@@ -9,7 +9,6 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import trio
 
 from meshproxy.http.head import HeadLimits
 from meshproxy.http.kept import Memory
@@ -22,13 +21,13 @@ from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.inbound.story import Story
 from meshproxy.upstream.pool import NEVER
 from meshproxy.wire.channel import TlsChannel
-from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
 from meshproxy.wire.relay import Term, Traffic
 from meshproxy.wire.splice import Held
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from meshproxy.http.exchange import Exchange
     from meshproxy.http.head import RequestHead
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from meshproxy.settings.schema import Inbound, Limits
     from meshproxy.upstream.pool import UpstreamConnection, Upstreams
     from meshproxy.wire.channel import Channel
+    from meshproxy.wire.relay import Cut
 
 _UNTOLD: Final = ConnectionEnd(End.DRAINED, None, "cut at the end of the drain")  # until we know better
 _FOREVER: Final = float("inf")
@@ -84,7 +84,9 @@ class RequestsHandler:
         if guest is None:
             return
         visit.caller = str(guest.leaf.id)
-        judge = self._authorizer.judge_of(visit, guest.leaf, home=guest.home, wall=services.relay.wall)
+        judge = self._authorizer.judge_of(
+            visit, guest.leaf, home=guest.home, wall=services.relay.wall, seconds=services.relay.seconds
+        )
         downstream = TlsChannel(guest.tls, services.relay.engine, services.relay.buffers)
         with services.identity.sessions.of(guest.peer, listener=visit.listener, connection=visit.id) as session:
             await converse(
@@ -159,20 +161,15 @@ async def _carry_upgraded(stream: Upgraded, conversation: Conversation, term: Te
                 conversation.way.live.recheck_one(
                     call, conversation.standing.authorizer.objection(call, services.relay.wall())
                 )
-            scope = call.scope if call is not None else trio.CancelScope()
-            sessions = [each for each in (_session_of(conversation), stream.upstream.session) if each is not None]
-            for session in sessions:
-                session.ended_by(lambda _why: scope.cancel())
-            if scope.cancel_called:
-                _break_off(stream, services)  # the splice would move bytes before it is cancelled
-            else:
-                with scope:
-                    ended = await _splice(stream, services, term, traffic)
-            objection = next((each.objection for each in sessions if each.objection is not None), None)
-            if (scope.cancelled_caught or ended is _UNTOLD) and objection is not None:
-                ended = ConnectionEnd(End.REVOKED, None, objection.detail)
-            elif (scope.cancelled_caught or ended is _UNTOLD) and call is not None:
-                ended = ConnectionEnd(End.DENIED, None, call.cut)
+
+            def on_cut(cut: Cut) -> None:
+                for session in (_session_of(conversation), stream.upstream.session):
+                    if session is not None:
+                        session.ended_by(lambda why: cut(ConnectionEnd(End.REVOKED, None, why)))
+                if call is not None:
+                    call.ended_by(cut)
+
+            ended = await _splice(stream, services, term, traffic, on_cut)
     finally:
         if stream.upstream.session is not None:
             stream.upstream.session.leave()
@@ -187,14 +184,9 @@ def _session_of(conversation: Conversation) -> Session | None:
     return None if conversation.standing is None else conversation.standing.session
 
 
-def _break_off(stream: Upgraded, services: Services) -> None:
-    for channel in (stream.downstream, stream.upstream.channel):
-        services.relay.engine.forget(channel.sock)
-        channel.release()
-        reset(channel.sock)
-
-
-async def _splice(stream: Upgraded, services: Services, term: Term, traffic: Traffic) -> ConnectionEnd:
+async def _splice(
+    stream: Upgraded, services: Services, term: Term, traffic: Traffic, on_cut: Callable[[Cut], None]
+) -> ConnectionEnd:
     plain, tls = stream.downstream, stream.upstream.channel
     if isinstance(plain, TlsChannel):
         plain, tls = tls, plain
@@ -209,6 +201,7 @@ async def _splice(stream: Upgraded, services: Services, term: Term, traffic: Tra
         term=term,
         traffic=traffic,
         held=Held(plain.release(), tls.release()),
+        on_cut=on_cut,
     )
 
 

@@ -12,6 +12,7 @@ from meshproxy.telemetry.access import RequestLine, present_time
 if TYPE_CHECKING:
     from meshproxy.http.exchange import Exchange
     from meshproxy.inbound.accept import Services, Visit
+    from meshproxy.telemetry.metrics import Number
     from meshproxy.upstream.attempt import FailedAttempt
     from meshproxy.upstream.pool import UpstreamConnection
     from meshproxy.wire.ends import ConnectionEnd
@@ -25,16 +26,32 @@ _NOT_DECIDED: Final = Decided("", "", "", "", "", "")
 # A request in which nothing is out of the ordinary, as its line is encoded; between the fields that each has anew stand
 # those that are the same for many.
 _ORDINARY: Final = (
-    b'{"event":"request","ts":"%b",%b,"request_id":"%b",%b,"method":"%b","path":"%b","status":%d,%b'
-    b'"bytes_out":%d,"duration_ms":%d.%03d,"answer_ms":%d.%03d,"trace_id":"%b"}\n'
+    b'{"event":"request","ts":"%b",%b,"request_id":"%b",%b,"method":"%b","path":"%b",%b"bytes_out":%d,'
+    b'"duration_ms":%b.%b,"answer_ms":%b.%b,"trace_id":"%b"}\n'
 )
+# Up to a second in milliseconds, and the places behind their point: `%03d` takes five times as long.
+_FULL: Final = 1000
+_WHOLE: Final = tuple(b"%d" % number for number in range(_FULL))
+_PLACES: Final = tuple(b"%03d" % number for number in range(_FULL))
 _AS_THEY_STAND: Final = bytes(set(range(0x21, 0x7F)) - set(b'"\\'))  # in a text of JSON; no regex is as quick
 
 
 class Story:
     """Tells the requests of one connection: an access line and a count for each."""
 
-    __slots__ = ("_common", "_decided", "_is_first", "_put", "_recorder", "_requests", "_target", "_visit", "_went_to")
+    __slots__ = (
+        "_bytes_out",
+        "_common",
+        "_decided",
+        "_is_first",
+        "_put",
+        "_recorder",
+        "_requests",
+        "_status",
+        "_target",
+        "_visit",
+        "_went_to",
+    )
 
     def __init__(self, visit: Visit, services: Services) -> None:
         self._visit = visit
@@ -43,7 +60,10 @@ class Story:
         self._put = self._requests.put
         self._decided: Decided | None = None  # of the last ordinary request, and where it went,
         self._target = self._went_to = ""
-        self._common: tuple[bytes, bytes, bytes] | None = None  # and what lines have in common while these are the same
+        self._status = 0
+        # What lines have in common while these are the same, and where such requests are counted.
+        self._common: tuple[bytes, bytes, bytes, Number] | None = None
+        self._bytes_out = self._requests.bytes_out
         self._is_first = True  # mostly also the last
 
     def __repr__(self) -> str:
@@ -59,7 +79,7 @@ class Story:
         The line says the same in the same order. Its times are written with all three places: to find the shortest
         spelling of two floats took as long as all else.
         """
-        head, put = exchange.head, self._put
+        head, put, status = exchange.head, self._put, exchange.status
         if (
             put is None
             or head is None
@@ -77,15 +97,20 @@ class Story:
         if (
             common is None
             or exchange.decided is not self._decided
+            or status != self._status
             or upstream.target != self._target
             or upstream.identity != self._went_to
         ):
-            common = self._common = _common_parts(self.line(exchange, upstream))
+            parts = _common_parts(self.line(exchange, upstream))
+            common = self._common = *parts, self._requests.answered(status)
             self._decided, self._target, self._went_to = exchange.decided, upstream.target, upstream.identity
-        begins, who, how = common
+            self._status = status
+        begins, who, how, count = common
         lasted = int((exchange.ended - exchange.started) * 1e6 + 0.5)
         waited = int((exchange.answered - exchange.upstream_asked) * 1e6 + 0.5)
-        self._requests.count(exchange.status, "", 0, exchange.bytes_out)
+        lasted_ms, waited_ms = lasted // _FULL, waited // _FULL
+        count.value += 1.0
+        self._bytes_out.value += exchange.bytes_out
         put(
             _ORDINARY
             % (
@@ -95,13 +120,12 @@ class Story:
                 who,
                 head.method,
                 head.target.path,
-                exchange.status,
                 how,
                 exchange.bytes_out,
-                lasted // 1000,
-                lasted % 1000,
-                waited // 1000,
-                waited % 1000,
+                _WHOLE[lasted_ms] if lasted_ms < _FULL else b"%d" % lasted_ms,
+                _PLACES[lasted % _FULL],
+                _WHOLE[waited_ms] if waited_ms < _FULL else b"%d" % waited_ms,
+                _PLACES[waited % _FULL],
                 exchange.trace_id,
             )
         )
@@ -157,13 +181,12 @@ class Story:
 
 
 def _common_parts(line: RequestLine) -> tuple[bytes, bytes, bytes]:
-    """Return what stands in an ordinary line before the request id, behind it, and behind the status.
+    """Return what stands in an ordinary line before the request id, behind it, and from the status on.
 
     A quote within a value is escaped, so the marks are found where they are meant.
     """
     text = msgspec.json.encode(line)
     begins = text[text.index(b'"listener":') : text.index(b',"request_id":')]
     who = text[text.index(b'"peer":') : text.index(b',"method":')]
-    status = b'"status":%d,' % line.status
-    how = text[text.index(status) + len(status) : text.index(b'"bytes_out":')]
+    how = text[text.index(b'"status":') : text.index(b'"bytes_out":')]
     return begins, who, how

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
-
-import trio
 
 from ca.spiffe_id import complete
 from meshproxy.identity.usable import NotReady
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from meshproxy.inbound.accept import Services, Visit
     from meshproxy.settings.schema import Outbound
     from meshproxy.upstream.endpoint import Dialer
+    from meshproxy.wire.relay import Cut
 
 
 # The settings' few words, read once and not for each connection.
@@ -63,20 +62,20 @@ class OutboundHandler:
             visit.end = ConnectionEnd(End.FAILED, None, str(failed))
             return
         visit.upstream, visit.upstream_id = far.target, str(far.leaf.id)
-        scope = trio.CancelScope()
         with services.identity.sessions.of(far.peer, listener=visit.listener, connection=visit.id) as session:
-            session.ended_by(lambda _why: scope.cancel())
-            with scope:
-                ended = await services.relay.run(
-                    sock,
-                    far.tls,
-                    peer_eof=settings.peer_eof,
-                    term=Term(settings.limits.idle_timeout, min(far.leaf.not_after, identity.material.not_after)),
-                    traffic=visit.traffic,
-                )
-                visit.end = refusal_in_words(ended, received=visit.traffic.to_plain)
-            if scope.cancelled_caught and session.objection is not None:
-                visit.end = ConnectionEnd(End.REVOKED, Side.TLS, session.objection.detail)
+            ended = await services.relay.run(
+                sock,
+                far.tls,
+                peer_eof=settings.peer_eof,
+                term=Term(settings.limits.idle_timeout, min(far.leaf.not_after, identity.material.not_after)),
+                traffic=visit.traffic,
+                on_cut=lambda cut: session.ended_by(partial(_revoke, cut)),
+            )
+            visit.end = refusal_in_words(ended, received=visit.traffic.to_plain)
+
+
+def _revoke(cut: Cut, why: str) -> None:
+    cut(ConnectionEnd(End.REVOKED, Side.TLS, why))
 
 
 def refusal_in_words(ended: ConnectionEnd, *, received: int) -> ConnectionEnd:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,11 @@ class House:
             auditing = Auditing.open(settings.audit, identity, recorder, worker=worker)
         engine, sweeper = make_readiness(), Sweeper()
         services = Services(
-            relay=Relay(engine, Buffers(), sweeper, wall), resolver=Resolver(), identity=identity, recorder=recorder
+            # A clock that a test moves has no faster one beside it.
+            relay=Relay(engine, Buffers(), sweeper, wall, time.time if wall is wall_clock else None),
+            resolver=Resolver(),
+            identity=identity,
+            recorder=recorder,
         )
         stations = Stations(Workshop(services, sweeper, auditing).equip, recorder, wall, doors)
         return cls(identity, engine, sweeper, services, stations, auditing)

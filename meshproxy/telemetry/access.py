@@ -118,13 +118,13 @@ present_time = Stamp()
 
 
 class JsonAccessLog:
-    """Writes lines as JSON; `put` is for who has written one that way already."""
+    """Writes lines as JSON, all from one thread; `put` is for who has written one that way already."""
 
     __slots__ = ("_encode", "put")
 
     def __init__(self, writer: LogWriter) -> None:
         self._encode = msgspec.json.Encoder().encode
-        self.put = writer.put
+        self.put = writer.put_alone
 
     def __call__(self, line: AccessLine) -> None:
         """See AccessLog."""

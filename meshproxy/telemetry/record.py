@@ -66,7 +66,7 @@ class Tally:
 class Requests:
     """Counts the HTTP requests of one listener and writes their access lines; what it adds to is looked up once."""
 
-    __slots__ = ("_access", "_by_answer", "_bytes_in", "_bytes_out", "_family", "_listener", "put")
+    __slots__ = ("_access", "_by_answer", "_bytes_in", "_family", "_listener", "bytes_out", "put")
 
     def __init__(self, listener: str, metrics: Metrics, access: AccessLog) -> None:
         self._listener = listener
@@ -75,26 +75,29 @@ class Requests:
         self._family = metrics.requests
         self._by_answer: dict[tuple[int, str], Number] = {}  # by status and failure
         self._bytes_in = metrics.bytes.labels(listener, "in")
-        self._bytes_out = metrics.bytes.labels(listener, "out")
+        self.bytes_out = metrics.bytes.labels(listener, "out")
 
     def __repr__(self) -> str:
         return f"<Requests of {self._listener}>"
 
     def tell(self, line: RequestLine) -> None:
         """Take a request that is over."""
-        self.count(line.status, line.failure, line.bytes_in, line.bytes_out)
+        self.answered(line.status, line.failure).value += 1.0
+        if line.bytes_in:
+            self._bytes_in.value += line.bytes_in
+        self.bytes_out.value += line.bytes_out
         self._access(line)
 
-    def count(self, status: int, failure: str, bytes_in: int, bytes_out: int) -> None:
-        """Count a request whose line is written already."""
+    def answered(self, status: int, failure: str = "") -> Number:
+        """Return where requests are counted that were answered like this.
+
+        For who writes the line of one himself: he counts it there, and its body in `bytes_out`.
+        """
         number = self._by_answer.get((status, failure))
         if number is None:
             number = self._family.labels(self._listener, _CLASSES[status // 100], failure)
             self._by_answer[status, failure] = number
-        number.value += 1.0
-        if bytes_in:
-            self._bytes_in.value += bytes_in
-        self._bytes_out.value += bytes_out
+        return number
 
 
 class ListenerCounts:

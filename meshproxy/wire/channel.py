@@ -180,27 +180,8 @@ class _Base:
             self._hold(memoryview(b"".join(parts))[sent:])
             self._engine.arm_write(self.sock)
 
-    def _fill(self) -> bytes | None:
-        """Read once; `b""` at the end of the stream, None when there is nothing."""
-        chunk = self._chunk
-        try:
-            # Not into the scratch buffer: most messages are small, and copying them out of there takes longer than
-            # giving back what is too much of a fresh block (0.5 us).
-            data = self.sock.recv(chunk)
-        except BlockingIOError:
-            self.drained = True
-            return None
-        except OSError as error:
-            raise ChannelBroken(error.strerror or "connection lost") from error
-        if len(data) == chunk:
-            self._chunk = self._buffers.grown(chunk, crowded=self._engine.crowded)
-            self.drained = False
-        else:
-            self.drained = not self._hung_up
-        return data
-
     def _fill_scratch(self) -> int | None:
-        """As `_fill`, into the scratch memory; returns the count."""
+        """Read once into the scratch memory; returns the count: 0 at the end of the stream, None for nothing."""
         chunk = self._chunk
         try:
             count = self.sock.recv_into(self._buffers.raw, chunk)
@@ -227,12 +208,24 @@ class PlainChannel(_Base):
 
     def receive(self) -> bytes:
         """See Channel."""
-        data = self._fill()
-        if data:
-            return data
-        if data is not None:
+        # All in one here and in `TlsChannel`, for this is the way of all small messages. Not into the scratch memory:
+        # copying them out of there takes longer than giving back what is too much of a fresh block (0.5 us).
+        chunk = self._chunk
+        try:
+            data = self.sock.recv(chunk)
+        except BlockingIOError:
+            self.drained = True
+            return b""
+        except OSError as error:
+            raise ChannelBroken(error.strerror or "connection lost") from error
+        if len(data) == chunk:
+            self._chunk = self._buffers.grown(chunk, crowded=self._engine.crowded)
+            self.drained = False
+        elif data:
+            self.drained = not self._hung_up
+        else:
             self.ended = self.ended_cleanly = self.drained = True
-        return b""
+        return data
 
     def look(self) -> memoryview:
         """See Channel."""
@@ -265,10 +258,21 @@ class TlsChannel(_Base):
         if self._looked:
             if self._chunk > PORTION:  # bulk, which a fresh block would only push out of the cache
                 return self.look().tobytes()
-            data = self._fill()
-            if not data:
-                if data is not None:
-                    self.ended = self.drained = True
+            chunk = self._chunk
+            try:
+                data = self.sock.recv(chunk)
+            except BlockingIOError:
+                self.drained = True
+                return b""
+            except OSError as error:
+                raise ChannelBroken(error.strerror or "connection lost") from error
+            if len(data) == chunk:
+                self._chunk = self._buffers.grown(chunk, crowded=self._engine.crowded)
+                self.drained = False
+            elif data:
+                self.drained = not self._hung_up
+            else:
+                self.ended = self.drained = True
                 return b""
             self.tls.incoming.write(data)
         self._looked = True

@@ -84,14 +84,26 @@ class Connection:
 async def test_exactly_those_with_an_objection_are_cut() -> None:
     live = Live()
     web, shop = call("/web"), call("/shop")
+    ends: list[ConnectionEnd] = []
+    web.ended_by(ends.append)
+    shop.ended_by(ends.append)
     with live.registered(web), live.registered(shop):
         assert live.recheck(lambda one: "no more" if one is web else "") == 1
         assert (web.cut, shop.cut) == ("no more", "")
-        assert (web.scope.cancel_called, shop.scope.cancel_called) == (True, False)
+        assert ends == [ConnectionEnd(End.DENIED, None, "no more")]
         assert live.recheck(lambda one: "again" if one is web else "") == 0  # cut once, counted once
         assert web.cut == "no more"
         assert repr(live) == "<Live open=0 calls=2 draining=False>"
     assert live.recheck(lambda _: "nobody is left") == 0
+
+
+async def test_who_says_late_how_a_call_is_ended_is_told_at_once() -> None:
+    web = call("/web")
+    web.revoke("revoked")
+    web.deny("and denied")  # once is enough
+    ends: list[ConnectionEnd] = []
+    web.ended_by(ends.append)
+    assert ends == [ConnectionEnd(End.REVOKED, None, "revoked")]
 
 
 async def test_a_call_is_forgotten_also_when_it_ends_badly() -> None:

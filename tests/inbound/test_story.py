@@ -132,6 +132,8 @@ class Paper:
     def put(self, line: bytes) -> None:
         self.lines.append(line)
 
+    put_alone = put
+
 
 _DECISIONS = (
     None,

@@ -56,10 +56,12 @@ class Kept:
     def put(self, line: bytes) -> None:
         self.lines.append(line)
 
+    put_alone = put
+
 
 def written(line: ConnectionLine, style: LogStyle) -> bytes:
     kept = Kept()
-    make_access_log(kept, style)(line)  # type: ignore[arg-type]  # all it asks of a writer is `put`
+    make_access_log(kept, style)(line)  # type: ignore[arg-type]  # all it asks of a writer
     (only,) = kept.lines
     return only
 

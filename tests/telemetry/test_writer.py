@@ -112,6 +112,46 @@ def test_lines_of_one_thread_keep_their_order_among_those_of_others() -> None:
             assert [number for who, number in found if who == name] == list(range(200))
 
 
+def test_lines_of_the_one_without_a_lock_keep_their_order_and_none_is_forgotten() -> None:
+    """However the thread that writes happens to sleep or wake: the pauses meet each moment of its turns."""
+    with pipe() as (reading, writing):
+        writer = LogWriter(writing)
+
+        def talk() -> None:
+            for number in range(200):
+                writer.put(b"other %d\n" % number)
+
+        other = threading.Thread(target=talk)
+        other.start()
+        for number in range(200):
+            writer.put_alone(b"alone %d\n" % number)
+            if not number % 10:
+                threading.Event().wait(number % 7 * 0.005)
+        other.join()
+        writer.close()
+        lines = read_lines(reading, writing)
+        for name in (b"alone", b"other"):
+            assert [line for line in lines if line.startswith(name)] == [b"%b %d" % (name, n) for n in range(200)]
+        assert writer.dropped == 0
+
+
+def test_what_waits_is_bounded_whoever_brings_it(gate: Gate) -> None:
+    writer = LogWriter(1, capacity=10, most_bytes=1000)
+    writer.put_alone(b"first\n")
+    assert gate.entered.wait(5)
+    for _ in range(4):
+        writer.put(b"x" * 99 + b"\n")
+    writer.put_alone(b"y" * 601 + b"\n")  # together more than the bytes
+    for _ in range(9):
+        writer.put_alone(b"z\n")  # of which three are more than the lines
+    writer.put(b"z\n")
+    assert writer.dropped == 5
+    gate.open.set()
+    writer.close()
+    assert missing(gate.lines) == 5
+    assert (gate.lines.count(b"x" * 99), gate.lines.count(b"z")) == (4, 6)
+
+
 def test_a_reader_that_stands_still_costs_lines_and_the_next_one_tells_how_many(gate: Gate) -> None:
     writer = LogWriter(1, capacity=10)
     writer.put(b"first\n")
