@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import random
 import resource
 import threading
 import time
@@ -40,6 +41,10 @@ def until(question: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def wait_for(journal: Journal) -> None:
+    until(lambda: journal.depth == 0)
+
+
 class Desk:
     """A journal on a real file, opened and closed as often as wanted."""
 
@@ -71,6 +76,12 @@ class Desk:
         for file in chain:
             with Path(file).open("rb") as stream:
                 verifier.take(str(file), stream)
+        return verifier.report()
+
+    def report_of(self, file: Path) -> Report:
+        verifier = Verifier(Demands())
+        with file.open("rb") as stream:
+            verifier.take(file.name, stream)
         return verifier.report()
 
     def leave(self) -> None:
@@ -285,3 +296,45 @@ def test_lines_are_as_documented() -> None:
     assert decode(
         b'{"seq":1,"prev":"","event":"decision","ts":"t","listener":"l","caller":"c","serial":"s","peer":"p","id":"i"}'
     ) == Decision("t", "l", "c", "s", "p", "i")
+
+
+def test_a_file_that_cannot_be_put_aside_grows_and_nothing_is_refused(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = desk.journal(rotate_size=1)
+
+    def refuse(_self: Path, _target: Path) -> Path:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", refuse)
+        journal.put(decision(1))
+        until(lambda: bool(desk.heard.named("audit_log_not_rotated")))
+        assert journal.put(decision(2))
+        until(lambda: journal.figures.records == 2)
+        assert not journal.failing
+        assert len(desk.heard.named("audit_log_not_rotated")) == 1  # and not for each of them
+    journal.close()
+    report = desk.report_of(desk.place)
+    assert (report.sound, report.decisions) == (True, 2), report.faults
+
+
+def test_killed_again_and_again_it_goes_on(desk: Desk) -> None:
+    """A process that is killed leaves the file wherever it was: cut at any byte behind what was durable."""
+    dice = random.Random(7)
+    durable = 0
+    for _ in range(20):
+        journal = desk.journal()
+        journal.put(decision(1))
+        journal.put(decision(2))
+        wait_for(journal)
+        before = desk.place.stat().st_size
+        durable += 2
+        journal.put(decision(3))
+        journal.close()
+        with desk.place.open("r+b") as file:
+            file.truncate(dice.randint(before, desk.place.stat().st_size))
+    desk.journal().close()
+    report = desk.report()
+    assert report.sound, report.faults
+    assert durable <= report.decisions <= durable + 20
