@@ -338,7 +338,7 @@ class TlsChannel(_Base):
             if len(data) > PORTION and self._held is None:
                 self.transmit_all(tls.encrypt(memoryview(data)))
                 return
-            tls.session.write(data)
+            tls.write(data)
         except ssl.SSLError as error:
             raise ChannelBroken("the TLS session is broken") from error
         self.transmit(tls.outgoing.read())

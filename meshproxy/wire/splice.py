@@ -247,7 +247,7 @@ class Splice:
         if count > PORTION:
             self._send_records(self._tls.encrypt(raw[:count]))
         else:
-            self._tls.session.write(raw[:count])
+            self._tls.write(raw[:count])
             self._send_tls()
         if count == chunk:
             self._plain_chunk = self._buffers.grown(chunk, crowded=self._engine.crowded)

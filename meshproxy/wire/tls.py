@@ -24,7 +24,7 @@ from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault, classify
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from meshproxy.wire.sweep import Sweeper
 
@@ -42,7 +42,7 @@ MOST_UNSENT_CONTROL = 64 * 1024
 class TlsConnection:
     """One TLS connection; `session` and the BIOs are the splice's to drive once `handshake` has returned."""
 
-    __slots__ = ("incoming", "outgoing", "peer_has_ended", "session", "sock")
+    __slots__ = ("_read", "incoming", "outgoing", "peer_has_ended", "session", "sock", "write")
 
     def __init__(
         self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool, server_name: str | None = None
@@ -55,6 +55,10 @@ class TlsConnection:
         self.session = context.wrap_bio(
             self.incoming, self.outgoing, server_side=server_side, server_hostname=server_name
         )
+        # The very methods that those of `SSLObject` call: each message spares two calls.
+        inner = _inner(self.session)
+        self._read = inner.read
+        self.write = inner.write
 
     def __repr__(self) -> str:
         return f"<TlsConnection {self.session.version()} fd={self.sock.fileno()}>"
@@ -122,8 +126,7 @@ class TlsConnection:
 
     def _read_whole_records(self, clear: memoryview, count: int) -> int:
         """As `read_into`, of records that are there to their end: to try one that is not costs an exception (10 us)."""
-        read: Callable[[int, memoryview], int] = self.session.read  # type: ignore[assignment]  # as below
-        incoming = self.incoming
+        read, incoming = self._read, self.incoming
         with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
             while incoming.pending >= _WHOLE_RECORD and not self.peer_has_ended:
                 got = read(ONE_RECORD, clear[count:])
@@ -133,7 +136,7 @@ class TlsConnection:
 
     def encrypt(self, clear: memoryview) -> list[bytes]:
         """Return the records that `clear` makes, behind what waits in `outgoing`, in portions as `feed` takes them."""
-        write, records = self.session.write, self.outgoing.read
+        write, records = self.write, self.outgoing.read
         parts = []
         for at in range(0, len(clear), PORTION):
             write(clear[at : at + PORTION])
@@ -149,8 +152,7 @@ class TlsConnection:
         the session itself keeps nothing but the beginning of a record of which the rest is still on its way. Sets
         `peer_has_ended` when it is met. Raises ssl.SSLError for an alert or for bytes that do not authenticate.
         """
-        read: Callable[[int, memoryview], int] = self.session.read  # type: ignore[assignment]  # typeshed: bytes only
-        incoming = self.incoming
+        read, incoming = self._read, self.incoming
         try:
             while incoming.pending:
                 got = read(ONE_RECORD, clear[count:] if count else clear)
@@ -184,6 +186,17 @@ class TlsConnection:
         if not received:
             raise HandshakeError(HandshakeFault.CLOSED, "the peer closed the connection during the handshake")
         self.incoming.write(received)
+
+
+class _Inner(Protocol):
+    def read(self, size: int, into: memoryview, /) -> int: ...
+
+    def write(self, data: bytes | memoryview, /) -> int: ...
+
+
+def _inner(session: ssl.SSLObject) -> _Inner:
+    """What does the work of an `SSLObject`: the same methods, if a Python should come without it."""
+    return cast("_Inner", getattr(session, "_sslobj", None) or session)
 
 
 class _Certificate(Protocol):

@@ -9,7 +9,7 @@ import socket
 import ssl
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -21,7 +21,7 @@ from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import PeerEof
 from meshproxy.wire.splice import Splice
 from meshproxy.wire.sweep import Sweeper
-from meshproxy.wire.tls import TlsConnection, _verified_chain, receive
+from meshproxy.wire.tls import TlsConnection, _inner, _verified_chain, receive
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
 from tests.shaking import shake
 from tests.wire.conftest import handshake_both
@@ -397,3 +397,10 @@ async def test_before_a_handshake_there_is_no_anchor_and_afterwards_it_is_a_root
     roots = contexts.client.get_ca_certs(binary_form=True)
     assert client.anchor() in roots
     assert server.anchor() in roots
+
+
+def test_messages_take_the_short_way_where_this_python_has_one() -> None:
+    session = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="far")
+    assert _inner(session) is getattr(session, "_sslobj")  # noqa: B009 - private, and typeshed knows nothing of it
+    plain: Any = object()
+    assert _inner(plain) is plain  # a Python whose `SSLObject` does the work itself
