@@ -1,0 +1,110 @@
+"""A clock five minutes off is borne or told, and heals; a machine that slept three days renews itself when it wakes.
+
+Needs libfaketime (Debian: faketime), which moves the wall clock of single processes while they run.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.scenarios.actors import Service, client_context, echo, tls_exchange
+from tests.scenarios.authority import CaServer, serve
+from tests.scenarios.enrolled import configure, enrolled, invite, put
+from tests.scenarios.stage import inbound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.scenarios.stage import Stage
+
+LIBRARY = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+pytestmark = pytest.mark.skipif(LIBRARY is None, reason="libfaketime is not installed")
+
+
+class Clock:
+    """The wall clock of whatever is started `beside` it; others have their own."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.set("+0")
+
+    def set(self, offset: str) -> None:
+        """Go by `+3d`, `-5m`: so much from the true time; those who go by it follow at once."""
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(f"{offset}\n")
+        fresh.rename(self._file)
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """What is started meanwhile goes by this clock. Monotonic time is left as it is, as when a machine sleeps."""
+        ours = {
+            "LD_PRELOAD": str(LIBRARY),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+        os.environ.update(ours)
+        try:
+            yield
+        finally:
+            for name in ours:
+                del os.environ[name]
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Clock:
+    return Clock(tmp_path / "clock")
+
+
+def allowed(stage: Stage) -> str:
+    stage.write("web.allow.toml", '[[allow]]\nfrom = "/web"\n')
+    return inbound(forward=stage.keep(Service(echo)).address)
+
+
+def test_a_clock_that_is_ahead_is_borne(stage: Stage, clock: Clock) -> None:
+    ca = serve(stage)
+    clock.set("+5m")
+    with clock.beside():
+        api = enrolled(stage, ca, "api", allowed(stage))
+    web = client_context(ca.mesh.issue("/web"))
+    assert tls_exchange(api.address("api"), web, b"hello") == b"hello"
+
+
+def test_a_clock_that_is_behind_is_told_and_heals_when_it_is_set(stage: Stage, clock: Clock) -> None:
+    ca = serve(stage)
+    clock.set("-5m")
+    token_file = put(stage.workspace / "api.token", invite(ca, "/api"))
+    with clock.beside():
+        api = stage.run(configure(stage, ca.listens, "api", allowed(stage), token_file=token_file))
+    assert "clock" in api.log.event("enrolment_failed").text("error")
+    clock.set("+0")
+    api.log.event("identity_enrolled", within=60)
+    api.everywhere("identity_ready", within=60)
+
+
+@pytest.mark.parametrize("grace", [0, 604_800], ids=["without grace", "with grace"])
+def test_after_three_days_of_sleep(stage: Stage, clock: Clock, grace: int) -> None:
+    def with_rule(directory: Path) -> None:
+        with (directory / "ca.toml").open("a") as file:
+            file.write(f'\n[[issue]]\npaths = ["/**"]\nrenew_grace_seconds = {grace}\n')
+
+    with clock.beside():
+        ca: CaServer = serve(stage, configure=with_rule)
+        api = enrolled(stage, ca, "api", allowed(stage))
+        before = api.status().identity.serial
+    clock.set("+3d")
+    if not grace:
+        told = api.log.event("renewal_failed", within=90)
+        assert "expired" in told.text("error")
+        assert "meshproxy ca token create /api" in told.text("remedy")
+        assert api.status().state == "refusing"
+        return
+    api.log.event("identity_renewed", within=90)
+    api.everywhere("identity_ready", within=60)
+    assert api.status().identity.serial != before
