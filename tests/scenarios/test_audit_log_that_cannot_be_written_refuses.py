@@ -110,12 +110,14 @@ def test_callers_wait_for_room_when_told_to(stage: Stage) -> None:
             assert "/waited" not in origin.targets()
         asking.join(20)
         assert answers == [200]
+        poll(lambda: not failing(api), "what waited is written")
         with full_disk(api, file, room=0):
-            caller.ask("GET", "/3")
+            assert caller.ask("GET", "/3").status == 200
             poll(lambda: failing(api), "the disk refuses")
             began = time.monotonic()
             assert caller.ask("GET", "/too-long").status == 503
             assert 4 < time.monotonic() - began < 15
+    poll(lambda: not failing(api), "what waited is written")
     api.signal(signal.SIGTERM)
     assert api.exit_code() == 0
     assert [each["path"] for each in decisions(file)] == ["/1", "/2", "/waited", "/3"]

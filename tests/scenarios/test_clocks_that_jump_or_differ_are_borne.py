@@ -15,7 +15,7 @@ import pytest
 from tests.scenarios.actors import Service, client_context, echo, tls_exchange
 from tests.scenarios.authority import CaServer, serve
 from tests.scenarios.enrolled import configure, enrolled, invite, put
-from tests.scenarios.stage import inbound
+from tests.scenarios.stage import inbound, poll
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,5 +106,5 @@ def test_after_three_days_of_sleep(stage: Stage, clock: Clock, grace: int) -> No
         assert api.status().state == "refusing"
         return
     api.log.event("identity_renewed", within=90)
-    api.everywhere("identity_ready", within=60)
-    assert api.status().identity.serial != before
+    poll(lambda: api.status().identity.serial != before, "the new certificate is in use", within=60)
+    assert api.status().state == "serving"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scenarios.actors import Service, dial, echo
 from tests.scenarios.stage import inbound, outbound, poll
 
@@ -19,6 +21,7 @@ def shares(sidecar: Sidecar) -> list[int]:
     return [each.open for each in sidecar.status().workers]
 
 
+@pytest.mark.long  # a share is what it should be on a machine that does nothing else
 def test_long_lived_connections_are_split(stage: Stage) -> None:
     service = stage.keep(Service(echo))
     api = stage.sidecar("api", TWO + inbound(forward=service.address))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -255,6 +256,10 @@ def test_nothing_is_left_of_it(tmp_path: Path, service: int, echo: int) -> None:
     held.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(ledger)
+    for _ in range(100):  # the service above ends its own threads when it has noticed
+        if threads() - before == set():
+            break
+        time.sleep(0.05)
     assert threads() - before == set()
     assert descriptors_open() <= descriptors
     mesh.close()
