@@ -60,11 +60,11 @@ def test_who_forces_it_is_told_whom_he_leaves_behind_and_they_find_their_way_bac
     code, said = rotate(ca, "activate", "--force")
     assert (code, "1 left behind" in said) == (0, True)
 
+    old = read_chain(slow.roots.encode())[0].subject
+    slow.roots = (ca.directory / "trust/bundle.pem").read_text()
     # What he holds is good still, and he is told of the new root by the CA he knows.
     poll(lambda: roots_of(slow) == 2, "the server tells of the new root")
     assert slow.trust(loaded=ca.status_json["bundle_sequence"]).status == 200
-    old = read_chain(slow.roots.encode())[0].subject
-    slow.roots = (ca.directory / "trust/bundle.pem").read_text()  # as he was told
 
     def is_below_the_new_root() -> bool:
         return slow.renew().status == 200 and read_chain(slow.chain.encode())[1].issuer != old
