@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from meshproxy.policy.document import method as read_method
 from meshproxy.policy.document import note
 from meshproxy.policy.grants import EVERY_PATH, Example, grants_of
-from meshproxy.policy.match import IdentityPattern, PathPattern
+from meshproxy.policy.match import IdentityPattern, PathPattern, spelt
 from meshproxy.policy.regions import TooIntricate, intersection, uncovered
 from meshproxy.toml import Judge, parse_toml, written
 
@@ -130,7 +130,7 @@ def _outsiders(
         return
     if outsider is None:
         return
-    example = Example(grant.domain, _spelt(outsider), method, path)
+    example = Example(grant.domain, spelt(outsider), method, path)
     whom = ", ".join(each.text for each in only) or "nobody"
     yield Violation(invariant, grant.rule, f"it grants {example}, and only {whom} may be", example)
 
@@ -151,11 +151,7 @@ def _touched(invariant: Invariant, grant: Grant) -> tuple[str, str] | None:
 def _one_of(pattern: Segments) -> str:
     """A path that a pattern matches."""
     fixed = pattern.fixed or ("any",)
-    return _spelt(tuple("any" if segment == "*" else segment for segment in fixed))
-
-
-def _spelt(segments: tuple[str, ...]) -> str:
-    return "".join(f"/{segment}" for segment in segments)
+    return spelt(tuple("any" if segment == "*" else segment for segment in fixed))
 
 
 def _read(table: Table, number: int, file: str) -> Invariant:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ca import storage
-from meshproxy.cli.allow_lists import document_or_fail, own_domain, trust_domain_option
-from meshproxy.cli.recorded import log_option, records_of
+from meshproxy.cli.policy.lists import document_or_fail, own_domain, trust_domain_option
+from meshproxy.cli.policy.logs import log_option, records_of
 from meshproxy.cli.terminal import example, fail, os_error_words, printable
 from meshproxy.policy.cases import NOBODYS
 from meshproxy.policy.estate import file_of

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshproxy.cli.allow_lists import document_or_fail
-from meshproxy.cli.learner import is_of
-from meshproxy.cli.recorded import log_option, records_of
+from meshproxy.cli.policy.learn import is_of
+from meshproxy.cli.policy.lists import document_or_fail
+from meshproxy.cli.policy.logs import log_option, records_of
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, printable
 
 if TYPE_CHECKING:

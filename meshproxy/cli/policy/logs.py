@@ -1,23 +1,22 @@
-"""Logs as the commands read them: streamed, gigabytes of them, with a progress bar for whoever watches."""
+"""The logs of sidecars, as the commands about allow-lists read them."""
 
 from __future__ import annotations
 
 import os
-import sys
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from meshproxy.cli.reading import lines, progress
 from meshproxy.cli.terminal import fail, os_error_words
 from meshproxy.policy.records import records_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from meshproxy.policy.records import Record
 
 _LONGEST_LINE: Final = 1 << 20
-_EVERY: Final = 4 << 20  # bytes between two moves of the bar
 
 log_option: Final = click.option(
     "--log", "logs", multiple=True, required=True, metavar="LOG", help="A sidecar's log, - is stdin; repeatable."
@@ -26,25 +25,13 @@ log_option: Final = click.option(
 
 def records_of(logs: tuple[str, ...]) -> Iterator[Record]:
     """What sidecars have said in these logs, one after the other. Ends the command when one is missing."""
-    hidden = not sys.stderr.isatty()
-    with click.progressbar(length=sum(map(_size, logs)), label="reading", file=sys.stderr, hidden=hidden) as bar:
+    with progress(sum(map(_size, logs))) as moved:
         for log in logs:
             try:
                 with click.open_file(log, "rb") as stream:
-                    yield from records_in(_lines(stream, bar.update))
+                    yield from records_in(lines(stream, moved, longest=_LONGEST_LINE))
             except OSError as error:
                 fail(f"{log} cannot be read: {os_error_words(error)}")
-
-
-def _lines(stream: IO[bytes], moved: Callable[[int], None]) -> Iterator[bytes]:
-    since = 0
-    while line := stream.readline(_LONGEST_LINE):
-        since += len(line)
-        if since >= _EVERY:
-            moved(since)
-            since = 0
-        yield line
-    moved(since)
 
 
 def _size(log: str) -> int:

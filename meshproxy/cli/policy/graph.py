@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from meshproxy.cli.auditing import read_estate
+from meshproxy.cli.policy.who_can import read_estate
 from meshproxy.cli.terminal import example, fail, os_error_words
 from meshproxy.policy.estate import accesses
 

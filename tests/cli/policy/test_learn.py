@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from meshproxy.cli.main import cli
-from tests.cli.test_replays import line
+from tests.cli.policy.test_replay import line
 
 WEB = "spiffe://mesh.test/web"
 

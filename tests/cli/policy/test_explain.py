@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ca.spiffe_id import SpiffeId, TrustDomain
 from ca.svid import Leaf
-from meshproxy.cli.allow_lists import AllowList
-from meshproxy.cli.explaining import Asked, explained
 from meshproxy.cli.main import cli
+from meshproxy.cli.policy.explain import Asked, explained
+from meshproxy.cli.policy.lists import AllowList
 from meshproxy.inbound.accept import Visit
 from meshproxy.inbound.authorize import Authorizer
 from meshproxy.policy.compile import compile_policy

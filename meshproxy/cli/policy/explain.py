@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
-from meshproxy.cli.allow_lists import (
+from meshproxy.cli.policy.lists import (
     AllowList,
     caller_and_home,
     judged_path,
@@ -19,7 +19,7 @@ from meshproxy.cli.allow_lists import (
     trust_domain_option,
     visible,
 )
-from meshproxy.cli.recorded import records_of
+from meshproxy.cli.policy.logs import records_of
 from meshproxy.cli.terminal import Tone, example, fail, print_json, printable
 from meshproxy.policy.decide import Decision, Reason, decide_connection, decide_request
 from meshproxy.policy.edit import Edit, smallest_edit

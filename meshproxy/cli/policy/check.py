@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
-from meshproxy.cli.allow_lists import lists_in, own_domain, read_document, trust_domain_option, wrapped
+from meshproxy.cli.policy.lists import lists_in, own_domain, read_document, trust_domain_option, wrapped
 from meshproxy.cli.terminal import Tone, example, paint, print_json
 from meshproxy.errors import FaultyInput
 from meshproxy.policy import invariants
@@ -21,11 +21,13 @@ from meshproxy.policy.lint import Code, Strictness, left_out, lint
 from meshproxy.settings.files import UnreadableFile, read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ca.spiffe_id import TrustDomain
     from meshproxy.errors import Problem
     from meshproxy.policy.document import Document
+
+_T = TypeVar("_T")
 
 _FORMATS: Final = ("text", "json", "github")
 # GitHub's workflow commands: what ends one must be escaped in its text, and more in a property.
@@ -123,14 +125,11 @@ class _Judged:
 
     def remarks(self, file: Path) -> Iterator[Remark]:
         """What there is to say of one allow-list."""
-        try:
-            document = self.sound[file] = read_document(file)
-        except UnreadableFile as error:
-            yield Remark(Weight.ERROR, "unreadable", str(file), None, error.found, error.remedy)
+        document, faults = _read(file, lambda: read_document(file))
+        yield from faults
+        if document is None:
             return
-        except FaultyInput as faulty:
-            yield from map(_fault, faulty.problems)
-            return
+        self.sound[file] = document
         found = lint(document, home=self.home, now=self.now, strictness=self.strictness)
         for finding in left_out(found, self.ignore):
             words = f"rule {finding.rule.name!r}: {finding.found}"
@@ -152,23 +151,27 @@ class _Judged:
     def _broken_promises(self, file: Path, services: Mapping[str, Document]) -> Iterator[Remark]:
         if not os.path.lexists(file):
             return
-        try:
-            promised = invariants.read_invariants(read_file(file)[0], file=str(file))
-        except UnreadableFile as error:
-            yield Remark(Weight.ERROR, "unreadable", str(file), None, error.found, error.remedy)
-            return
-        except FaultyInput as faulty:
-            yield from map(_fault, faulty.problems)
-            return
+        promised, faults = _read(file, lambda: invariants.read_invariants(read_file(file)[0], file=str(file)))
+        yield from faults
         for service, document in services.items():
-            for broken in invariants.violations(promised, service, document.rules, home=self.home, now=self.now):
+            for broken in invariants.violations(promised or (), service, document.rules, home=self.home, now=self.now):
                 words = f"rule {broken.rule.name!r} breaks {broken.invariant.name!r}: {broken.found}"
                 remedy = f"Narrow the rule; the promise is {file}:{broken.invariant.line}"
                 yield Remark(Weight.ERROR, "invariant", document.file, broken.rule.line, words, remedy)
-        for each in promised:
+        for each in promised or ():
             if not any(map(each.is_about, services)):
                 words = f"{each.name!r} is about no service that has a list here: it promises nothing"
                 yield Remark(Weight.WARNING, "idle_invariant", str(file), each.line, words, "Correct `services`")
+
+
+def _read(file: Path, read: Callable[[], _T]) -> tuple[_T | None, tuple[Remark, ...]]:
+    """What is in a file under judgement; or None, and why it cannot be used."""
+    try:
+        return read(), ()
+    except UnreadableFile as error:
+        return None, (Remark(Weight.ERROR, "unreadable", str(file), None, error.found, error.remedy),)
+    except FaultyInput as faulty:
+        return None, tuple(map(_fault, faulty.problems))
 
 
 def _fault(problem: Problem) -> Remark:

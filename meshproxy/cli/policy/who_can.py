@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from meshproxy.cli.allow_lists import caller_and_home, document_or_fail, lists_in, trust_domain_option
+from meshproxy.cli.policy.lists import caller_and_home, document_or_fail, lists_in, trust_domain_option
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, printable
 from meshproxy.policy.estate import Access, accesses, file_of, service_of, what_can, who_can
 from meshproxy.policy.match import PathPattern
