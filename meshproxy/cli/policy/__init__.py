@@ -9,7 +9,10 @@ replay      recorded calls decided again by a candidate
 learn       a list proposed from what was seen
 report      which rules are used
 who_can     who-can and what-can, the questions of an auditor
-graph       who may call whom, drawn
+graph       who may call whom, drawn: as Mermaid, DOT, or a
+page          page with all of it in words, and a
+drawing       drawing, whose nodes and arrows have their places from a
+layout        layout in layers
 
 lists       what they share: reading lists and directories of them, completing identities
 logs        reading logs

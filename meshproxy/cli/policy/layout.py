@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _SWEEPS: Final = 12  # over all layers, forth and back: from then on hardly anything moves
-_BEND: Final = 0.45  # of a row, for an arrow that passes
+BEND: Final = 0.45  # of a row, for an arrow that passes
 
 Pair = tuple[str, str]
 # A node, or the place of an arrow that passes through a layer: the arrow and the layer.
@@ -173,7 +173,7 @@ def _apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
 
 
 def _height(place: _Place) -> float:
-    return 1.0 if isinstance(place, str) else _BEND
+    return 1.0 if isinstance(place, str) else BEND
 
 
 def _mean(numbers: Sequence[float], otherwise: float) -> float:
