@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, TypeVar
 
 import click
-import msgspec
 
 from ca.spiffe_id import SpiffeId, TrustDomain
 from meshproxy.audit.checkpoints import CheckpointError, Seal, read
-from meshproxy.audit.lines import LONGEST, Checkpoint, Decision, Why, decode, opened_by
+from meshproxy.audit.lines import LONGEST, NO_LINE, Checkpoint, Decision, Why, decode, opened_by
 from meshproxy.audit.query import Question, What
 from meshproxy.audit.verify import Demands, Verifier, in_order
 from meshproxy.cli.reading import lines, progress
-from meshproxy.cli.terminal import Tone, example, fail, os_error_words, paint, print_json, printable
+from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, printable
 from meshproxy.policy.match import IdentityPattern
 from meshproxy.units import parse_duration
 
@@ -265,7 +264,7 @@ def _identity(text: str) -> SpiffeId:
 def _body(line: bytes) -> Body | None:
     try:
         return decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NO_LINE:
         return None
 
 
@@ -285,7 +284,7 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
         with file.open("rb") as stream:
             yield stream
     except OSError as error:
-        fail(f"{file} cannot be read: {os_error_words(error)}")
+        fail(f"{file} cannot be read: {error.strerror}")
 
 
 def _size_of(files: tuple[Path, ...]) -> int:
@@ -294,5 +293,5 @@ def _size_of(files: tuple[Path, ...]) -> int:
         try:
             size += file.stat().st_size
         except OSError as error:
-            fail(f"{file} cannot be read: {os_error_words(error)}")
+            fail(f"{file} cannot be read: {error.strerror}")
     return size

@@ -41,6 +41,11 @@ class Record(msgspec.Struct, frozen=True):
         return is_one and self.reason != CERTIFICATE_EXPIRED
 
     @property
+    def is_out_of_time(self) -> bool:
+        """Whether somebody was refused as his certificate had ended by then; no allow-list was asked."""
+        return self.event == "decision" and self.reason == CERTIFICATE_EXPIRED
+
+    @property
     def is_objection(self) -> bool:
         """Whether it tells of a denial apart from the access line; some of these are left out by a busy sidecar."""
         return self.event in {"denied", "would_deny"} and bool(self.caller)
@@ -80,5 +85,5 @@ def records_in(lines: Iterable[bytes]) -> Iterator[Record]:
     for line in lines:
         try:
             yield _decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # the last: nested too deeply
             continue

@@ -19,8 +19,7 @@ from ca.svid import read_chain, read_leaf
 from meshproxy.cli.terminal import Tone, fail, os_error_words, paint, print_problems, printable
 from meshproxy.errors import FaultyInput
 from meshproxy.http.head import BadMessage
-from meshproxy.http.target import parse_target
-from meshproxy.policy.cases import NOBODYS
+from meshproxy.policy.cases import NOBODYS, judged_request
 from meshproxy.policy.compile import compile_policy
 from meshproxy.policy.document import parse_allow_list
 from meshproxy.policy.estate import SUFFIX
@@ -190,9 +189,9 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
-def judged_path(method: str, path: str) -> str:
-    """The path as rules are asked about it; ends the command for one that is refused before any rule is."""
+def judged(method: str, path: str) -> tuple[str, str]:
+    """A request as rules are asked about it; ends the command (exit 1) for one that is refused before any rule is."""
     try:
-        return parse_target(method.encode(), path.encode()).path.decode("ascii")
+        return judged_request(method, path)
     except BadMessage as bad:
         fail(f"such a request is refused with {bad.status} before any rule is asked: {bad.detail}", exit_code=1)

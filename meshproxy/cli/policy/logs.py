@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from meshproxy.cli.reading import lines, progress
-from meshproxy.cli.terminal import fail, os_error_words
+from meshproxy.cli.terminal import fail
 from meshproxy.policy.records import records_in
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def records_of(logs: tuple[str, ...]) -> Iterator[Record]:
                 with click.open_file(log, "rb") as stream:
                     yield from records_in(lines(stream, moved, longest=_LONGEST_LINE))
             except OSError as error:
-                fail(f"{log} cannot be read: {os_error_words(error)}")
+                fail(f"{log} cannot be read: {error.strerror}")
 
 
 def _size(log: str) -> int:

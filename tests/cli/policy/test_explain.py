@@ -216,6 +216,30 @@ def test_a_rule_is_shown_as_it_stands_whatever_else_ends_a_line_elsewhere() -> N
     assert '\n    [[allow]]\n    from = "/web"  # \\x9b31m größer\n' in said.stdout
 
 
+def test_who_came_too_late_is_told_so() -> None:
+    line = {"event": "decision", "caller": "spiffe://mesh.test/web", "method": "GET", "path": "/orders/1"}
+    line |= {"decision": "deny", "reason": "certificate_expired", "listener": "api"}
+    told = explain("--log", "-", said=json.dumps(line))
+    assert told.exit_code == 1
+    assert "denied   spiffe://mesh.test/web GET /orders/1\nreason   certificate_expired: the caller's" in told.stdout
+    assert json.loads(explain("--log", "-", "--json", said=json.dumps(line)).stdout)["reason"] == "certificate_expired"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("G T", "/"), ("GÉT", "/"), ("", "/"), ("\x1b[2J", "/"), ("GET", "/\udcff"), ("CONNECT", "/")]
+)
+def test_what_a_sidecar_refuses_before_any_rule_is_told_so(method: str, path: str) -> None:
+    said = explain("api.allow.toml", "--from", "/web", "--method", method, "--path", path)
+    assert said.exit_code == 1
+    assert "before any rule is asked" in said.stderr
+
+
+def test_a_line_that_is_nested_too_deeply_is_passed_over() -> None:
+    deep = '{"event":"denied","caller":"spiffe://mesh.test/web","x":' + "[" * 100_000 + "]" * 100_000 + "}\n"
+    told = explain("api.allow.toml", "--log", "-", said=deep)
+    assert (told.exit_code, "holds no decision" in told.stderr) == (2, True)
+
+
 def test_a_line_of_nobody_does_not_end_the_reading_of_a_log() -> None:
     said = '{"event":"denied","caller":"nobody","method":"GET","path":"/x"}\n'
     said += '{"event":"denied","caller":"spiffe://mesh.test/web","method":"PUT","path":"/x"}\n'
