@@ -45,8 +45,8 @@ def audit() -> None:
 @audit.command(
     short_help="Whether logs are what was written.",
     epilog=example(
-        "meshproxy audit verify audit.jsonl* --bundle identity/bundle.pem --id spiffe://mesh.local/api",
-        "meshproxy audit verify audit.jsonl* --bundle bundle.pem --head 4211:9f86d081884c7d65...",
+        "meshproxy audit verify audit.jsonl* --bundle roots.pem --id spiffe://td/api",
+        "meshproxy audit verify audit.jsonl* --bundle roots.pem --head 4211:9f86...",
     ),
 )
 @_files
@@ -112,7 +112,7 @@ _SHOWN: Final = (
 @audit.command(
     short_help="Who was allowed or denied what.",
     epilog=example(
-        "meshproxy audit query audit.jsonl* --who /web --what 'DELETE /accounts/**' --since 7d",
+        "meshproxy audit query audit.jsonl* --who /web --what 'PUT /a/**' --since 7d",
         "meshproxy audit query audit.jsonl --decision deny --json | jq .caller",
     ),
 )
@@ -152,7 +152,7 @@ def query(
         home=_parsed("--trust-domain", trust_domain, TrustDomain),
     )
     found = 0
-    with progress(_size_of(files)) as moved:
+    with progress(_size_of(files), prints=True) as moved:
         for chain in in_order([(str(file), _first_line(file)) for file in files]):
             for file in chain:
                 with _opened(Path(file)) as stream:

@@ -15,9 +15,14 @@ _EVERY: Final = 4 << 20  # bytes between two moves of the bar
 
 
 @contextmanager
-def progress(size: int) -> Iterator[Callable[[int], None]]:
-    """Show how much of `size` bytes is read, on a terminal; what is yielded takes how many more were."""
-    with click.progressbar(length=size, label="reading", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+def progress(size: int, *, prints: bool = False) -> Iterator[Callable[[int], None]]:
+    """Show how much of `size` bytes is read, on a terminal; what is yielded takes how many more were.
+
+    `prints`: what is found is printed meanwhile, which is to be seen there as well, and not between pieces of a bar.
+    Nobody knows the size of what comes through a pipe: it is 0, and nothing is shown.
+    """
+    hidden = not size or not sys.stderr.isatty() or (prints and sys.stdout.isatty())
+    with click.progressbar(length=size, label="reading", file=sys.stderr, hidden=hidden) as bar:
         yield bar.update
 
 

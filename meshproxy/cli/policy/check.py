@@ -93,8 +93,8 @@ def check(
 ) -> None:
     """Judge allow-lists: errors keep a file from being loaded; warnings are sound, and probably not meant.
 
-    Of a DIR all *.allow.toml below it. Whether they keep what an invariants.toml promises, in DIR, below or above it,
-    or above FILE, is proved. Exits 0 when there is
+    Of a DIR all *.allow.toml below it are judged. What an invariants.toml in a directory above a list promises is
+    proved of it. Exits 0 when there is
     no error (with --strict: no warning either), 1 otherwise, 2 when there is nothing to judge.
     """
     home, now = own_domain(trust_domain), datetime.now(UTC)

@@ -90,7 +90,7 @@ def explained(allow_list: AllowList, asked: Asked, *, now: datetime) -> Explanat
 @click.command(
     short_help="Why one caller is allowed or denied.",
     epilog=example(
-        "meshproxy policy explain api.allow.toml --from /web --method GET --path /orders/7",
+        "meshproxy policy explain api.allow.toml --from /web --method GET --path /a",
         "meshproxy policy explain ledger.allow.toml --from /orders --tcp",
         "grep '\"denied\"' sidecar.log | tail -1 | meshproxy policy explain --log -",
     ),
@@ -148,7 +148,7 @@ def _explain_log(
     lists: dict[tuple[Path, bool], AllowList] = {}
     own = own_domain(trust_domain)
     told = denied = 0
-    for line in records_of((log,)):
+    for line in records_of((log,), prints=True):
         if line.is_out_of_time:
             _tell_out_of_time(line, as_json=as_json, apart=bool(told))
             told, denied = told + 1, denied + 1

@@ -60,15 +60,11 @@ def arrows(services: Mapping[str, Document], *, home: TrustDomain | None) -> lis
         Arrow(
             callers,
             service,
-            tuple(dict.fromkeys(map(_for_what, some))),
+            tuple(dict.fromkeys(each.for_what for each in some)),
             anything=any(not each.rule.is_http_only for each in some),
         )
         for (service, callers), some in sorted(found.items())
     ]
-
-
-def _for_what(access: Access) -> str:
-    return access.what + (f", until {access.rule.expires:%Y-%m-%d}" if access.rule.expires else "")
 
 
 def _mermaid(arrows: Sequence[Arrow], services: Iterable[str]) -> str:

@@ -23,7 +23,7 @@ _OBJECTS_BETWEEN_LOOKS: Final = 500_000
 
 @click.group(
     epilog=example(
-        "meshproxy policy explain api.allow.toml --from /web --method GET --path /orders/7",
+        "meshproxy policy explain api.allow.toml --from /web --method GET --path /a",
         "meshproxy policy check policies/",
         "meshproxy policy diff --git main policies/",
     )

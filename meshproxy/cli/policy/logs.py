@@ -23,9 +23,12 @@ log_option: Final = click.option(
 )
 
 
-def records_of(logs: tuple[str, ...]) -> Iterator[Record]:
-    """What sidecars have said in these logs, one after the other. Ends the command when one is missing."""
-    with progress(sum(map(_size, logs))) as moved:
+def records_of(logs: tuple[str, ...], *, prints: bool = False) -> Iterator[Record]:
+    """What sidecars have said in these logs, one after the other. Ends the command when one is missing.
+
+    `prints` as for `progress`.
+    """
+    with progress(sum(map(_size, logs)), prints=prints) as moved:
         for log in logs:
             try:
                 with click.open_file(log, "rb") as stream:

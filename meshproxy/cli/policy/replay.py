@@ -22,7 +22,7 @@ _SHOWN: Final = 50
     short_help="Decide recorded calls again by a candidate.",
     epilog=example(
         "meshproxy policy replay api.allow.toml --log sidecar.log",
-        "journalctl -u api-sidecar -o cat | meshproxy policy replay api.allow.toml --log -",
+        "journalctl -u api -o cat | meshproxy policy replay api.allow.toml --log -",
     ),
 )
 @click.argument("candidate", metavar="CANDIDATE", type=click.Path(path_type=Path))
