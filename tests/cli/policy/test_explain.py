@@ -97,6 +97,29 @@ def test_it_gives_the_running_sidecars_answer(
         assert (granting[0] if granting else None) is decision.rule
 
 
+@settings(max_examples=60, deadline=None)
+@given(some_rules(), st.sampled_from(["/a", "/b/a", "/zz"]))
+def test_it_gives_the_running_sidecars_answer_about_connections(rules: tuple[Rule, ...], caller: str) -> None:
+    policy = compile_policy(Document("x.allow.toml", rules, "0"))
+    who = SpiffeId.of(HOME, caller)
+    here = TcpAddress("127.0.0.1", 0)
+    log, _ = listening_log()
+    recorder = Recorder(Metrics(), log, lambda _line: None, lambda: 0.0)
+    listener = Inbound("api", here, here, Protocol.TCP, Path("x.allow.toml"))
+    leaf = Leaf(who, 1, "00", NOW - timedelta(days=1), NOW + timedelta(days=9))
+    visit = Visit("api", "inbound", "p", started=0.0, caller=str(who))
+    allowed = Authorizer(listener, Snapshot(policy), recorder).ask(visit, leaf, home=HOME, now=NOW) is not None
+    found = explained(AllowList(Document("x", rules, "0"), policy, ()), Asked(who, HOME, None), now=NOW)
+    decision = found.decision
+    assert (decision.granted, decision.rule.name if decision.rule else "", decision.reason.value) == (
+        allowed,
+        visit.rule,
+        visit.reason,
+    )
+    granting = [each.rule for each in found.verdicts if each.failed is None]
+    assert (granting[0] if granting else None) is decision.rule
+
+
 def test_what_is_allowed_shows_the_rule_as_it_is_written() -> None:
     said = asked("/web", "GET", "/orders/7?x=1")
     assert said.exit_code == 0
