@@ -38,9 +38,9 @@ scenarios: $(VENV)/ready
 	@MESHPROXY_TEST_WORKERS=$(WORKERS) $(BIN)/pytest -v tests/scenarios
 	@$(BIN)/pytest -v -m long tests --ignore tests/scenarios
 
-# make soak [SECONDS=600]
+# make soak [MINUTES=30]; or SECONDS=600, which is what it lasts when nothing is said
 soak: $(VENV)/ready
-	@MESHPROXY_SOAK=$(or $(SECONDS),600) $(BIN)/pytest -v -s tests/scenarios -k soak
+	@MESHPROXY_SOAK=$(or $(SECONDS),$(if $(MINUTES),$$(($(MINUTES) * 60)),600)) $(BIN)/pytest -v -s tests/scenarios -k soak
 
 # make bench [ONLY=tcp-keepalive,http-bulk] [PEERS=haproxy,caddy] [GHOSTUNNEL=path] [ROUNDS=7] [SECONDS=3] [HELD=8000]
 #            [RATE=2000] [JSON=path] [ARGS=...]; ARGS=--help tells the rest

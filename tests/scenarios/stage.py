@@ -83,6 +83,7 @@ class Log:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._page = 0
+        self._unkept: frozenset[str] = frozenset()
         self.lines: list[Line] = []
         self.unreadable: list[bytes] = []
         self.ended = False
@@ -94,10 +95,16 @@ class Log:
         """Take one line."""
         with self._changed:
             try:
-                self.lines.append(Line(json.loads(raw)))
+                line = Line(json.loads(raw))
+                if line.get("event") not in self._unkept:
+                    self.lines.append(line)
             except ValueError:
                 self.unreadable.append(raw)
             self._changed.notify_all()
+
+    def keep_none_of(self, *events: str) -> None:
+        """Read these and forget them: of a long run there would be more than memory."""
+        self._unkept = frozenset(events)
 
     def end(self) -> None:
         """Nothing more will come."""

@@ -1,214 +1,112 @@
-"""Everything at once for a long time leaves nothing behind: no task, no connection, no descriptor, no memory.
+"""Everything at once for a long time: honest callers are served, hostile ones refused, and nothing is left behind.
 
-Keep-alive, close, bulk both ways, WebSocket, TCP streams with half-close, and aborts of both sides at random bytes; all
-that is answered is compared with what was asked. `MESHPROXY_SOAK` is how many seconds it lasts (60; `make soak`: 600).
+Keep-alive, close, bulk both ways, WebSocket, TCP streams with half-close; among them aborts of both sides at random
+bytes, garbage, half handshakes, slow heads, wrong certificates, denied and unsound requests, and a service that talks
+nonsense. Meanwhile allow-lists and settings are reloaded, and both sidecars renew themselves at a CA, without a pause.
+
+`MESHPROXY_SOAK` is how many seconds it lasts (60; `make soak MINUTES=30`). It ends in a report; the deadlines are such
+that a starved machine is slow, and does not fail.
 """
 
 from __future__ import annotations
 
-import contextlib
+import http.client
 import os
-import random
-import socket
 import threading
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.actors import PATTERN, Service, client_context, crc_of_pattern, dial, reset, send_pattern
-from tests.scenarios.http_actors import (
-    CLOSES,
-    Caller,
-    Ended,
-    Talk,
-    chunked,
-    fingerprint,
-    mtls_caller,
-    request,
-    response,
-)
+from tests.scenarios.actors import client_context
+from tests.scenarios.authority import serve as serve_ca
+from tests.scenarios.changes import reload, unix_admin
+from tests.scenarios.enrolled import configure, invite, leaves_of, put
+from tests.scenarios.soak_actors import LATE, REFUSED, SERVED, Book, Crowd, Forgetful, again_and_again, echo, serve
+from tests.scenarios.soak_attackers import Attackers
+from tests.scenarios.soak_report import MIB, Sample, outcomes, sizes, slope, unexpected
 from tests.scenarios.stage import Sidecar, inbound, outbound, poll
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Sequence
+    from pathlib import Path
 
-    from tests.scenarios.actors import Visit
-    from tests.scenarios.http_actors import Message
+    from tests.factory import MeshCa
     from tests.scenarios.stage import Stage
 
 SOAK = float(os.environ.get("MESHPROXY_SOAK", "60"))
-MOST_GROWTH = 6 * 1024 * 1024  # bytes, from the end of the first third: an allocator breathes, a leak adds up
-CROWD = 2  # actors of each kind
-BULK = 8 * 1024 * 1024
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-WISH = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+CROWD = 2  # of each kind of honest ones
+PAUSE = 0.05  # seconds at most between two deeds: load, and no race for the last core
+RELOADS_EVERY = 2.0
+LIFE = 120 if SOAK >= 600 else 40  # of a certificate, in seconds; renewed at half
+# From the end of the first third: an allocator breathes, a leak adds up; a short run has hardly met every size by then.
+MOST_GROWTH = (6 if SOAK >= 600 else 12) * MIB
+LIMITS = (
+    '[limits]\nhandshake_timeout = "60s"\nconnect_timeout = "60s"\nhead_timeout = "20s"\nresponse_timeout = "120s"\n'
+)
+QUICK = 'pool_idle = "1s"'
+PATHS = '["/length/**", "/chunked/**", "/download/**", "/upload", "/socket/**", "/abort/**", "/nonsense/**"]'
+CHANGES = "reload"
 
 
-# The services: what is asked for is said in the path.
+def allow_list(turn: int) -> str:
+    """The list of this turn: it always grants the same to /web."""
+    return f'[[allow]]\nname = "turn-{turn % 7}"\nfrom = "/nobody"\n[[allow]]\nfrom = "/web"\npaths = {PATHS}\n'
 
 
-def serve(sock: socket.socket, visit: Visit) -> None:
-    """Answer one request after the other; remember nothing, or this process would grow."""
-    talk = Talk(sock)
-    while (asked := talk.read_head()) is not None:
-        kind = asked.target.split("/")[1]
-        if kind == "socket":
-            talk.say(SWITCH)
-            echo(sock, visit)  # the caller waits for the switch, so nothing of the stream is in the talk's hands
-            return
-        if kind == "abort":
-            _abort(talk, asked)
-        elif kind == "download":
-            _say_bulk(talk, int(asked.target.split("/")[2]))
-        elif kind == "upload":
-            talk.say(response(200, b"%d %08x" % talk.weigh_body(asked)))
-        else:
-            answer = fingerprint(asked.method, asked.target, talk.read_body(asked))
-            talk.say(CHUNKED + chunked(answer[:10], answer[10:]) if kind == "chunked" else response(200, answer))
+def swap(path: Path, text: str) -> None:
+    """Put a file in place at once, as careful tools do."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.rename(path)
 
 
-def _abort(talk: Talk, asked: Message) -> None:
-    """Go away in the middle of an answer, at the byte that is asked for."""
-    answer = response(200, PATTERN[:100_000])
-    talk.say(answer[: int(asked.target.split("/")[2])])
-    if asked.target.endswith("reset"):
-        reset(talk.sock)
-    raise Ended
+class Changing:
+    """Reloads of both sidecars, again and again: a new allow-list each time, other settings now and then."""
 
+    def __init__(self, stage: Stage, api: Sidecar, web: Sidecar, book: Book) -> None:
+        self._stage, self._api, self._web, self._book = stage, api, web, book
+        self.turns = 0
 
-def _say_bulk(talk: Talk, size: int) -> None:
-    talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
-    send_pattern(talk.sock, size)
+    def go_on(self, over: threading.Event) -> None:
+        while not over.wait(RELOADS_EVERY):
+            self.turns += 1
+            swap(self._stage.workspace / "web.allow.toml", allow_list(self.turns))
+            if self.turns % 10 == 0:
+                for sidecar in (self._api, self._web):
+                    text, (old, new) = sidecar.file.read_text(), ("20s", "21s")
+                    if f'head_timeout = "{new}"' in text:
+                        old, new = new, old
+                    swap(sidecar.file, text.replace(f'head_timeout = "{old}"', f'head_timeout = "{new}"'))
+            for sidecar in (self._api, self._web):
+                self._ask(sidecar)
 
-
-def echo(sock: socket.socket, _visit: Visit) -> None:
-    """Say everything back; end when the caller ends."""
-    while data := sock.recv(65536):
-        sock.sendall(data)
-
-
-# The callers: each does its thing once, on connections of its own, and tells what came of it.
-
-
-class Crowd:
-    """Where the callers call, and what they have heard."""
-
-    def __init__(self, web: Sidecar, api: Sidecar, context: ssl.SSLContext) -> None:
-        self._web, self._api, self._context = web, api, context
-        self.heard: Counter[str] = Counter()
-        self._telling = threading.Lock()
-
-    def tell(self, what: str, *, right: bool) -> None:
-        with self._telling:
-            self.heard[what if right else f"WRONG {what}"] += 1
-
-    def caller(self, dice: random.Random) -> Caller:
-        """A caller at web's sidecar, or with its own identity straight at api's."""
-        if dice.random() < 0.2:
-            return mtls_caller(self._api, self._context)
-        return Caller(dial(self._web.address("to-api")))
-
-    def keep_alive(self, dice: random.Random) -> None:
-        with self.caller(dice) as caller:
-            for number in range(dice.randrange(1, 60)):
-                method, body = dice.choice(["GET", "POST", "PUT"]), dice.randbytes(dice.choice([0, 10, 1000, 100_000]))
-                target = f"/{dice.choice(['length', 'chunked'])}/{number}/{dice.random()}"
-                answer = caller.ask(method, target, body=body or None)
-                self.tell("keep-alive", right=answer.body == fingerprint(method, target, body))
-
-    def closing(self, dice: random.Random) -> None:
-        target = f"/length/{dice.random()}"
-        with self.caller(dice) as caller:
-            answer = caller.ask("GET", target, CLOSES)
-            self.tell("close", right=answer.body == fingerprint("GET", target, b"") and caller.has_ended())
-
-    def download(self, dice: random.Random) -> None:
-        size = dice.randrange(BULK)
-        with self.caller(dice) as caller:
-            caller.say(request("GET", f"/download/{size}"))
-            self.tell("download", right=caller.weigh_body(caller.hear_head()) == (size, crc_of_pattern(size)))
-
-    def upload(self, dice: random.Random) -> None:
-        size = dice.randrange(BULK)
-        with self.caller(dice) as caller:
-            caller.say(request("POST", "/upload", f"Content-Length: {size}"))
-            for start in range(0, size, len(PATTERN)):
-                caller.say(PATTERN[: min(size - start, len(PATTERN))])
-            self.tell("upload", right=caller.hear().body == b"%d %08x" % (size, crc_of_pattern(size)))
-
-    def web_socket(self, dice: random.Random) -> None:
-        with self.caller(dice) as caller:
-            caller.say(request("GET", "/socket/1", *WISH))
-            right = caller.hear_head().status == 101
-            for _ in range(dice.randrange(30)):
-                words = dice.randbytes(dice.randrange(1, 100))
-                caller.say(words)
-                right = right and caller.read(len(words)) == words
-            self.tell("socket", right=right)
-            if dice.random() < 0.3:
-                reset(caller.sock)
-
-    def tunnel(self, dice: random.Random) -> None:
-        words = dice.randbytes(dice.randrange(200_000))
-        with contextlib.closing(dial(self._web.address("to-tunnel"))) as sock:
-            talking = threading.Thread(target=_say_and_end, args=(sock, words))
-            talking.start()
-            heard = b"".join(iter(lambda: sock.recv(65536), b""))
-            talking.join()
-            self.tell("tunnel", right=heard == words)
-
-    def leave(self, dice: random.Random) -> None:
-        """Go away at a random byte of a request, an upload, or the answer."""
-        said = dice.choice(
-            [
-                request("GET", "/length/left"),
-                request("POST", "/upload", body=PATTERN[:100_000]),
-                request("PUT", "/chunked/left", "Transfer-Encoding: chunked")
-                + chunked(PATTERN[:1000], PATTERN[:50_000]),
-                request("GET", f"/download/{BULK}"),
-            ]
-        )
-        tunnelled = dice.random() < 0.2
-        with Caller(dial(self._web.address("to-tunnel"))) if tunnelled else self.caller(dice) as caller:
-            caller.say(said[: dice.randrange(len(said) + 1)])
-            if dice.random() < 0.3:
-                caller.sock.settimeout(0.02)
-                with contextlib.suppress(OSError):
-                    caller.sock.recv(dice.randrange(1, 100_000))
-            if dice.random() < 0.5:
-                reset(caller.sock)
-        self.tell("left", right=True)
-
-    def be_left(self, dice: random.Random) -> None:
-        """Ask a service that goes away at a random byte of its answer: nothing short may look whole."""
-        with self.caller(dice) as caller:
-            caller.say(request("GET", f"/abort/{dice.randrange(100_000)}/{dice.choice(['fin', 'reset'])}"))
-            try:
-                right = caller.hear().status == 502
-            except ConnectionError:
-                right = True
-            self.tell("be left", right=right)
-
-
-def _say_and_end(sock: socket.socket, words: bytes) -> None:
-    sock.sendall(words)
-    sock.shutdown(socket.SHUT_WR)
-
-
-def again_and_again(deed: Callable[[random.Random], None], seed: int, until: float, faults: list[str]) -> None:
-    """Do it until the time is over; what it does not expect is a fault."""
-    dice = random.Random(seed)
-    while time.monotonic() < until:
+    def _ask(self, sidecar: Sidecar) -> None:
         try:
-            deed(dice)
-        except ConnectionError as error:
-            faults.append(f"{deed.__name__}: {error!r}")
+            answer = reload(sidecar)
         except TimeoutError:
-            faults.append(f"{deed.__name__}: no answer in time")
+            self._book.tell(CHANGES, LATE)
+        except (OSError, http.client.HTTPException) as error:
+            self._book.tell(CHANGES, type(error).__name__, str(error))
+        else:
+            self._book.tell(CHANGES, SERVED if answer.status == 200 else str(answer.status), str(answer.body))
+
+
+class Watch:
+    """Looks at the sidecars while it goes on."""
+
+    def __init__(self, *sidecars: Sidecar) -> None:
+        self._began = time.monotonic()
+        self.seen: dict[Sidecar, list[Sample]] = {sidecar: [] for sidecar in sidecars}
+
+    def look(self) -> None:
+        for sidecar, samples in self.seen.items():
+            found = list(sidecar.samples())
+            requests = sum(value for name, _, value in found if name == "meshproxy_requests_total")
+            tasks = sum(value for name, _, value in found if name == "meshproxy_tasks")
+            at = time.monotonic() - self._began
+            samples.append(Sample(at, sidecar.resident, sidecar.descriptors, tasks, requests))
 
 
 def state(sidecar: Sidecar) -> dict[str, float]:
@@ -220,47 +118,100 @@ def state(sidecar: Sidecar) -> dict[str, float]:
     }
 
 
+def renewals(sidecar: Sidecar) -> int:
+    return int(sidecar.metric("meshproxy_renewals_total", result="renewed"))
+
+
+def wrong_contexts(stage: Stage, mesh: MeshCa, foreign: MeshCa) -> dict[str, ssl.SSLContext]:
+    """What no sound certificate is."""
+    good = mesh.issue("/good", into=stage.workspace / "good")
+    return {
+        "of another CA": client_context(foreign.issue("/web", into=stage.workspace / "foreign"), trusting=good),
+        "expired": client_context(mesh.issue("/web", into=stage.workspace / "old", expired=True), trusting=good),
+        "two names": client_context(
+            mesh.forge(into=stage.workspace / "two", uris=["spiffe://mesh.test/web", "spiffe://mesh.test/a"]),
+            trusting=good,
+        ),
+        "none": client_context(None, trusting=good),
+    }
+
+
 @pytest.mark.long
-def test_a_soak_of_mixed_traffic(stage: Stage) -> None:
-    origin, tunnelled = stage.keep(Service(serve)), stage.keep(Service(echo))
-    quick = 'pool_idle = "1s"'
-    api = stage.sidecar(
-        "api",
-        inbound(forward=origin.address, protocol="http", more=quick) + inbound("tunnel", forward=tunnelled.address),
+def test_a_soak_of_mixed_traffic(stage: Stage, foreign: MeshCa) -> None:
+    ca = serve_ca(stage, configure=leaves_of(seconds=LIFE))
+    origin, tunnelled = stage.keep(Forgetful(serve)), stage.keep(Forgetful(echo))
+    stage.write("web.allow.toml", allow_list(0))
+    stage.write("tunnel.allow.toml", '[[allow]]\nfrom = "/web"\n')
+    api_tables = inbound(forward=origin.address, protocol="http", more=QUICK) + inbound(
+        "tunnel", forward=tunnelled.address, policy="tunnel.allow.toml"
     )
-    web = stage.sidecar(
-        "web",
-        outbound(endpoints=[api.address("api")], protocol="http", more=quick)
-        + outbound("to-tunnel", endpoints=[api.address("tunnel")]),
+
+    def enrol(name: str, tables: str) -> Sidecar:
+        token_file = put(stage.workspace / f"{name}.token", invite(ca, f"/{name}"))
+        tables = unix_admin(name) + LIMITS + tables
+        sidecar = stage.run(configure(stage, ca.listens, name, tables, token_file=token_file))
+        sidecar.log.keep_none_of("request", "connection", "denied", "handshake_failed", "reloaded")
+        sidecar.everywhere("identity_ready")
+        return sidecar
+
+    api = enrol("api", api_tables)
+    web_tables = outbound(endpoints=[api.address("api")], protocol="http", more=QUICK)
+    web = enrol("web", web_tables + outbound("to-tunnel", endpoints=[api.address("tunnel")]))
+
+    book, over = Book(), threading.Event()
+    granted = client_context(ca.mesh.issue("/web", into=stage.workspace / "granted"))
+    crowd = Crowd(web, api, granted, book)
+    attackers = Attackers(
+        web,
+        api,
+        book,
+        granted=granted,
+        unlisted=client_context(ca.mesh.issue("/mallory", into=stage.workspace / "mallory")),
+        wrong=wrong_contexts(stage, ca.mesh, foreign),
     )
-    crowd = Crowd(web, api, client_context(stage.identity("/web")))
+    changing, watch = Changing(stage, api, web, book), Watch(api, web)
     before = {sidecar: state(sidecar) for sidecar in (api, web)}
-    until, faults = time.monotonic() + SOAK, list[str]()
-    deeds = [
-        crowd.keep_alive, crowd.closing, crowd.download, crowd.upload, crowd.web_socket, crowd.tunnel, crowd.leave,
-        crowd.be_left,
-    ]  # fmt: skip
+    deeds = [*crowd.deeds() * CROWD, *attackers.deeds()]
     actors = [
-        threading.Thread(target=again_and_again, args=(deed, number, until, faults), daemon=True)
-        for number, deed in enumerate(deeds * CROWD)
+        threading.Thread(target=again_and_again, args=(deed, number, over, book, PAUSE), daemon=True)
+        for number, deed in enumerate(deeds)
     ]
+    actors.append(threading.Thread(target=changing.go_on, args=(over,), daemon=True))
     for actor in actors:
         actor.start()
-    while time.monotonic() < until - SOAK * 2 / 3:
-        time.sleep(0.1)
-    warm = {sidecar: sidecar.resident for sidecar in (api, web)}
+    until = time.monotonic() + SOAK
+    while time.monotonic() < until:
+        watch.look()
+        origin.forget()
+        tunnelled.forget()
+        time.sleep(max(0.5, SOAK / 360))  # a steady rhythm is the thing itself here
+    over.set()
     for actor in actors:
         actor.join()
 
-    print(dict(crowd.heard))
-    assert faults == []
-    assert {what for what in crowd.heard if what.startswith("WRONG")} == set()
-    assert len(crowd.heard) == len(deeds)
-    for sidecar in (api, web):
+    told = book.told()
+    honest = ["keep-alive", "closing", "download", "upload", "web socket", "tunnel", CHANGES]
+    hostile = [deed.__name__.replace("_", " ") for deed in attackers.deeds()]
+    lines = [f"soak of {SOAK:g} s, load average {os.getloadavg()[2]:.1f} on {os.cpu_count()} cores", "honest:"]
+    lines += [*outcomes(told, SERVED, honest), "hostile:", *outcomes(told, REFUSED, hostile)]
+    renewed = {sidecar.file.stem: renewals(sidecar) for sidecar in (api, web)}
+    lines += [f"reloads {changing.turns} of each sidecar, renewals {renewed}", "sizes:"]
+    for sidecar, samples in watch.seen.items():
+        lines += sizes(sidecar.file.stem, samples)
+        lines.append(f"    slope of memory behind the first third: {slope(samples, after=SOAK / 3) / MIB:+.2f} MiB/h")
+    print("\n" + "\n".join(lines + [f"  ! {oddity}" for oddity in book.oddities]))
+
+    assert unexpected(told, SERVED, honest) == 0, book.oddities
+    assert unexpected(told, REFUSED, hostile) == 0, book.oddities
+    assert {who for who, _ in told} == {*honest, *hostile}
+    assert min(renewed.values()) >= int(SOAK / LIFE)
+    for sidecar, samples in watch.seen.items():
         poll(lambda sidecar=sidecar: _is_as_before(state(sidecar), before[sidecar]), f"all is as before: {before}")  # type: ignore[misc]
-        grown = sidecar.resident - warm[sidecar]
-        print(f"{sidecar.file.stem}: {warm[sidecar] >> 20} MiB after a third, {grown >> 10} KiB more at the end")
-        assert grown <= MOST_GROWTH
+        assert sidecar.resident - _after_a_third(samples) <= MOST_GROWTH
+
+
+def _after_a_third(samples: Sequence[Sample]) -> int:
+    return samples[len(samples) // 3].resident
 
 
 def _is_as_before(now: dict[str, float], before: dict[str, float]) -> bool:
