@@ -20,6 +20,8 @@ _LINES_PER_WRITE: Final = 512
 # request it told of (a futex, a switch of threads and two of the interpreter lock).
 _GATHER: Final = 0.02
 
+_NEWLINE: Final = ord("\n")
+
 
 class LogWriter:
     """Takes whole lines from any thread and writes them to a descriptor in order.
@@ -53,6 +55,7 @@ class LogWriter:
         self._given_alone = self._refused_alone = 0
         self._taken = self._lost = 0
         self._reported = 0
+        self._is_cut = False  # a line was written in part, and no other may be taken for its rest
         self._news = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
@@ -133,7 +136,8 @@ class LogWriter:
 
     def _write(self, data: bytes) -> int:
         """Write whole lines; returns how many were lost."""
-        waiting = memoryview(data)
+        whole = b"\n" + data if self._is_cut else data
+        waiting = memoryview(whole)
         while waiting:
             try:
                 waiting = waiting[os.write(self._descriptor, waiting) :]
@@ -142,5 +146,10 @@ class LogWriter:
             except OSError:
                 # The reader is gone or the disk is full: the service matters more than its log.
                 time.sleep(0.05)
-                return bytes(waiting).count(b"\n")
+                written = len(whole) - len(waiting)
+                if not written:
+                    return data.count(b"\n")
+                self._is_cut = whole[written - 1] != _NEWLINE
+                return whole.count(b"\n", written)
+        self._is_cut = False
         return 0

@@ -255,8 +255,8 @@ def raw(answer: bytes) -> Respond:
 class Origin(Service):
     """The service behind a sidecar; `requests` are those whose head has come, in order."""
 
-    def __init__(self, respond: Respond = ok, *, path: Path | None = None) -> None:
-        super().__init__(self._converse, path=path)
+    def __init__(self, respond: Respond = ok, *, path: Path | None = None, port: int = 0) -> None:
+        super().__init__(self._converse, path=path, port=port)
         self.respond = respond
         self.requests: list[Message] = []
 

@@ -5,56 +5,22 @@ Needs libfaketime (Debian: faketime), which moves the wall clock of single proce
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.scenarios.actors import Service, client_context, echo, tls_exchange
 from tests.scenarios.authority import CaServer, serve
+from tests.scenarios.clocks import LIBRARY, Clock
 from tests.scenarios.enrolled import configure, enrolled, invite, put
 from tests.scenarios.stage import inbound, poll
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.scenarios.stage import Stage
 
-LIBRARY = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="libfaketime is not installed")
-
-
-class Clock:
-    """The wall clock of whatever is started `beside` it; others have their own."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self.set("+0")
-
-    def set(self, offset: str) -> None:
-        """Go by `+3d`, `-5m`: so much from the true time; those who go by it follow at once."""
-        fresh = self._file.with_suffix(".new")
-        fresh.write_text(f"{offset}\n")
-        fresh.rename(self._file)
-
-    @contextmanager
-    def beside(self) -> Iterator[None]:
-        """What is started meanwhile goes by this clock. Monotonic time is left as it is, as when a machine sleeps."""
-        ours = {
-            "LD_PRELOAD": str(LIBRARY),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
-        os.environ.update(ours)
-        try:
-            yield
-        finally:
-            for name in ours:
-                del os.environ[name]
 
 
 @pytest.fixture

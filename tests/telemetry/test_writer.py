@@ -6,9 +6,11 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from meshproxy.wire.anonymous import anonymous_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from typing_extensions import Buffer
 
@@ -239,6 +242,27 @@ def test_a_report_that_is_lost_itself_is_made_again(gate: Gate) -> None:
     writer.close()
     assert gate.lines[-1] == b"kept"
     assert missing(gate.lines) == writer.dropped == 2
+
+
+def test_a_disk_that_takes_half_a_line_breaks_none_of_those_that_come_after(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with file.open("ab") as log:
+        writer = LogWriter(log.fileno())
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+        try:
+            writer.put(b"whole\n")
+            writer.put(b"is cut off\n")
+            while writer.dropped < 1:
+                time.sleep(0.01)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        writer.put(b"kept\n")
+        writer.close()
+    lines = file.read_bytes().splitlines()
+    assert lines[0] == b"whole"
+    assert lines[-1] == b"kept"
+    assert missing(lines) == writer.dropped == 1
 
 
 def test_a_pipe_somebody_made_non_blocking_is_waited_for() -> None:
