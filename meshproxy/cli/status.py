@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from ca import json_text
 from meshproxy.admin.status import Status
 from meshproxy.cli.terminal import Tone, fail, os_error_words, paint, print_problems
 from meshproxy.errors import FaultyInput
@@ -125,8 +126,8 @@ def _ask(address: Address, file: Path | None, *, within: float = _PATIENCE) -> S
     finally:
         connection.close()
     try:
-        return msgspec.json.decode(body, type=Status)
-    except msgspec.DecodeError:
+        return json_text.read(body, Status)
+    except ValueError:
         what = f"what answers at {address} is not a meshproxy sidecar of this version (HTTP {response.status})"
         raise NoAnswer(what) from None
 
