@@ -13,6 +13,7 @@ class Said(msgspec.Struct, frozen=True):
 
 
 DEEP = b"[" * 200_000
+WHOLE = b'{"later": ' + DEEP + b"]" * 200_000 + b"}"
 
 
 def test_what_is_meant_is_read() -> None:
