@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from meshproxy.tracing.delivery import Reply
     from meshproxy.tracing.otlp import Attributes
 
-# As OpenTelemetry's batch processor has them by default.
+# As OpenTelemetry's batch processor has them by default; but whoever looks for his request has it after a second.
 CAPACITY: Final = 2048  # spans that wait
 BATCH: Final = 512
-EVERY: Final = 5.0  # seconds that a first span waits for others
+EVERY: Final = 1.0  # seconds that a first span waits for others
 
 MOST_BYTES: Final = 4 * 1024 * 1024
 _LAST_WORDS: Final = 1.0  # seconds for what is left at the end

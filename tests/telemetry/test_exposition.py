@@ -89,8 +89,11 @@ def test_only_openmetrics_has_examples() -> None:
         for s in f.samples
         if s.exemplar is not None
     ]
-    assert (bucket.labels["le"], bucket.exemplar.labels) == ("0.01", {"trace_id": TRACE})
-    assert (bucket.exemplar.value, float(bucket.exemplar.timestamp)) == (0.0051, 1_700_000_000.5)
+    shown = bucket.exemplar
+    assert shown is not None
+    assert (bucket.labels["le"], shown.labels, shown.value) == ("0.01", {"trace_id": TRACE}, 0.0051)
+    assert shown.timestamp is not None
+    assert float(shown.timestamp) == 1_700_000_000.5
     assert TRACE.encode() not in metrics().exposition()
 
 

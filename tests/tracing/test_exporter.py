@@ -74,13 +74,13 @@ async def test_a_first_span_waits_for_others(autojump_clock: MockClock, nursery:
     bench = Bench(collector)
     nursery.start_soon(bench.exporter.run)
     bench.exporter.put(spans(2))
-    await trio.sleep(1)
+    await trio.sleep(EVERY / 2)
     bench.exporter.put(spans(1, 2))
     assert bench.waiting == 3
     await trio.sleep(EVERY)
     bench.exporter.put(spans(1, 3))
     await trio.sleep(EVERY * 2)
-    assert collector.came == [(EVERY, [0, 1, 2]), (EVERY * 2 + 1, [3])]
+    assert collector.came == [(EVERY, [0, 1, 2]), (EVERY * 2.5, [3])]
     assert (bench.became(), bench.exports(), bench.waiting) == ({"sent": 4}, {"sent": 2}, 0)
     nursery.cancel_scope.cancel()
 
@@ -178,7 +178,7 @@ async def test_what_is_left_at_the_end_is_sent(autojump_clock: MockClock) -> Non
     async with trio.open_nursery() as nursery:
         nursery.start_soon(bench.exporter.run)
         bench.exporter.put(spans(BATCH + 2))
-        await trio.sleep(1)
+        await trio.sleep(EVERY / 2)
         bench.exporter.put(spans(2))
         nursery.cancel_scope.cancel()
     assert bench.became() == {"sent": BATCH + 4}
