@@ -123,6 +123,16 @@ class _Family(Collector, Generic[_Number]):
         self._numbers.clear()
 
     @property
+    def name(self) -> str:
+        """As the exposition calls it: without the `_total` of a counter."""
+        return self._named.name.removesuffix("_total")
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """By what its numbers differ."""
+        return self._named.labels
+
+    @property
     def is_full(self) -> bool:
         """Whether something was counted as one with others for want of room."""
         return (_BEYOND,) * len(self._named.labels) in self._numbers
@@ -198,6 +208,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
+        self.families: list[Family | Histogram] = []
         self._before_scrape: list[Callable[[], None]] = []
         self._overflow = self.counter(
             "meshproxy_series_overflow_total",
@@ -243,4 +254,5 @@ class Registry:
 
     def _registered(self, family: _Kind) -> _Kind:
         self.registry.register(family)
+        self.families.append(family)
         return family
