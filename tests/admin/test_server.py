@@ -275,8 +275,9 @@ async def test_a_view_in_several_media_types_is_told_what_is_liked(field: str, t
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.run)
             stream = await trio.open_tcp_stream("127.0.0.1", listener.getsockname()[1])
-            await stream.send_all(f"GET /echo HTTP/1.1\r\nHost: localhost\r\n{field}\r\n".encode())
-            answer = b"".join([part async for part in stream])
+            async with stream:
+                await stream.send_all(f"GET /echo HTTP/1.1\r\nHost: localhost\r\n{field}\r\n".encode())
+                answer = b"".join([part async for part in stream])
             nursery.cancel_scope.cancel()
     assert answer.endswith(b"<" + told + b">")
 
