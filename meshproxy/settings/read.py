@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from meshproxy.policy.decide import Mode
 from meshproxy.settings import grammar
+from meshproxy.settings.observing import read_telemetry, read_tracing
 from meshproxy.settings.schema import (
     DEFAULT_ADMIN,
     AdminSettings,
@@ -25,10 +26,8 @@ from meshproxy.settings.schema import (
     RuntimeSettings,
     Settings,
     StaleDenyList,
-    TracingSettings,
     WhenFull,
 )
-from meshproxy.telemetry.wanted import AccessLines, Wanted
 from meshproxy.toml import Judge, boolean, quote
 from meshproxy.wire.address import TcpAddress
 from meshproxy.wire.ends import PeerEof
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from meshproxy.toml import Place, Table, TomlDocument
     from meshproxy.wire.address import Address
 
-TRACED: Final = 0.01  # the share of traces, where none is said
 _H = TypeVar("_H", bound="Hashable")
 _ALONE: Final = {
     "name": "a name of its own for each listener",
@@ -141,7 +139,7 @@ class _SettingsReader:
         self.admin = self._admin(root)
         runtime = _runtime(root)
         audit = self._audit(root)
-        tracing, telemetry = _tracing(root), _telemetry(root)
+        tracing, telemetry = read_tracing(root), read_telemetry(root)
         table = root.table("limits")
         limits = Limits() if table is None else _limits(table, Limits())
         inbound = [self._inbound(table, limits) for table in root.tables("inbound")]
@@ -338,51 +336,6 @@ def _runtime(root: Table) -> RuntimeSettings:
         workers=table.take("workers", grammar.worker_count, default.workers, like="2"),
         drain_timeout=table.take("drain_timeout", grammar.positive_duration, default.drain_timeout, like='"30s"'),
         drain_delay=table.take("drain_delay", grammar.duration, default.drain_delay, like='"0s"'),
-    )
-
-
-def _tracing(root: Table) -> TracingSettings | None:
-    table = root.table("tracing") if "tracing" in root else None
-    if table is None:
-        return None
-    endpoint = table.require("endpoint", grammar.collector, like='"http://127.0.0.1:4318"')
-    sample = table.take("sample", grammar.share, TRACED, like=str(TRACED))
-    to = table.take("to", grammar.far_identity, None, like='"/collector"')
-    service = table.take("service", grammar.service_name, None, like='"orders"')
-    if endpoint is None:
-        return None
-    if endpoint.is_tls and "to" not in table:
-        table.problem(
-            "endpoint",
-            found="an https endpoint without `to`",
-            expected="the identity of whoever is there: no public CA is believed, only the mesh's",
-            remedy='Add `to = "/collector"`, or name a collector on this machine with http://',
-        )
-    if not endpoint.is_tls and "to" in table:
-        table.problem(
-            "to",
-            found="`to` with an http endpoint, where nobody shows an identity",
-            expected="an https endpoint",
-            remedy="Write https://, or remove `to`",
-        )
-    if not endpoint.is_tls and not endpoint.address.is_local:
-        table.problem(
-            "endpoint",
-            found=f"{endpoint.url}, which spans would go to in the clear",
-            expected="a loopback address, or an https endpoint and `to`: spans say who calls what",
-            remedy="Write https:// and `to`, or send through an [[outbound]] of this file on a loopback address",
-        )
-    return TracingSettings(endpoint, sample, to, service)
-
-
-def _telemetry(root: Table) -> Wanted:
-    default = Wanted()
-    table = root.table("telemetry")
-    if table is None:
-        return default
-    return Wanted(
-        lines=table.take("access_log", grammar.one_of(AccessLines), default.lines, like='"all"'),
-        request_metrics=table.take("request_metrics", boolean, default=default.request_metrics, like="true"),
     )
 
 
