@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from ca import json_text
+
 # What may go well another time; any other refusal would be repeated word for word.
 _TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
 
@@ -83,8 +85,8 @@ def what_follows(reply: Reply | NotSent, tries: int, jitter: float) -> Sent | Ag
 def _sent(body: bytes) -> Sent:
     """Read what was not wanted: that is never sent again. What cannot be read says nothing."""
     try:
-        partial = msgspec.json.decode(body or b"{}", type=_Answer).partial_success
+        partial = json_text.read(body or b"{}", _Answer).partial_success
         rejected = 0 if partial is None else int(partial.rejected_spans)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+    except ValueError:
         return Sent()  # protobuf, perhaps
     return Sent(max(rejected, 0), "" if partial is None else partial.error_message)

@@ -18,6 +18,7 @@ from meshproxy.tracing.delivery import Again, Lost, NotSent, Reply, Sent, what_f
         (b"\x0a\x02\x08\x03", Sent()),
         (b"[]", Sent()),
         (b"\xff", Sent()),
+        (b'{"x":' + b"[" * 60_000, Sent()),
     ],
 )
 def test_a_success_is_never_sent_again(body: bytes, sent: Sent) -> None:
