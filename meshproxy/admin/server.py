@@ -156,7 +156,10 @@ class AdminServer:
             return _not_allowed(self._refusal_of_writes(), allow=b"GET, HEAD")
         view = self._views.get(path)
         if view is None:
-            there = [*sorted(self._views), *(f"POST {action}" for action in sorted(self._actions))]
+            there = [
+                *sorted(path for path in self._views if path.count("/") == 1),
+                *(f"POST {action}" for action in sorted(self._actions)),
+            ]
             return text_page(404, f"there is: {' '.join(there)}\n")
         return await _shown(view, target, fields or {})
 
@@ -236,7 +239,7 @@ def _response(
     headers = [
         (b"content-type", content_type.encode()),
         *sized,
-        (b"cache-control", b"no-store"),
+        *([] if any(name == b"cache-control" for name, _ in more) else [(b"cache-control", b"no-store")]),
         (b"x-content-type-options", b"nosniff"),
         (b"connection", b"close"),
         *more,

@@ -145,7 +145,7 @@ class Series:
         self.began = min(self.began, now)
         for track in self:
             for name, ring in track.rings.items():
-                ring.forget_from(TIERS[name].column_of(now))
+                ring.forget_from(TIERS[name].column_of(now) + 1)  # what was in this very step before stays
 
 
 def window_of(tier: Tier, now: float, since: float | None) -> tuple[int, int]:
