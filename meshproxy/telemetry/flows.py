@@ -103,6 +103,9 @@ class Traffic(Protocol):
     def to_plain(self) -> int:
         """Towards this machine."""
 
+    def refresh(self) -> None:
+        """Bring both up to date."""
+
 
 class Stream:
     """A connection whose bytes are counted while they move: it may last for days."""
@@ -121,6 +124,7 @@ class Stream:
     def moved(self) -> tuple[int, int]:
         """Bytes towards the upstream, and back."""
         traffic = self._traffic
+        traffic.refresh()
         return (traffic.to_plain, traffic.to_tls) if self._inbound else (traffic.to_tls, traffic.to_plain)
 
     def count_at(self, flow: Flow) -> None:

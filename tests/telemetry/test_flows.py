@@ -28,6 +28,10 @@ EDGE = Edge("destination", "/web", "/api", "api", "http")
 class Moved:
     to_tls: int = 0
     to_plain: int = 0
+    refreshed: int = 0
+
+    def refresh(self) -> None:
+        self.refreshed += 1
 
 
 def of_caller(number: int) -> Edge:
