@@ -77,8 +77,8 @@ class Relay:
         """Relay between the two until the end, and close both sockets: properly after a clean end, else by RST.
 
         Returns how it ended; `traffic` is right then, also when this is cancelled, and after each `refresh` before.
-        `held` is what an upgraded exchange left unsent. `on_cut` is told how to end it from outside before a byte moves,
-        and may do so at once: a cancel scope for that costs 20 us. Raises what a callback raised.
+        `held` is what an upgraded exchange left unsent. `on_cut` is told how to end it from outside before a byte
+        moves, and may do so at once: a cancel scope for that costs 20 us. Raises what a callback raised.
         """
         splice = traffic.source = Splice(self.engine, self.buffers, plain, tls, peer_eof)
         attendant = _Attendant(splice, term, self.wall, self.sweeper.now)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.scenarios.actors import Service, chunks, client_context, dial
 from tests.scenarios.http_actors import Origin, http_api, mtls_caller
 from tests.scenarios.stage import WORKERS, inbound, outbound, poll
@@ -13,6 +15,8 @@ from tests.scenarios.test_traffic_shows_in_series_topology_and_events import Eve
 if TYPE_CHECKING:
     from tests.scenarios.actors import Visit
     from tests.scenarios.stage import Sidecar, Stage
+
+pytestmark = pytest.mark.long
 
 
 def page(sidecar: Sidecar, path: str) -> dict[str, Any]:

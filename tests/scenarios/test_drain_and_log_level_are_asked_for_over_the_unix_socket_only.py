@@ -6,10 +6,14 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scenarios.stage import ask, inbound, poll
 
 if TYPE_CHECKING:
     from tests.scenarios.stage import Stage
+
+pytestmark = pytest.mark.long
 
 
 NOBODY = "127.0.0.1:9"

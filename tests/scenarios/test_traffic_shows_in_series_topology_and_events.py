@@ -6,12 +6,16 @@ import json
 import socket
 from typing import TYPE_CHECKING, Any, Self
 
+import pytest
+
 from tests.scenarios.http_actors import Origin, mesh_pair, response
 from tests.scenarios.stage import PATIENCE, poll
 
 if TYPE_CHECKING:
     from tests.scenarios.http_actors import Message, Talk
     from tests.scenarios.stage import Sidecar, Stage
+
+pytestmark = pytest.mark.long
 
 
 def points(sidecar: Sidecar, tier: str = "1s") -> dict[tuple[str, str, str, str], list[float]]:
