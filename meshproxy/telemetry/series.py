@@ -1,8 +1,8 @@
 """What happened at every edge in the last two days, in three resolutions, and what was news meanwhile; pure.
 
 An edge takes at most `rings.BYTES_PER_EDGE` (551 KB), when something happened at it in every second, for two days; one
-that nobody used for that long is forgotten. With the 256 edges there may be, and 64 without a name, that is 176 MB at the
-very most. Who has ten busy edges pays 5.5 MB.
+that nobody used for that long is forgotten. With the 256 edges there may be, and 64 without a name, that is 176 MB at
+the very most. Who has ten busy edges pays 5.5 MB.
 """
 
 from __future__ import annotations
