@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from ca import json_text
 from meshproxy.admin.status import Status
 from meshproxy.cli.asking import PATIENCE, NoAnswer, admin_address, get
 from meshproxy.cli.terminal import Tone, fail, paint
@@ -74,7 +75,11 @@ def wait_until_ready(file: Path | None, timeout: float) -> str:
             answer = _ask(address, file, within=min(left, PATIENCE))
             if answer.state == "serving":
                 return ""
-            why = f"it is {answer.state}" + (f": {answer.identity.reason}" if answer.identity.reason else "")
+            unwritten = (
+                f"the audit log {each.file} cannot be written: {each.error}" for each in answer.audit if each.error
+            )
+            reason = answer.identity.reason or next(unwritten, "")
+            why = f"it is {answer.state}" + (f": {reason}" if reason else "")
         except NoAnswer as error:
             why = str(error)
         if time.monotonic() >= deadline:
@@ -85,8 +90,8 @@ def wait_until_ready(file: Path | None, timeout: float) -> str:
 def _ask(address: Address, file: Path | None, *, within: float = PATIENCE) -> Status:
     http_status, body = get(address, "/status", within=within, starting=f"meshproxy run {file or 'FILE'}")
     try:
-        return msgspec.json.decode(body, type=Status)
-    except msgspec.DecodeError:
+        return json_text.read(body, Status)
+    except ValueError:
         what = f"what answers at {address} is not a meshproxy sidecar of this version (HTTP {http_status})"
         raise NoAnswer(what) from None
 
