@@ -21,7 +21,7 @@ _SHARE: Final = 0.01
 _MUSTS: Final = (Must(1.15, 1.10, (_OFF,)),)
 
 # Every switch there is. Decisions are counted in any case: that is what an allow-list is looked after by.
-_NOTHING_TOLD: Final = '[telemetry]\naccess_log = "off"\nrequest_metrics = false\n'
+_NOTHING_TOLD: Final = '[telemetry]\naccess_log = "off"\nrequest_metrics = false\nseries = false\n'
 
 
 @dataclass(frozen=True, slots=True)

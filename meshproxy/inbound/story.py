@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from meshproxy.errors import Failure
 from meshproxy.http.exchange import Decided
 from meshproxy.inbound.machinery import clock
 from meshproxy.telemetry.access import RequestLine, present_time
-from meshproxy.telemetry.families import BOUNDS
+from meshproxy.telemetry.bounds import BOUNDS
 from meshproxy.telemetry.wanted import AccessLines
 from meshproxy.tracing.spans import Scene
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 # What of a path goes into a log line; lines that wait for a slow reader are bounded by their number.
 _LONGEST_PATH: Final = 1024
 
+_SERVER_ERRORS: Final = 500  # statuses from here on; RFC 9110 section 15.6
+
 # Outbound, and where what came was no request.
 _NOT_DECIDED: Final = Decided("", "", "", "", "", "")
 
@@ -36,7 +39,6 @@ _ORDINARY: Final = (
 )
 # Up to a second in milliseconds, and the places behind their point: `%03d` takes five times as long.
 _FULL: Final = 1000
-_FAILED: Final = 500  # statuses from here on
 _WHOLE: Final = tuple(b"%d" % number for number in range(_FULL))
 _PLACES: Final = tuple(b"%03d" % number for number in range(_FULL))
 _AS_THEY_STAND: Final = bytes(set(range(0x21, 0x7F)) - set(b'"\\'))  # in a text of JSON; no regex is as quick
@@ -49,6 +51,7 @@ class Story:
         "_bytes_out",
         "_common",
         "_decided",
+        "_flow",
         "_is_first",
         "_put",
         "_recorder",
@@ -58,6 +61,10 @@ class Story:
         "_tracer",
         "_visit",
         "_went_to",
+        "bytes_in",
+        "bytes_out",
+        "requests",
+        "rule",
     )
 
     def __init__(self, visit: Visit, services: Services) -> None:
@@ -70,8 +77,12 @@ class Story:
         self._target = self._went_to = ""
         self._status = 0
         # What lines have in common while these are the same, and where such requests are counted.
-        self._common: tuple[bytes, bytes, bytes, Number, Buckets] | None = None
+        self._common: tuple[bytes, bytes, bytes, Number, Buckets, list[int]] | None = None
         self._bytes_out = self._requests.bytes_out
+        self._flow = visit.flow or services.recorder.flows.unseen
+        self.requests = self.bytes_in = self.bytes_out = 0  # of those that are over
+        self.rule = ""
+        visit.talk = self
         self._is_first = True  # mostly also the last
 
     def __repr__(self) -> str:
@@ -81,6 +92,7 @@ class Story:
         """Tell of an exchange that is over."""
         line = self.line(exchange, upstream)
         self._requests.tell(line)
+        self._count(exchange, exchange.ended - exchange.started)
         if exchange.trace is not None:
             self._trace(exchange, line)
 
@@ -114,18 +126,27 @@ class Story:
             or upstream.identity != self._went_to
         ):
             parts = _common_parts(self.line(exchange, upstream))
-            common = self._common = *parts, self._requests.answered(status), self._requests.lasted(status)
+            took = self._flow.took if status < _SERVER_ERRORS else self._flow.took_failed
+            common = self._common = *parts, self._requests.answered(status), self._requests.lasted(status), took
             self._decided, self._target, self._went_to = exchange.decided, upstream.target, upstream.identity
             self._status = status
-        begins, who, how, count, durations = common
+            self.rule = "" if exchange.decided is None else exchange.decided.rule
+        begins, who, how, count, durations, took = common
         seconds = exchange.ended - exchange.started
         lasted = int(seconds * 1e6 + 0.5)
         waited = int((exchange.answered - exchange.upstream_asked) * 1e6 + 0.5)
         lasted_ms, waited_ms = lasted // _FULL, waited // _FULL
+        flow, bytes_out = self._flow, exchange.bytes_out
+        bucket = bisect_left(BOUNDS, seconds)
+        took[bucket] += 1
+        durations.counts[bucket] += 1
+        flow.micros += lasted
+        flow.bytes_out += bytes_out
+        self.requests += 1
+        self.bytes_out += bytes_out
         count.value += 1.0
-        durations.counts[bisect_left(BOUNDS, seconds)] += 1
         durations.total += seconds
-        self._bytes_out.value += exchange.bytes_out
+        self._bytes_out.value += bytes_out
         put(
             _ORDINARY
             % (
@@ -136,7 +157,7 @@ class Story:
                 head.method,
                 head.target.path,
                 how,
-                exchange.bytes_out,
+                bytes_out,
                 _WHOLE[lasted_ms] if lasted_ms < _FULL else b"%d" % lasted_ms,
                 _PLACES[lasted % _FULL],
                 _WHOLE[waited_ms] if waited_ms < _FULL else b"%d" % waited_ms,
@@ -149,8 +170,24 @@ class Story:
         """Tell of an exchange that became a stream, which is over."""
         line = self.line(exchange, upstream)
         self._requests.tell(msgspec.structs.replace(line, end=ended.end, detail=ended.detail))
+        # How long the stream lasted says nothing of how quick the service is; its bytes were counted as they moved.
+        self._flow.over(exchange.answered - exchange.started, failed=False)
         if exchange.trace is not None:
             self._trace(exchange, line)
+
+    def _count(self, exchange: Exchange, lasted: float) -> None:
+        """Count an exchange at the edge of its caller and its service."""
+        failure = exchange.failure
+        self.requests += 1
+        self.bytes_in += exchange.bytes_in
+        self.bytes_out += exchange.bytes_out
+        if exchange.decided is not None and exchange.decided.rule:
+            self.rule = exchange.decided.rule
+        if failure is Failure.DENIED:
+            self._flow.denied += 1
+            return
+        failed = exchange.status >= _SERVER_ERRORS or (failure is not None and failure.status >= _SERVER_ERRORS)
+        self._flow.over(lasted, failed=failed, bytes_in=exchange.bytes_in, bytes_out=exchange.bytes_out)
 
     def waited(self, seconds: float) -> None:
         """Take how long an exchange has waited for an upstream connection."""
@@ -223,13 +260,16 @@ class Quiet(Story):
         decided = exchange.decided
         if (
             exchange.trace is not None
-            or exchange.status >= _FAILED
+            or exchange.status >= _SERVER_ERRORS
             or (decided is not None and decided.decision != "allow")
         ):
             self.finished(exchange, upstream)
-        elif self._requests.wanted.request_metrics:
-            lasted = exchange.ended - exchange.started
+            return
+        lasted, wanted = exchange.ended - exchange.started, self._requests.wanted
+        if wanted.request_metrics:
             self._requests.count(exchange.status, "", exchange.bytes_in, exchange.bytes_out, lasted)
+        if wanted.series:
+            self._count(exchange, lasted)
 
 
 def story_of(visit: Visit, services: Services) -> Story:

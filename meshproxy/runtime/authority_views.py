@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from meshproxy.admin.server import Negotiated, Page
+from meshproxy.admin.answers import Page, negotiated
 from meshproxy.runtime.pages import live_page, ready_page
 from meshproxy.telemetry.exposition import form_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from meshproxy.admin.server import View
+    from meshproxy.admin.answers import Inquiry, View
     from meshproxy.enroll.account import Account
     from meshproxy.enroll.books import Books
     from meshproxy.enroll.housekeeping import Housekeeper
@@ -74,13 +74,13 @@ class AuthorityViews:
         sound = self._books.authority is not None and leaf is not None and leaf.is_valid(self._wall())
         return "serving" if sound and "ledger" not in self._account.failing else "not_ready"
 
-    def all(self) -> Mapping[str, View | Negotiated]:
+    def all(self) -> Mapping[str, View | Inquiry]:
         """Return the pages by path."""
         return {
             "/live": live_page,
             "/ready": lambda: ready_page(self.state),
             "/status": lambda: Page(200, "application/json", msgspec.json.encode(self.status()) + b"\n"),
-            "/metrics": Negotiated(self._metrics),
+            "/metrics": negotiated(self._metrics),
         }
 
     def _metrics(self, accept: bytes) -> Page:

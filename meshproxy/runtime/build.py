@@ -13,10 +13,12 @@ import trio
 
 from meshproxy.identity.store import IdentityStore
 from meshproxy.inbound.accept import Services
+from meshproxy.runtime.chronicle import next_second
 from meshproxy.runtime.doors import OwnDoors
 from meshproxy.runtime.drain import serve_until_drained
 from meshproxy.runtime.equip import Workshop
-from meshproxy.runtime.pages import reload_action
+from meshproxy.runtime.observatory import Observatory
+from meshproxy.runtime.pages import drain_action, log_level_action, reload_action
 from meshproxy.runtime.reception import Reception
 from meshproxy.runtime.reload import Reloader
 from meshproxy.runtime.signals import follow_signals
@@ -30,6 +32,7 @@ from meshproxy.wire.relay import Relay
 from meshproxy.wire.sweep import Sweeper
 
 if TYPE_CHECKING:
+    from meshproxy.admin.answers import Action, Order
     from meshproxy.runtime.auditing import Auditing
     from meshproxy.runtime.doors import Doors
     from meshproxy.runtime.telling import Telling
@@ -125,6 +128,14 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
             file, stations, house.services, reloader, telling.writer, lifeline=lifeline, auditing=house.auditing
         )
         stopping = trio.Event()
+        observatory = Observatory(file, str(reception.address), views)
+        recorder, chronicle = house.services.recorder, observatory.chronicle
+
+        async def look_back() -> None:
+            while True:
+                now, late = await next_second(wall_clock)
+                chronicle.refuse(*recorder.fresh.take())
+                chronicle.second(now, recorder.flows.take(), views.facts(), late)
 
         def begin_drain() -> RuntimeSettings:
             views.phase.draining = True
@@ -145,9 +156,14 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
             nursery.start_soon(reloader.grants.follow)
             if lifeline is not None:
                 nursery.start_soon(lifeline.run)
-            reception.serve(
-                nursery, views.all(), views.public(), {"/reload": reload_action(reloader, identity.look_now)}
-            )
+            nursery.start_soon(look_back)
+            nursery.start_soon(observatory.tell_denials)
+            actions: dict[str, Action | Order] = {
+                "/reload": reload_action(reloader, identity.look_now),
+                "/drain": drain_action(stopping, log),
+                "/log-level": log_level_action(telling.log_level.set, log),
+            }
+            reception.serve(nursery, {**views.all(), **observatory.all()}, views.public(), actions)
             listeners = {station.settings.name: station.acceptor.post.address for station in stations}
             announce(log, file, reception, listeners, configuration)
             nothing_cut = await serve_until_drained(stations, stopping, begin_drain)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from meshproxy import __version__
-from meshproxy.admin.server import Negotiated, Page, View
+from meshproxy.admin.answers import Inquiry, Page, View, negotiated
 from meshproxy.admin.status import (
     CertificateStatus,
     DenialStatus,
@@ -23,11 +23,13 @@ from meshproxy.identity.usable import NotReady
 from meshproxy.runtime import pages
 from meshproxy.telemetry.access import timestamp
 from meshproxy.telemetry.exposition import form_for
+from meshproxy.telemetry.facts import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from meshproxy.admin.roster import ConnectionRow
     from meshproxy.inbound.accept import Services
     from meshproxy.runtime.auditing import Auditing
     from meshproxy.runtime.lifeline import Lifeline
@@ -87,11 +89,11 @@ class Views:
     def __repr__(self) -> str:
         return f"<Views of {self._file}>"
 
-    def public(self) -> Mapping[str, View | Negotiated]:
+    def public(self) -> Mapping[str, View | Inquiry]:
         """Return the harmless pages: no names, no reasons."""
-        return {"/live": self.live, "/ready": self.ready, "/metrics": Negotiated(self.metrics)}
+        return {"/live": self.live, "/ready": self.ready, "/metrics": negotiated(self.metrics)}
 
-    def all(self) -> Mapping[str, View | Negotiated]:
+    def all(self) -> Mapping[str, View | Inquiry]:
         """Return every page."""
         return {**self.public(), "/status": self.status_page}
 
@@ -130,6 +132,56 @@ class Views:
             objections_beyond=self._beyond(objections),
             log_lines_dropped=self._writer.dropped,
             audit=() if self._auditing is None else (self._auditing.status(),),
+        )
+
+    @property
+    def configuration(self) -> Configuration:
+        """What is in force."""
+        return self._in_force.configuration
+
+    async def describe(self) -> Status:
+        """Return `status`."""
+        return self.status()
+
+    async def roster(self, most: int) -> tuple[Sequence[ConnectionRow], int]:
+        """Return `connections`."""
+        return self.connections(most)
+
+    async def granted(self) -> Mapping[str, Mapping[str, int]]:
+        """Return how often each rule has granted, by listener; see `ListenerCounts.granted`."""
+        counts = self._services.recorder.counts
+        found = ((name, each.granted) for name, each in counts.items())
+        return {name: granted for name, granted in found if granted is not None}
+
+    def connections(self, most: int) -> tuple[tuple[ConnectionRow, ...], int]:
+        """Return the newest `most` that are open, newest first, and how many are left out."""
+        visits = [visit for station in self._stations.all for visit in station.acceptor.visits.values()]
+        newest = nlargest(most, visits, key=lambda visit: visit.started)
+        now = self._wall().timestamp()
+        return tuple(visit.row(now) for visit in newest), len(visits) - len(newest)
+
+    def facts(self) -> Facts:
+        """Return what may explain a curve; asked each second."""
+        store, state = self._services.identity, self._in_force.state
+        reason = ""
+        try:
+            store.usable()
+        except NotReady as not_ready:
+            reason = str(not_ready)
+        loaded, trusted = store.loaded, store.trusted
+        return Facts(
+            state=self._state(),
+            reason=reason,
+            id=str(loaded.leaf.id) if loaded else "",
+            identity=store.generation,
+            serial=f"{loaded.leaf.serial:x}" if loaded else "",
+            expires=timestamp(loaded.leaf.not_after) if loaded else "",
+            generation=state.generation,
+            hash=state.hash,
+            reload_error=state.last_error,
+            deny_list=None if trusted.deny_list is None else trusted.deny_list.content.sequence,
+            bundle=trusted.sequence,
+            open_connections=sum(counts.open for counts in self._services.recorder.counts.values()),
         )
 
     def _objections(self) -> tuple[ObjectionStatus, ...]:
@@ -178,7 +230,14 @@ class Views:
             last_error=store.last_error,
             serial=f"{loaded.leaf.serial:x}" if loaded else "",
             certificates=tuple(
-                CertificateStatus(term.role, timestamp(term.not_after), (term.not_after - now).total_seconds())
+                CertificateStatus(
+                    term.role,
+                    timestamp(term.not_after),
+                    (term.not_after - now).total_seconds(),
+                    term.subject,
+                    term.serial,
+                    timestamp(term.not_before),
+                )
                 for term in (loaded.material.terms if loaded else ())
             ),
             renewal=None if self._lifeline is None else self._lifeline.status(),

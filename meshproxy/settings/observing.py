@@ -59,4 +59,5 @@ def read_telemetry(root: Table) -> Wanted:
     return Wanted(
         lines=table.take("access_log", grammar.one_of(AccessLines), default.lines, like='"all"'),
         request_metrics=table.take("request_metrics", boolean, default=default.request_metrics, like="true"),
+        series=table.take("series", boolean, default=default.series, like="true"),
     )

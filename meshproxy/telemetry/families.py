@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
+from meshproxy.telemetry.bounds import BOUNDS
 from meshproxy.telemetry.exposition import Form, exposed
 
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ _Kind = TypeVar("_Kind", "Family", "Histogram")
 _MOST_NUMBERS: Final = 16_384
 _BEYOND: Final = "(other)"
 
-# Seconds: the bounds that OpenTelemetry's HTTP conventions advise for durations of requests, used everywhere so that
-# histograms can be compared and added up.
-BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 FINER: Final = (0.001, 0.0025, *BOUNDS)  # for what we do ourselves
 
 TRACE_ID: Final = "trace_id"  # the label of an exemplar by which Grafana finds the trace

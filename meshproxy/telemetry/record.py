@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from meshproxy.limits.rate import Rate
 from meshproxy.telemetry.access import JsonAccessLog
+from meshproxy.telemetry.denials import Fresh, Refused
 from meshproxy.telemetry.families import Buckets, Number
+from meshproxy.telemetry.flows import Flows
 from meshproxy.telemetry.text import printable
 from meshproxy.telemetry.wanted import AccessLines, Wanted
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from meshproxy.telemetry.access import AccessLog, ConnectionLine, RequestLine
     from meshproxy.telemetry.events import Logger
     from meshproxy.telemetry.families import Family
+    from meshproxy.telemetry.flows import Flow
     from meshproxy.telemetry.metrics import Metrics
 
 _DENIALS_KEPT = 50
@@ -31,6 +34,9 @@ _OBJECTIONS_PER_CALLER = 32
 # What one listener may say about failures: enough to see what goes on, too little to fill a disk.
 _TOLD_PER_SECOND = 2.0
 _TOLD_AT_ONCE = 20
+
+# Ends (`wire.ends.End`) after which something may be missing: in TCP mode, the errors of an edge.
+_ERRORS = frozenset({"reset", "truncated", "corrupt", "refused", "failed"})
 
 # By the hundreds of a status; 0: no answer was begun.
 _CLASSES = ("none", *(f"{hundreds}xx" for hundreds in range(1, 10)))
@@ -213,11 +219,13 @@ class Recorder:
         monotonic: Callable[[], float],
         wanted: Wanted = Wanted(),  # noqa: B008 - frozen
     ) -> None:
-        self._wanted = wanted
+        self.wanted = wanted
         self.metrics = metrics
         self.log = log
         self._access = access
         self._monotonic = monotonic
+        self.flows = Flows()
+        self.fresh = Fresh()
         self._rates: dict[tuple[str, str], Rate] = {}
         self.denials: deque[Denial] = deque(maxlen=_DENIALS_KEPT)
         self.counts: dict[str, ListenerCounts] = {}
@@ -248,23 +256,27 @@ class Recorder:
         counts.open += 1
         counts.open_now.value += 1.0
 
-    def closed(self, listener: str, line: ConnectionLine | None) -> None:
-        """Count the end of a connection that was `opened`, and write its access line.
+    def closed(self, listener: str, line: ConnectionLine | None, flow: Flow | None = None) -> None:
+        """Count the end of a connection that was `opened`, and write its access line; `flow` is what it had entered.
 
         Without a line (it never authenticated, or was refused unjudged) its own event and counter have told already.
         """
         counts = self.listener(listener)
         counts.open -= 1
         counts.open_now.value -= 1.0
+        if flow is not None:
+            flow.leave()
         if line is None:
             return
+        if flow is not None and flow.edge.protocol == "tcp":
+            _count_stream(flow, line)
         counts.ended[line.end] = counts.ended.get(line.end, 0) + 1
         self.metrics.connections.labels(listener, line.end).inc()
         if line.bytes_in:
             self.metrics.bytes.labels(listener, "in").inc(line.bytes_in)
         if line.bytes_out:
             self.metrics.bytes.labels(listener, "out").inc(line.bytes_out)
-        lines = self._wanted.lines
+        lines = self.wanted.lines
         is_ordinary = line.end == "clean" and line.decision in {"", "allow"}
         if lines is AccessLines.ALL or (lines is AccessLines.FAILURES and not is_ordinary):
             self._access(line)
@@ -277,7 +289,7 @@ class Recorder:
         """Return who is told of the requests of one listener."""
         counts = self.listener(listener)
         if counts.requests is None:
-            counts.requests = Requests(listener, self.metrics, self._access, self._wanted)
+            counts.requests = Requests(listener, self.metrics, self._access, self.wanted)
         return counts.requests
 
     def terminated(self, listener: str, count: int) -> None:
@@ -339,6 +351,9 @@ class Recorder:
 
     def objected(self, objection: Objection, ts: str, nearest: str) -> None:
         """Count what the allow-list has against a caller, for the summary since start; `nearest` may be empty."""
+        self.fresh.note(
+            Refused(objection.listener, objection.outcome, objection.caller, objection.asked, objection.reason), ts
+        )
         tally = self.objections.get(objection)
         if tally is None:
             whose = (objection.listener, objection.caller)
@@ -367,3 +382,12 @@ class Recorder:
                 remedy="raise the limit of open files (ulimit -n, LimitNOFILE=) or lower max_connections",
                 untold=untold,
             )
+
+
+def _count_stream(flow: Flow, line: ConnectionLine) -> None:
+    """Count a connection in TCP mode that is over."""
+    if line.end == "denied" and not line.upstream:
+        flow.denied += 1
+        return
+    failed = line.end in _ERRORS
+    flow.over(line.duration_ms / 1000, failed=failed)  # its bytes were counted as they moved

@@ -20,3 +20,4 @@ class Wanted:
 
     lines: AccessLines = AccessLines.ALL
     request_metrics: bool = True  # what is counted and timed for each HTTP request
+    series: bool = True  # who calls whom, how much and how long, for the admin pages of the last two days

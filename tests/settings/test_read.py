@@ -672,6 +672,6 @@ def test_what_says_not_where_traces_go_is_told(faulty: str, where: str, expected
 
 
 def test_what_is_told_of_the_traffic() -> None:
-    reading = read(GOOD + '\n[telemetry]\naccess_log = "failures"\nrequest_metrics = false\n')
+    reading = read(GOOD + '\n[telemetry]\naccess_log = "failures"\nrequest_metrics = false\nseries = false\n')
     assert reading.settings is not None, reading.problems
-    assert reading.settings.telemetry == Wanted(AccessLines.FAILURES, request_metrics=False)
+    assert reading.settings.telemetry == Wanted(AccessLines.FAILURES, request_metrics=False, series=False)

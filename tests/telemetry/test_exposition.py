@@ -9,8 +9,9 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from meshproxy.enroll.figures import Figures
+from meshproxy.telemetry.bounds import BOUNDS
 from meshproxy.telemetry.exposition import Form, form_for
-from meshproxy.telemetry.families import BOUNDS, Buckets
+from meshproxy.telemetry.families import Buckets
 from meshproxy.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
