@@ -103,6 +103,7 @@ def _listener(base: ListenerStatus, counted: Sequence[Status]) -> ListenerStatus
         handshake_failures=sum(each.handshake_failures for each in found),
         refused=_sums(each.refused for each in found),
         failed_upstream=sum(each.failed_upstream for each in found),
+        limits_reached=_sums(each.limits_reached for each in found),
     )
 
 

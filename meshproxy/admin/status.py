@@ -110,6 +110,8 @@ class ListenerStatus(msgspec.Struct, frozen=True):
     failed_upstream: int
     mode: str = ""
     policy: PolicyStatus | None = None
+    limits: dict[str, str] = {}  # in force, by their keys, each as it would be written in the file
+    limits_reached: dict[str, int] = {}  # how often, of those that were
 
 
 class DenialStatus(msgspec.Struct, frozen=True):

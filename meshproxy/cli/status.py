@@ -262,6 +262,10 @@ def _listener(listener: ListenerStatus) -> list[str]:
     told = ", ".join(f"{count} {what}" for count, what in failed if count)
     if told:
         lines.append(f"            {paint(told, Tone.WARNING)}")
+    if listener.limits_reached:
+        most_first = sorted(listener.limits_reached.items(), key=lambda item: -item[1])
+        reached = [f"{count} x {key} ({listener.limits.get(key, 'of the machine')})" for key, count in most_first]
+        lines.append(f"            {paint('limits reached', Tone.WARNING)}: {_some(reached)}")
     if listener.policy:
         policy = listener.policy
         rules = "1 rule" if policy.rules == 1 else f"{policy.rules} rules"

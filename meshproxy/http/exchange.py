@@ -40,3 +40,4 @@ class Exchange(msgspec.Struct, gc=False):
     bytes_out: int = 0  # body bytes of the answer
     resent: bool = False
     upgraded: bool = False
+    limit: str = ""  # the key of the settings that ended it, or ends its connection

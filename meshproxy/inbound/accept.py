@@ -185,6 +185,8 @@ class Acceptor:
         finally:
             reset(sock)
             self._post.occupancy.leave()
+            if visit.end is not None and visit.end.limit:
+                self._recorder.reached(visit.listener, visit.end.limit)
             if visit.traffic.bare_fin:
                 self._recorder.bare_fin(visit.listener)
             self._recorder.closed(visit.listener, None if visit.end is None else visit.line(visit.end))

@@ -75,6 +75,7 @@ async def admit(
     except HandshakeError as error:
         recorder.handshake_failed(visit.listener, error.fault, peer=visit.peer, detail=error.detail)
         if error.fault is HandshakeFault.TIMEOUT:
+            recorder.reached(visit.listener, "handshake_timeout")
             reset(sock)
         else:
             await linger(sock)  # the alert tells the caller why; RST would overtake it

@@ -101,7 +101,7 @@ class InboundHandler:
             plain,
             guest.tls,
             peer_eof=settings.peer_eof,
-            term=Term(settings.limits.idle_timeout, guest.valid_until),
+            term=Term(settings.limits.idle_timeout, guest.valid_until, settings.limits.max_connection_age),
             traffic=visit.traffic,
             on_cut=call.ended_by,
         )

@@ -67,3 +67,6 @@ class Teller(Protocol):
 
     def upstream_failed(self, failure: FailedAttempt) -> None:
         """Take an attempt at an upstream that failed."""
+
+    def reached(self, limit: str) -> None:
+        """Take that the connection has reached a limit, by its key in the settings, beside those of exchanges."""

@@ -9,6 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import trio
 
 from meshproxy.http.head import HeadLimits
 from meshproxy.http.kept import Memory
@@ -88,12 +89,13 @@ class RequestsHandler:
             visit, guest.leaf, home=guest.home, wall=services.relay.wall, seconds=services.relay.seconds
         )
         downstream = TlsChannel(guest.tls, services.relay.engine, services.relay.buffers)
+        terms = Terms(self._limits, judge, IDS, None, self._memory, limits.max_body_bytes, limits.max_pipelined)
         with services.identity.sessions.of(guest.peer, listener=visit.listener, connection=visit.id) as session:
             await converse(
                 downstream,
-                HttpRelay(Terms(self._limits, judge, IDS, memory=self._memory), clock()),
+                HttpRelay(terms, clock()),
                 Conversation(self._way, services, visit, Standing(guest, self._authorizer, session)),
-                Term(limits.idle_timeout, guest.valid_until),
+                Term(limits.idle_timeout, guest.valid_until, limits.max_connection_age),
             )
 
 
@@ -132,7 +134,8 @@ async def converse(downstream: Channel, relay: HttpRelay, conversation: Conversa
     with conversation.way.live.holding(driver):
         outcome = await driver.run(valid_for=max(left, 0.0))
     if outcome is Outcome.UPGRADED and driver.upstream is not None and relay.exchange.head is not None:
-        term = Term(term.idle_timeout, min(term.valid_until, driver.upstream.valid_until))
+        age = None if term.age is None else max(term.age - (trio.current_time() - visit.started), 0.0)
+        term = Term(term.idle_timeout, min(term.valid_until, driver.upstream.valid_until), age)
         await _carry_upgraded(Upgraded(downstream, driver.upstream, relay.exchange), conversation, term)
 
 

@@ -71,6 +71,8 @@ class Story:
 
     def finished(self, exchange: Exchange, upstream: UpstreamConnection | None) -> None:
         """Tell of an exchange that is over."""
+        if exchange.limit:
+            self.reached(exchange.limit)
         self._requests.tell(self.line(exchange, upstream))
 
     def answered(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
@@ -133,10 +135,18 @@ class Story:
     def upgraded(self, exchange: Exchange, upstream: UpstreamConnection, ended: ConnectionEnd) -> None:
         """Tell of an exchange that became a stream, which is over."""
         line = self.line(exchange, upstream)
+        if ended.limit:
+            self.reached(ended.limit)
         self._requests.tell(msgspec.structs.replace(line, end=ended.end, detail=ended.detail))
+
+    def reached(self, limit: str) -> None:
+        """Count a limit that was reached, by its key in the settings."""
+        self._recorder.reached(self._visit.listener, limit)
 
     def upstream_failed(self, failure: FailedAttempt) -> None:
         """Tell of an attempt at an upstream that failed."""
+        if failure.timed_out:
+            self.reached("connect_timeout")
         self._recorder.upstream_failed(
             self._visit.listener, failure.phase, endpoint=failure.endpoint, detail=failure.detail
         )

@@ -39,9 +39,9 @@ class OutboundRequestsHandler:
         self._services = services
         self._way = way
         limits, host = head_limits(settings.limits), None if settings.host is None else settings.host.encode("ascii")
-        self._terms = Terms(limits, grant_all, IDS, host, Memory(limits, host))
-
-        self._term = Term(settings.limits.idle_timeout, NEVER)
+        most_body, most_pipelined = settings.limits.max_body_bytes, settings.limits.max_pipelined
+        self._terms = Terms(limits, grant_all, IDS, host, Memory(limits, host), most_body, most_pipelined)
+        self._term = Term(settings.limits.idle_timeout, NEVER, settings.limits.max_connection_age)
 
     def __repr__(self) -> str:
         return f"<OutboundRequestsHandler {self._settings.name} -> {self._settings.to}>"

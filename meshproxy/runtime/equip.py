@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # Resting upstream connections per listener: more than one keep-alive load needs, few enough to forget.
 _MOST_RESTING = 1024
 
+_NEVER = float("inf")
+
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
@@ -88,7 +90,12 @@ class Workshop:
 
     def _machinery(self, limits: Limits, gate: Gate | None = None) -> Machinery:
         patience = HttpPatience(
-            limits.head_timeout, limits.idle_timeout, limits.response_timeout, limits.body_min_rate or 0
+            head=limits.head_timeout,
+            idle=limits.idle_timeout,
+            response=limits.response_timeout,
+            body_min_rate=limits.body_min_rate or 0,
+            request=limits.request_timeout or _NEVER,
+            age=limits.max_connection_age or _NEVER,
         )
         return Machinery(self.services.relay.engine, self.sweeper, patience, gate)
 

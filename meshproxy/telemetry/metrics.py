@@ -151,9 +151,6 @@ class Metrics:
         self.upstream_failures = counter(
             "meshproxy_upstream_failures_total", "Attempts at an upstream that failed, by phase.", "listener", "phase"
         )
-        self.accept_pauses = counter(
-            "meshproxy_accept_pauses_total", "Times accepting paused for want of descriptors or memory.", "listener"
-        )
         self.certificate_seconds = gauge(
             "meshproxy_certificate_expiry_seconds",
             "Seconds until our own leaf, intermediate or root expires; negative after.",
@@ -215,12 +212,34 @@ class Metrics:
         self.audit_checkpoint_age = gauge(
             "meshproxy_audit_checkpoint_age_seconds", "Seconds since the last signed checkpoint, or the start."
         )
+        self._describe_load(counter, gauge)
         self.worker_restarts = counter(
             "meshproxy_worker_restarts_total", "Times a worker that had ended was started again."
         ).labels()
         self.tasks = only("meshproxy_tasks", "Tasks of the event loop that are alive now.")
         self.log_dropped = only("meshproxy_log_lines_dropped", "Log lines lost to a slow reader since start.")
         self._before_scrape: list[Callable[[], None]] = []
+
+    def _describe_load(self, counter: Callable[..., Family], gauge: Callable[..., Family]) -> None:
+        self.accept_pauses = counter(
+            "meshproxy_accept_pauses_total", "Times accepting paused for want of descriptors or memory.", "listener"
+        )
+        self.limit_hits = counter(
+            "meshproxy_limit_hits_total", "Times a limit of the settings was reached, by its key.", "listener", "limit"
+        )
+        self.loop_lag = gauge(
+            "meshproxy_loop_lag_seconds", "How long what has come lay unread, the longest of the last second."
+        ).labels()
+        self.in_flight = gauge(
+            "meshproxy_requests_in_flight", "HTTP requests that have an upstream connection."
+        ).labels()
+        self.most_in_flight = gauge(
+            "meshproxy_requests_in_flight_limit",
+            "How many of them are let in now; more than can be when not overloaded.",
+        ).labels()
+        self.overloaded = gauge(
+            "meshproxy_overloaded", "1 while new connections are turned away for want of time."
+        ).labels()
 
     def before_scrape(self, refresh: Callable[[], None]) -> None:
         """Call `refresh` before each look at the numbers, for gauges that are functions of the clock."""

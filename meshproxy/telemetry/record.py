@@ -150,6 +150,11 @@ class ListenerCounts:
         """Requests by class of status."""
         return self._by_second_label(self._metrics.requests)
 
+    @property
+    def limits_reached(self) -> dict[str, int]:
+        """How often each limit was reached, by its key in the settings."""
+        return self._by_second_label(self._metrics.limit_hits)
+
     def _by_second_label(self, family: Family) -> dict[str, int]:
         found: dict[str, int] = {}
         for (listener, word, *_), number in family.numbers():
@@ -237,8 +242,14 @@ class Recorder:
         """Return where decisions of one kind are counted."""
         return self.metrics.authz_decisions.labels(listener, outcome, rule, mode, reason)
 
-    def refused(self, listener: str, reason: str, *, peer: str, remedy: str = "") -> None:
-        """Count a connection closed before anything was judged (limit, not ready, wrong user)."""
+    def reached(self, listener: str, limit: str) -> None:
+        """Count that a limit was reached, by its key in the settings; what follows from it is told elsewhere."""
+        self.metrics.limit_hits.labels(listener, limit).inc()
+
+    def refused(self, listener: str, reason: str, *, peer: str, remedy: str = "", limit: str = "") -> None:
+        """Count a connection closed before anything was judged: not ready, wrong user, or the `limit` that says no."""
+        if limit:
+            self.reached(listener, limit)
         counts = self.listener(listener)
         counts.refused[reason] = counts.refused.get(reason, 0) + 1
         self.metrics.connections_refused.labels(listener, reason).inc()

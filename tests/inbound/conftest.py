@@ -122,6 +122,7 @@ class Visit:
     outcome: Outcome | None = None
     error: BaseException | None = None
     bug: BaseException | None = None  # raised by whoever is told
+    limits: list[str] = field(default_factory=list)
 
     def finished(self, exchange: Exchange, upstream: UpstreamConnection | None) -> None:
         self.told.append((exchange, upstream))
@@ -133,6 +134,9 @@ class Visit:
 
     def upstream_failed(self, failure: FailedAttempt) -> None:
         raise AssertionError(failure)
+
+    def reached(self, limit: str) -> None:
+        self.limits.append(limit)
 
     async def run(self, valid_for: float) -> None:
         with self.scope:
@@ -222,7 +226,7 @@ class House:
             server = TlsConnection(far, self.contexts.server, server_side=True)
             await handshake_both(client, server)
             peer, channel = Peer(near, client), TlsChannel(server, self.engine, self.buffers)
-        relay = relay or HttpRelay(Terms(LIMITS, judge, random.Random(1)), clock())
+        relay = relay or HttpRelay(Terms(LIMITS, judge, random.Random(1), most_pipelined=10_000), clock())
         machinery = Machinery(self.engine, self.sweeper, patience, self.gate)
         visit = Visit.__new__(Visit)
         Visit.__init__(visit, HttpDriver(machinery, channel, relay, self, teller or visit))
