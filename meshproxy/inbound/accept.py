@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
+from meshproxy.limits.waiting_room import NO_PLACE, TOO_MANY
 from meshproxy.telemetry.access import ConnectionLine, present_time
 from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import ConnectionEnd, End
@@ -25,10 +26,18 @@ if TYPE_CHECKING:
     import socket
 
     from meshproxy.identity.store import IdentityStore
+    from meshproxy.limits.waiting_room import Place, WaitingRoom
     from meshproxy.telemetry.record import Recorder
     from meshproxy.wire.address import Address
     from meshproxy.wire.dial import Resolver
     from meshproxy.wire.relay import Relay
+
+# What a person can do about a limit that connections are turned away by.
+_REMEDIES = {
+    "max_connections": "raise max_connections of this listener",
+    NO_PLACE: "callers connect faster than this machine can shake hands; raise max_handshakes of this listener",
+    TOO_MANY: "raise max_connections_per_peer of this listener, or look what is wrong there",
+}
 
 _RUN = secrets.token_hex(3)  # tells the connections of two runs apart in one log
 _NUMBERS = itertools.count(1)
@@ -64,6 +73,7 @@ class Visit(msgspec.Struct):
     policy: str = ""
     upstream: str = ""
     upstream_id: str = ""
+    place: Place | None = None  # inbound: until it is known who is calling
 
     def line(self, end: ConnectionEnd) -> ConnectionLine:
         """Return the access line; bytes count towards the upstream as `in`."""
@@ -118,10 +128,12 @@ class Acceptor:
     `handle` owns the socket it is given and closes it; it sets `visit.end` once there is a story to tell.
     """
 
-    def __init__(self, post: Post, recorder: Recorder, handle: Handler) -> None:
+    def __init__(self, post: Post, recorder: Recorder, handle: Handler, room: WaitingRoom | None = None) -> None:
+        """`room`: inbound, where strangers stand until it is known who they are."""
         self._post = post
         self._recorder = recorder
         self._handle = handle
+        self._room = room
 
     def __repr__(self) -> str:
         return f"<Acceptor {self._post.name} open={self.open}/{self._post.max_connections}>"
@@ -136,10 +148,11 @@ class Acceptor:
         """How many of its connections are open now."""
         return self._post.occupancy.mine
 
-    def equip(self, max_connections: int, handle: Handler) -> None:
+    def equip(self, max_connections: int, handle: Handler, room: WaitingRoom | None) -> None:
         """Treat new connections differently from now on; those that are open go on as they began."""
         self._post = replace(self._post, max_connections=max_connections)
         self._handle = handle
+        self._room = room
 
     async def run(self, connections: trio.Nursery) -> None:
         """Accept until cancelled; connections live in `connections` and outlive this."""
@@ -159,19 +172,26 @@ class Acceptor:
     def _taker(self, connections: trio.Nursery) -> Callable[[socket.socket, str], None]:
         def take(sock: socket.socket, peer: str) -> None:
             if self._post.occupancy.total >= self._post.max_connections:
-                reset(sock)
-                self._recorder.refused(
-                    self._post.name, "max_connections", peer=peer, remedy="raise max_connections of this listener"
-                )
+                self._turn_away(sock, peer, "max_connections")
+                return
+            place = None if self._room is None else self._room.enter(peer.rpartition(":")[0])
+            if isinstance(place, str):
+                self._turn_away(sock, peer, place)
                 return
             self._post.occupancy.enter()
             # Who came before a change of handlers is treated as it was then, when his task starts too.
-            connections.start_soon(self._attend, sock, peer, self._handle)
+            connections.start_soon(self._attend, sock, peer, self._handle, place)
 
         return take
 
-    async def _attend(self, sock: socket.socket, peer: str, handle: Handler) -> None:
+    def _turn_away(self, sock: socket.socket, peer: str, limit: str) -> None:
+        """Reset a connection before anything was done for it."""
+        reset(sock)
+        self._recorder.refused(self._post.name, limit, peer=peer, remedy=_REMEDIES[limit], limit=limit)
+
+    async def _attend(self, sock: socket.socket, peer: str, handle: Handler, place: Place | None) -> None:
         visit = Visit(self._post.name, self._post.direction, peer)
+        visit.place = place
         self._recorder.opened(visit.listener)
         try:
             await handle(sock, visit)
@@ -185,6 +205,8 @@ class Acceptor:
         finally:
             reset(sock)
             self._post.occupancy.leave()
+            if place is not None:
+                place.leave()
             if visit.end is not None and visit.end.limit:
                 self._recorder.reached(visit.listener, visit.end.limit)
             if visit.traffic.bare_fin:

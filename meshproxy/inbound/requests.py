@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
+from meshproxy.errors import Failure
 from meshproxy.http.head import HeadLimits
 from meshproxy.http.kept import Memory
 from meshproxy.http.relay import HttpRelay
-from meshproxy.http.terms import Terms
+from meshproxy.http.terms import Refusal, Terms
 from meshproxy.inbound.admit import admit
+from meshproxy.inbound.crowd import Crowd
 from meshproxy.inbound.driver import HttpDriver
 from meshproxy.inbound.live import Call, Live
 from meshproxy.inbound.machinery import Outcome, clock
@@ -45,6 +47,10 @@ if TYPE_CHECKING:
 _UNTOLD: Final = ConnectionEnd(End.DRAINED, None, "cut at the end of the drain")  # until we know better
 _FOREVER: Final = float("inf")
 
+# A connection too many is answered, and kept no longer than its caller takes to ask (seconds).
+_TOO_MANY: Final = Refusal(Failure.PEER_LIMIT)
+_HEARD_OUT: Final = 1.0
+
 # Request and trace ids must not repeat; nothing secret hangs on them.
 IDS = Random(secrets.randbits(128))  # noqa: S311 - see above
 
@@ -67,11 +73,13 @@ class RequestsHandler:
         authorizer: Authorizer,
         services: Services,
         way: Way,
+        crowd: Crowd | None = None,
     ) -> None:
         self._settings = settings
         self._authorizer = authorizer
         self._services = services
         self._way = way
+        self._crowd = crowd or Crowd.of(settings.limits)
         self._limits = head_limits(settings.limits)
         self._memory = Memory(self._limits, host=None)
 
@@ -89,13 +97,18 @@ class RequestsHandler:
             visit, guest.leaf, home=guest.home, wall=services.relay.wall, seconds=services.relay.seconds
         )
         downstream = TlsChannel(guest.tls, services.relay.engine, services.relay.buffers)
-        terms = Terms(self._limits, judge, IDS, None, self._memory, limits.max_body_bytes, limits.max_pipelined)
-        with services.identity.sessions.of(guest.peer, listener=visit.listener, connection=visit.id) as session:
+        with (
+            services.identity.sessions.of(guest.peer, listener=visit.listener, connection=visit.id) as session,
+            self._crowd.counted(guest, visit, services.recorder) as counted,
+        ):
+            judge = _refuse_for_now if counted.is_too_much else judge
+            terms = Terms(self._limits, judge, IDS, None, self._memory, limits.max_body_bytes, limits.max_pipelined)
             await converse(
                 downstream,
                 HttpRelay(terms, clock()),
                 Conversation(self._way, services, visit, Standing(guest, self._authorizer, session)),
                 Term(limits.idle_timeout, guest.valid_until, limits.max_connection_age),
+                hear_out=_HEARD_OUT if counted.is_too_much else None,
             )
 
 
@@ -122,8 +135,23 @@ class Conversation(msgspec.Struct, frozen=True):
     standing: Standing | None = None  # outbound: nobody decides
 
 
-async def converse(downstream: Channel, relay: HttpRelay, conversation: Conversation, term: Term) -> None:
-    """Carry an HTTP connection of either direction to its end, and the stream it may be upgraded to."""
+def _refuse_for_now(_head: RequestHead, _request_id: bytes) -> Refusal:
+    """Refuse whatever is asked on a connection too many."""
+    return _TOO_MANY
+
+
+async def converse(
+    downstream: Channel,
+    relay: HttpRelay,
+    conversation: Conversation,
+    term: Term,
+    *,
+    hear_out: float | None = None,
+) -> None:
+    """Carry an HTTP connection of either direction to its end, and the stream it may be upgraded to.
+
+    With `hear_out` it ends with its first answer, or without a question after so many seconds.
+    """
     services, visit = conversation.services, conversation.visit
     story = Story(visit, services)
     driver = HttpDriver(conversation.way.machinery, downstream, relay, conversation.way.upstreams, story)
@@ -131,6 +159,8 @@ async def converse(downstream: Channel, relay: HttpRelay, conversation: Conversa
         conversation.standing.session.ended_by(driver.revoke)
     is_bounded = term.valid_until is not NEVER  # outbound, most have no end to look for
     left = (term.valid_until - services.relay.wall()).total_seconds() if is_bounded else _FOREVER
+    if hear_out is not None:
+        driver.drain(hear_out)
     with conversation.way.live.holding(driver):
         outcome = await driver.run(valid_for=max(left, 0.0))
     if outcome is Outcome.UPGRADED and driver.upstream is not None and relay.exchange.head is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshproxy.inbound.authorize import Authorizer
+from meshproxy.inbound.crowd import Crowd
 from meshproxy.inbound.deadlines import Patience as HttpPatience
 from meshproxy.inbound.forward import InboundHandler
 from meshproxy.inbound.live import Live
@@ -53,18 +54,24 @@ class Workshop:
                 policy = Snapshot(configuration.policies[settings.name])
                 witness = None if self.auditing is None else self.auditing.witness(settings, self.services.recorder)
                 authorizer = Authorizer(settings, policy, self.services.recorder, witness)
-            return self._inbound(settings, authorizer, live)
+            crowd = None if previous is None else previous.crowd
+            if crowd is None:
+                crowd = Crowd.of(settings.limits)
+            crowd.adapt(settings.limits)
+            return self._inbound(settings, authorizer, live, crowd)
         return self._outbound(settings, live)
 
-    def _inbound(self, settings: Inbound, authorizer: Authorizer, live: Live) -> Equipment:
+    def _inbound(self, settings: Inbound, authorizer: Authorizer, live: Live, crowd: Crowd) -> Equipment:
         services, limits = self.services, settings.limits
         gate = None if self.auditing is None else self.auditing.gate(authorizer.witness)
         if settings.protocol is Protocol.TCP:
-            return Equipment(InboundHandler(settings, authorizer, services, live, gate), live, authorizer, _nothing)
+            handle = InboundHandler(settings, authorizer, services, live, gate=gate, crowd=crowd)
+            return Equipment(handle, live, authorizer, _nothing, crowd)
         pool, wiring = self._pool(limits), Wiring(services.relay, head_limits(limits), settings.name)
         upstreams = ServiceConnections(settings.forward, pool, wiring, services.resolver, within=limits.connect_timeout)
-        handler = RequestsHandler(settings, authorizer, services, Way(self._machinery(limits, gate), upstreams, live))
-        return Equipment(handler, live, authorizer, pool.close_all)
+        way = Way(self._machinery(limits, gate), upstreams, live)
+        handler = RequestsHandler(settings, authorizer, services, way, crowd)
+        return Equipment(handler, live, authorizer, pool.close_all, crowd)
 
     def _outbound(self, settings: Outbound, live: Live) -> Equipment:
         services, limits = self.services, settings.limits

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from meshproxy.inbound.authorize import Authorizer
+    from meshproxy.inbound.crowd import Crowd
     from meshproxy.inbound.live import Live
+    from meshproxy.limits.waiting_room import WaitingRoom
     from meshproxy.runtime.doors import Door, Doors
     from meshproxy.settings.load import Configuration
     from meshproxy.settings.plan import Key, Plan
@@ -42,6 +44,12 @@ class Equipment:
     live: Live
     authorizer: Authorizer | None
     retire: Callable[[], None]  # lets go of what only this equipment holds, such as a pool
+    crowd: Crowd | None = None  # inbound: who is calling
+
+    @property
+    def room(self) -> WaitingRoom | None:
+        """Where callers stand until it is known who they are (inbound)."""
+        return None if self.crowd is None else self.crowd.strangers
 
 
 Equip = Callable[["Inbound | Outbound", "Configuration", "Equipment | None"], Equipment]
@@ -213,7 +221,7 @@ class Stations:
         direction, name = key_of(settings)
         most, address = settings.limits.max_connections, bound_address(door.listener)
         post = Post(name, direction, most, door.listener, address, door.occupancy, door.borrowed)
-        station = Station(settings, Acceptor(post, self._recorder, equipment.handle), equipment)
+        station = Station(settings, Acceptor(post, self._recorder, equipment.handle, equipment.room), equipment)
         if equipment.authorizer is not None:
             self._note(station, equipment.authorizer)
         return station
@@ -226,7 +234,7 @@ class Stations:
             station.acceptor.take_waiting(station.connections)
         station.equipment = self._equip(settings, configuration, old)
         station.settings = settings
-        station.acceptor.equip(settings.limits.max_connections, station.equipment.handle)
+        station.acceptor.equip(settings.limits.max_connections, station.equipment.handle, station.equipment.room)
         old.live.drain_open(grace)  # the next request of a caller shall find the new settings
         old.retire()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from meshproxy.wire.closing import delivered, reset
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
 from meshproxy.wire.splice import Splice
 from meshproxy.wire.sweep import TICK, Sweeper
+from meshproxy.wire.turnstile import Turnstile
 
 if TYPE_CHECKING:
     import socket
@@ -62,6 +63,7 @@ class Relay:
     sweeper: Sweeper
     wall: Wall
     seconds: Callable[[], float] | None = None  # the wall clock since 1970, for who asks often: a fifth of the time
+    turnstile: Turnstile = field(default_factory=Turnstile)
 
     async def run(
         self,

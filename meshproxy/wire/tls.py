@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import trio
@@ -21,11 +22,13 @@ import trio
 from meshproxy.wire.buffers import ONE_RECORD
 from meshproxy.wire.sweep import TICK
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault, classify
+from meshproxy.wire.turnstile import Turnstile
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
+    from meshproxy.limits.waiting_room import Place
     from meshproxy.wire.sweep import Sweeper
 
 _FLIGHT = 16 * 1024
@@ -73,38 +76,50 @@ class TlsConnection:
         chain = _verified_chain(self.session)
         return chain[-1] if chain else None
 
-    async def handshake(self, sweeper: Sweeper, *, within: float) -> None:
+    async def handshake(
+        self, sweeper: Sweeper, *, within: float, turnstile: Turnstile | None = None, place: Place | None = None
+    ) -> None:
         """Carry out the handshake, for at most `within` seconds (half a second late at most: the sweeper's clock).
 
         A client's last flight is left in `outgoing`: whoever goes on sends it, with the first bytes if there are any;
-        who does not like the server's certificate never shows it ours. Raises HandshakeError naming the fault; the TLS
-        alert has left by then, if the peer still listens.
+        who does not like the server's certificate never shows it ours. Its arithmetic is done in the order of the
+        `turnstile`; a peer who may lose its `place` is let go when that happens. Raises HandshakeError naming the
+        fault; the TLS alert has left by then, if the peer still listens.
         """
+        if place is not None:
+            place.on_lost = partial(trio.lowlevel.notify_closing, self.sock)
         limit = _Limit(self.sock, sweeper.now + within + TICK)
         sweeper.add(limit)
         try:
-            await self._shake_hands()
+            await self._shake_hands(turnstile or Turnstile(), place)
         except ssl.SSLError as error:
             self.flush_alert()
             raise classify(error) from error
         except OSError as error:
             raise HandshakeError(HandshakeFault.RESET, error.strerror or "connection lost") from error
-        except trio.ClosedResourceError:  # the limit's word for "too late"
+        except trio.ClosedResourceError:  # the limit's word for "too late", and that of a place that was lost
+            if place is not None and place.lost:
+                raise _crowded_out() from None
             raise HandshakeError(HandshakeFault.TIMEOUT, f"no handshake within {within:g} s") from None
         finally:
             sweeper.discard(limit)
 
-    async def _shake_hands(self) -> None:
+    async def _shake_hands(self, turnstile: Turnstile, place: Place | None) -> None:
         if self.session.server_side:
-            await self._feed()  # the client speaks first, and mostly has
+            await self._feed(place)  # the client speaks first, and mostly has
         while True:
+            await turnstile.enter()
             try:
                 self.session.do_handshake()
             except ssl.SSLWantReadError:
+                turnstile.leave()
+                if place is not None:
+                    place.owes()
                 await self._flush()
                 await trio.lowlevel.wait_readable(self.sock)  # the answer to a flight is not there at once
-                await self._feed()
+                await self._feed(place)
             else:
+                turnstile.leave()
                 if self.session.server_side:
                     await self._flush()
                 return
@@ -181,11 +196,19 @@ class TlsConnection:
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self.sock)
 
-    async def _feed(self) -> None:
+    async def _feed(self, place: Place | None) -> None:
+        if place is not None and place.lost:
+            raise _crowded_out()
         received = await receive(self.sock, _FLIGHT)
+        if place is not None:
+            place.has_spoken()
         if not received:
             raise HandshakeError(HandshakeFault.CLOSED, "the peer closed the connection during the handshake")
         self.incoming.write(received)
+
+
+def _crowded_out() -> HandshakeError:
+    return HandshakeError(HandshakeFault.CROWDED_OUT, "too many others came while it said nothing")
 
 
 class _Inner(Protocol):
