@@ -16,6 +16,7 @@ import trio
 from meshproxy.wire.address import TcpAddress, UnixAddress, parse_address
 from meshproxy.wire.closing import reset
 from meshproxy.wire.listen import accept_forever
+from meshproxy.wire.spare import Spares
 
 if TYPE_CHECKING:
     import socket
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from meshproxy.wire.address import Address
 
 _MOST_CONNECTIONS = 64
+_SPARES = 4  # of these it answers at once when there is no descriptor left
 _PATIENCE = 10.0
 _CHUNK = 16 * 1024
 
@@ -64,38 +66,59 @@ class AdminServer:
         self._actions = actions if isinstance(address, UnixAddress) else {}
         self._check_host = check_host and not isinstance(address, UnixAddress)
         self._open = 0
+        self._asking: dict[trio.CancelScope, None] = {}  # who has not said yet what for, the first to come first
+        self._spares = Spares(_SPARES)
 
     def __repr__(self) -> str:
         return f"<AdminServer {self._address} open={self._open} views={sorted(self._views)}>"
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        async with trio.open_nursery() as nursery:
+        try:
+            async with trio.open_nursery() as nursery:
 
-            def take(sock: socket.socket, _peer: str) -> None:
-                if self._open >= _MOST_CONNECTIONS:
-                    reset(sock)
-                    return
-                self._open += 1
-                nursery.start_soon(self._serve, sock)
+                def take(sock: socket.socket, _peer: str) -> None:
+                    if self._open >= _MOST_CONNECTIONS and not self._make_room():
+                        reset(sock)
+                        return
+                    self._open += 1
+                    nursery.start_soon(self._serve, sock)
 
-            await accept_forever(self._listener, take, lambda _error: None)
+                await accept_forever(self._listener, take, lambda _error: None, spares=self._spares)
+        finally:
+            self._spares.close()
+
+    def _make_room(self) -> bool:
+        """End the connection that has been silent for the longest; whether there was one.
+
+        Whoever connects and says nothing must not keep a health check out.
+        """
+        for scope in self._asking:
+            del self._asking[scope]
+            scope.cancel()
+            return True
+        return False
 
     async def _serve(self, sock: socket.socket) -> None:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         try:
-            with trio.fail_after(_PATIENCE):
-                await self._exchange(stream)
+            with trio.fail_after(_PATIENCE) as scope:
+                await self._exchange(stream, scope)
         except (trio.TooSlowError, trio.BrokenResourceError, h11.ProtocolError):
             pass  # whoever asks this way needs no answer
         finally:
             self._open -= 1
             await trio.aclose_forcefully(stream)
+            self._spares.restock()
 
-    async def _exchange(self, stream: trio.SocketStream) -> None:
+    async def _exchange(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
         """One request per connection: status pages need no keep-alive."""
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_CHUNK)
-        request = await _request(connection, stream)
+        self._asking[scope] = None
+        try:
+            request = await _request(connection, stream)
+        finally:
+            self._asking.pop(scope, None)
         if request is None:
             return
         host = dict(request.headers).get(b"host", b"")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ConfigurationStatus,
         IdentityStatus,
         ListenerStatus,
+        LoadStatus,
         RenewalStatus,
         TrustStatus,
     )
@@ -137,11 +138,12 @@ def _admin_address(file: Path) -> Address:
 
 def in_words(status: Status) -> str:
     """Return the answer as a person reads it."""
-    tone = {"serving": Tone.GOOD, "draining": Tone.WARNING}.get(status.state, Tone.BAD)
+    tone = {"serving": Tone.GOOD, "draining": Tone.WARNING, "overloaded": Tone.WARNING}.get(status.state, Tone.BAD)
     lines = [
         f"{paint(status.state, tone)}  {status.file}",
         f"pid {status.pid}, meshproxy {status.version}, started {status.started_at}",
         *_workers(status),
+        *_load(status.load),
         "",
         *_identity(status.identity),
         *_configuration(status.configuration),
@@ -155,6 +157,16 @@ def in_words(status: Status) -> str:
     if status.log_lines_dropped:
         lines += ["", f"{status.log_lines_dropped} log lines were dropped: whoever reads stderr is too slow"]
     return "\n".join(lines)
+
+
+def _load(load: LoadStatus | None) -> list[str]:
+    """Say how busy it is, when it is too busy."""
+    if load is None or (not load.turned_away_for and load.most_in_flight is None):
+        return []
+    refused = "any number" if load.most_in_flight is None else str(load.most_in_flight)
+    away = f"; new connections are turned away for {load.turned_away_for}" if load.turned_away_for else ""
+    behind = paint(f"{load.lag_seconds * 1000:.0f} ms behind", Tone.WARNING)
+    return [f"load        {behind}, {load.in_flight} requests in flight, {refused} let in{away}"]
 
 
 def _audit(audit: AuditStatus) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from meshproxy.inbound.authorize import Authorizer
@@ -12,6 +12,7 @@ from meshproxy.inbound.forward import InboundHandler
 from meshproxy.inbound.live import Live
 from meshproxy.inbound.machinery import Machinery
 from meshproxy.inbound.requests import RequestsHandler, Way, head_limits
+from meshproxy.limits.flight import Flight
 from meshproxy.outbound.forward import OutboundHandler
 from meshproxy.outbound.requests import OutboundRequestsHandler
 from meshproxy.runtime.stations import Equipment
@@ -19,7 +20,8 @@ from meshproxy.settings.schema import Inbound, Protocol
 from meshproxy.snapshot import Snapshot
 from meshproxy.upstream.connections import MeshConnections, ServiceConnections, Wiring
 from meshproxy.upstream.endpoint import Destination, Dialer, Patience
-from meshproxy.upstream.pool import Pool
+from meshproxy.upstream.pool import Pool, UpstreamConnection
+from meshproxy.upstream.queue import Queue
 
 if TYPE_CHECKING:
     from meshproxy.inbound.accept import Services
@@ -42,6 +44,7 @@ class Workshop:
     services: Services
     sweeper: Sweeper
     auditing: Auditing | None = None
+    flight: Flight = field(default_factory=Flight)
 
     def equip(
         self, settings: Inbound | Outbound, configuration: Configuration, previous: Equipment | None
@@ -83,6 +86,7 @@ class Workshop:
             self.sweeper,
             wall=services.relay.wall,
             judge=services.identity.judge,
+            turnstile=services.relay.turnstile,
         )
         if not http:
             return Equipment(OutboundHandler(settings, dialer, services), live, None, _nothing)
@@ -93,7 +97,13 @@ class Workshop:
 
     def _pool(self, limits: Limits) -> Pool:
         most = _MOST_RESTING if limits.pool_idle else 0
-        return Pool(self.services.relay.engine, self.sweeper, idle=limits.pool_idle, most=most)
+        queue = Queue[UpstreamConnection](
+            most=limits.max_upstream_connections,
+            longest=limits.max_upstream_queue,
+            within=limits.upstream_queue_timeout,
+        )
+        engine = self.services.relay.engine
+        return Pool(engine, self.sweeper, idle=limits.pool_idle, most=most, queue=queue, flight=self.flight)
 
     def _machinery(self, limits: Limits, gate: Gate | None = None) -> Machinery:
         patience = HttpPatience(

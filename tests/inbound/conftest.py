@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from meshproxy.inbound.machinery import Gate, Teller
     from meshproxy.upstream.attempt import FailedAttempt
     from meshproxy.upstream.endpoint import OnFailure
-    from meshproxy.upstream.pool import NoUpstreamConnection
+    from meshproxy.upstream.queue import NoUpstreamConnection
     from meshproxy.wire.buffers import Buffers
     from meshproxy.wire.channel import Channel
     from meshproxy.wire.readiness import Readiness
@@ -182,6 +182,8 @@ class House:
 
     # Upstreams.
 
+    generation = 0
+
     def resting(self) -> UpstreamConnection | None:
         return self.pool.take(generation=0)
 
@@ -244,10 +246,12 @@ class House:
                 visit.scope.cancel()
                 await visit.done.wait()
         assert self.buffers.held == 0
+        assert self.pool.flight.count == 0
         assert len(self.sweeper._items) == 1  # the pool
         self.pool.close_all()
         assert "watching=0 resumed=0" in repr(self.engine)
         assert len(self.sweeper._items) == 0
+        assert self.pool.queue.open == sum(visit.outcome is Outcome.UPGRADED for visit in self.visits)
 
 
 async def _end_what_hangs(nursery: trio.Nursery) -> None:

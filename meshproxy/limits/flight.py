@@ -1,0 +1,121 @@
+"""How much is going on in this process, and whether more may begin: admission, decided by numbers.
+
+Two questions are asked of it. Each request asks for room `in flight`: that is a comparison. Each new connection asks
+whether it would be turned away (`objection`), before anything is done for it. The answers change when somebody
+`observe`s how it goes: how long what had come lay unread (the lag of the loop), and how full the memory is.
+
+The lag is judged as CoDel judges a queue (RFC 8289 section 3.1): by its smallest value within an interval. A burst, a
+pause of the machine, one slow callback make some value large; only what stands makes all of them large, and only then
+there is more to do than can be done. Then the room shrinks by a tenth per interval below what is in flight, and grows
+again as soon as the lag is gone. It does not shrink below `FLOOR`: a few dozen requests are no crowd, whatever else
+keeps the loop busy, and refusing them would not help.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+FLOOR: Final = 64  # requests in flight that are always let in
+INTERVAL: Final = 0.25  # seconds over which the smallest lag is taken
+UNBOUNDED: Final = 1 << 30
+
+_SHRINK: Final = 0.9
+_GROW: Final = 1.05
+
+# A connection costs as much as twenty requests: it is turned away when the lag is that much beyond the bound.
+_FAR_BEYOND: Final = 2.0
+
+# Shares of the memory there is: beyond the one nothing new begins, until it is below the other.
+MEMORY_FULL: Final = 0.95
+MEMORY_EASED: Final = 0.90
+
+OVERLOAD: Final = "overload"
+MEMORY: Final = "memory"
+DESCRIPTORS: Final = "descriptors"
+
+
+class Flight:
+    """One process's. `count` and `most` are for who begins a request; it counts itself in and out.
+
+    `max_lag` in seconds, None: the lag refuses nobody. `descriptors`: how many its connections may have together.
+    """
+
+    __slots__ = (
+        "_interval_ends",
+        "_least_lag",
+        "_lowest",
+        "_max_lag",
+        "count",
+        "descriptors",
+        "held",
+        "is_short_of_memory",
+        "lag",
+        "most",
+        "sheds",
+    )
+
+    def __init__(self, *, max_lag: float | None = None, descriptors: int = UNBOUNDED) -> None:
+        self._max_lag = max_lag
+        self._interval_ends = float("inf")  # until it is observed first
+        self._least_lag = float("inf")  # of this interval
+        self.count = 0  # requests that have an upstream connection
+        self.most = UNBOUNDED  # of them
+        self.held = 0  # descriptors of connections
+        self.descriptors = descriptors
+        self.lag = 0.0  # seconds; as it was observed last
+        self.sheds = False  # new connections, for want of time
+        self.is_short_of_memory = False
+
+    def __repr__(self) -> str:
+        most = "any" if self.most == UNBOUNDED else self.most
+        return f"<Flight {self.count}/{most} lag={self.lag * 1000:.1f}ms sheds={self.sheds}>"
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether new connections are turned away, for want of time or memory."""
+        return self.sheds or self.is_short_of_memory
+
+    def bound(self, max_lag: float | None) -> None:
+        """Bear so much lag from now on."""
+        self._max_lag = max_lag
+        if max_lag is None:
+            self.most, self.sheds = UNBOUNDED, False
+
+    def objection(self, weight: int) -> str:
+        """Why a new connection that takes so many descriptors is turned away; empty: it is not."""
+        if self.held + weight > self.descriptors:
+            return DESCRIPTORS
+        if self.is_short_of_memory:
+            return MEMORY
+        return OVERLOAD if self.sheds else ""
+
+    def observe_memory(self, share: float) -> None:
+        """Take how much of the memory there is, is used (1.0: all of it)."""
+        was_short = self.is_short_of_memory
+        self.is_short_of_memory = share > (MEMORY_EASED if was_short else MEMORY_FULL)
+        if self.is_short_of_memory:
+            self.most = min(self.most, FLOOR)
+        elif was_short:
+            self.most = UNBOUNDED
+
+    def observe(self, lag: float, now: float) -> None:
+        """Take how long something that had come lay unread, at this time of any monotonic clock; seconds."""
+        self.lag = lag
+        self._interval_ends = min(self._interval_ends, now + INTERVAL)
+        self._least_lag = min(self._least_lag, lag)
+        if now < self._interval_ends:
+            return
+        least, self._least_lag = self._least_lag, float("inf")
+        self._interval_ends = now + INTERVAL
+        if self._max_lag is not None:
+            self._judge(least, self._max_lag)
+
+    def _judge(self, standing: float, bound: float) -> None:
+        if standing > bound:
+            self.most = max(FLOOR, int(min(self.most, self.count) * _SHRINK))
+            self.sheds = self.sheds or standing > bound * _FAR_BEYOND
+            return
+        self.sheds = False
+        if self.most != UNBOUNDED and standing < bound / 2:
+            # What is not used up is no bound any more.
+            self.most = UNBOUNDED if self.count < self.most // 2 else int(self.most * _GROW) + 1
