@@ -15,7 +15,7 @@ from meshproxy.http.phase import Phase
 from meshproxy.inbound.brake import PatientPump
 from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.inbound.pump import Pump
-from meshproxy.limits.flight import OVERLOAD, UNBOUNDED
+from meshproxy.limits.flight import OVERLOAD
 from meshproxy.upstream.queue import NoUpstreamConnection
 from meshproxy.wire.closing import reset
 
@@ -117,7 +117,7 @@ class HttpDriver:
         pump, pool = self._pump, self._upstreams.pool
         with trio.CancelScope() as pump.dialling:
             try:
-                if pool.flight.count >= pool.flight.most or pool.queue.refuses:
+                if pool.is_full:
                     await self._put_off(pool)
                 connection = await pool.fetch(self._upstreams, self._teller.upstream_failed)
             except NoUpstreamConnection as failed:
@@ -138,7 +138,7 @@ class HttpDriver:
         """
         await trio.sleep(_PUT_OFF * (1 + _DICE.random()))
         flight = pool.flight
-        if flight.most != UNBOUNDED:
+        if flight.is_bounded:
             detail = f"{flight.count} requests in flight, and the loop {flight.lag * 1000:.0f} ms behind"
             raise NoUpstreamConnection(Failure.OVERLOADED, detail, limit=OVERLOAD)
 

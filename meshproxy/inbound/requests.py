@@ -206,7 +206,7 @@ async def _carry_upgraded(stream: Upgraded, conversation: Conversation, term: Te
     finally:
         if stream.upstream.session is not None:
             stream.upstream.session.leave()
-        conversation.way.upstreams.pool.queue.left()
+        conversation.way.upstreams.pool.lent_has_ended()
         exchange.ended = clock()
         inbound = visit.direction == "inbound"
         exchange.bytes_in += traffic.to_plain if inbound else traffic.to_tls

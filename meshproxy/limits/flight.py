@@ -13,7 +13,8 @@ keeps the loop busy, and refusing them would not help.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
+from weakref import WeakSet
 
 FLOOR: Final = 64  # requests in flight that are always let in
 INTERVAL: Final = 0.25  # seconds over which the smallest lag is taken
@@ -34,8 +35,19 @@ MEMORY: Final = "memory"
 DESCRIPTORS: Final = "descriptors"
 
 
+class HasRequests(Protocol):
+    """Something that knows how many requests are going on there."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many."""
+
+
 class Flight:
-    """One process's. `count` and `most` are for who begins a request; it counts itself in and out.
+    """One process's.
+
+    Whoever begins a request has room while `count` is below `most`, which need not be asked where it `is_bounded` by
+    nothing. `pools` know who has begun one, and are forgotten with those who made them.
 
     `max_lag` in seconds, None: the lag refuses nobody. `descriptors`: how many its connections may have together.
     """
@@ -45,12 +57,13 @@ class Flight:
         "_least_lag",
         "_lowest",
         "_max_lag",
-        "count",
         "descriptors",
         "held",
+        "is_bounded",
         "is_short_of_memory",
         "lag",
         "most",
+        "pools",
         "sheds",
     )
 
@@ -58,8 +71,9 @@ class Flight:
         self._max_lag = max_lag
         self._interval_ends = float("inf")  # until it is observed first
         self._least_lag = float("inf")  # of this interval
-        self.count = 0  # requests that have an upstream connection
-        self.most = UNBOUNDED  # of them
+        self.pools: WeakSet[HasRequests] = WeakSet()
+        self.most = UNBOUNDED  # requests that have an upstream connection
+        self.is_bounded = False
         self.held = 0  # descriptors of connections
         self.descriptors = descriptors
         self.lag = 0.0  # seconds; as it was observed last
@@ -67,8 +81,13 @@ class Flight:
         self.is_short_of_memory = False
 
     def __repr__(self) -> str:
-        most = "any" if self.most == UNBOUNDED else self.most
+        most = self.most if self.is_bounded else "any"
         return f"<Flight {self.count}/{most} lag={self.lag * 1000:.1f}ms sheds={self.sheds}>"
+
+    @property
+    def count(self) -> int:
+        """How many requests have an upstream connection."""
+        return sum(pool.in_flight for pool in self.pools)
 
     @property
     def is_overloaded(self) -> bool:
@@ -79,7 +98,11 @@ class Flight:
         """Bear so much lag from now on."""
         self._max_lag = max_lag
         if max_lag is None:
-            self.most, self.sheds = UNBOUNDED, False
+            self.sheds = False
+            self._let_in(UNBOUNDED)
+
+    def _let_in(self, most: int) -> None:
+        self.most, self.is_bounded = most, most < UNBOUNDED
 
     def objection(self, weight: int) -> str:
         """Why a new connection that takes so many descriptors is turned away; empty: it is not."""
@@ -94,9 +117,9 @@ class Flight:
         was_short = self.is_short_of_memory
         self.is_short_of_memory = share > (MEMORY_EASED if was_short else MEMORY_FULL)
         if self.is_short_of_memory:
-            self.most = min(self.most, FLOOR)
+            self._let_in(min(self.most, FLOOR))
         elif was_short:
-            self.most = UNBOUNDED
+            self._let_in(UNBOUNDED)
 
     def observe(self, lag: float, now: float) -> None:
         """Take how long something that had come lay unread, at this time of any monotonic clock; seconds."""
@@ -112,10 +135,10 @@ class Flight:
 
     def _judge(self, standing: float, bound: float) -> None:
         if standing > bound:
-            self.most = max(FLOOR, int(min(self.most, self.count) * _SHRINK))
+            self._let_in(max(FLOOR, int(min(self.most, self.count) * _SHRINK)))
             self.sheds = self.sheds or standing > bound * _FAR_BEYOND
             return
         self.sheds = False
-        if self.most != UNBOUNDED and standing < bound / 2:
+        if self.is_bounded and standing < bound / 2:
             # What is not used up is no bound any more.
-            self.most = UNBOUNDED if self.count < self.most // 2 else int(self.most * _GROW) + 1
+            self._let_in(UNBOUNDED if self.count < self.most // 2 else int(self.most * _GROW) + 1)

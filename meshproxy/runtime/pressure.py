@@ -8,7 +8,7 @@ import trio
 
 from meshproxy.admin.status import LoadStatus
 from meshproxy.inbound.accept import REMEDIES
-from meshproxy.limits.flight import MEMORY, OVERLOAD, UNBOUNDED
+from meshproxy.limits.flight import MEMORY, OVERLOAD
 from meshproxy.wire.lag import LagProbe
 from meshproxy.wire.memory import Memory
 
@@ -41,7 +41,7 @@ class Pressure:
     def status(self) -> LoadStatus:
         """Return what is shown of it."""
         flight = self._flight
-        most = None if flight.most == UNBOUNDED else flight.most
+        most = flight.most if flight.is_bounded else None
         return LoadStatus(self._why(), self._probe.longest, flight.count, most, flight.held, flight.descriptors)
 
     async def run(self) -> None:

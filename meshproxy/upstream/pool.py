@@ -55,7 +55,6 @@ class UpstreamConnection:
     valid_until: datetime = NEVER  # the first certificate of the two sides
     ends_at: float = float("inf")  # the same by the relay's clock
     used: bool = False
-    in_flight: bool = False  # counts as a request that is going on
     session: Session | None = None  # outbound: who may be believed no more; entered by `Pool.adopt`
     user: User | None = None
     rests_until: float = 0.0
@@ -79,6 +78,8 @@ class Pool:
     ) -> None:
         self.queue = queue or Queue[UpstreamConnection](most=_ANY, longest=0, within=0.0)
         self.flight = flight or Flight()
+        self.flight.pools.add(self)
+        self._lent = 0
         self._engine = engine
         self._sweeper = sweeper
         self._idle_and_tick = idle + TICK  # the sweeper's clock stands still in between; never early
@@ -98,7 +99,7 @@ class Pool:
         the kernel is asked each time, however short the rest was: one system call of half a microsecond.
         """
         flight = self.flight
-        if flight.count >= flight.most:
+        if flight.is_bounded and flight.count >= flight.most:
             return None
         while self._resting:
             connection = self._resting.pop()
@@ -107,10 +108,14 @@ class Pool:
             elif connection.channel.stirs() and not _is_quiet(connection.channel):
                 self.drop(connection)
             else:
-                connection.in_flight = True
-                flight.count += 1
                 return connection
         return None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether whoever asks now is to be put off: no room in flight, or none in the queue."""
+        flight = self.flight
+        return (flight.is_bounded and flight.count >= flight.most) or bool(self.queue.refuses)
 
     async def fetch(self, upstreams: Upstreams, on_failure: OnFailure) -> UpstreamConnection:
         """Return a connection that somebody gives back, or a new one: the caller's, until one of the ways to end it.
@@ -146,8 +151,6 @@ class Pool:
 
     def adopt(self, connection: UpstreamConnection) -> None:
         """Watch a new connection until `close` or `drop`, and end it when its far end is believed no more."""
-        connection.in_flight = True
-        self.flight.count += 1
 
         def handle(events: int) -> bool:
             if connection.user is not None:
@@ -172,8 +175,6 @@ class Pool:
             connection.user = _OnItsWay()
             self.queue.hand(connection)
             return
-        connection.in_flight = False
-        self.flight.count -= 1
         connection.rests_until = self._sweeper.now + self._idle_and_tick
         if not self._resting:
             self.deadline = connection.rests_until  # those that join later rest longer
@@ -192,8 +193,19 @@ class Pool:
         self.queue.left()
 
     def lend(self, connection: UpstreamConnection) -> None:
-        """Leave a connection to whoever carries the stream it was upgraded to, and says `queue.left` in the end."""
-        self._land(connection)
+        """Leave a connection to whoever carries the stream it was upgraded to: it is open, but no request."""
+        connection.user = None
+        self._lent += 1
+
+    def lent_has_ended(self) -> None:
+        """Take that one of those is closed."""
+        self._lent -= 1
+        self.queue.left()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests have a connection, or open one; counted so that a request costs nothing."""
+        return self.queue.open - self._lent - len(self._resting)
 
     def _finish(self, connection: UpstreamConnection) -> None:
         self._forget(connection)
@@ -212,15 +224,8 @@ class Pool:
 
     def _forget(self, connection: UpstreamConnection) -> None:
         connection.user = None
-        self._land(connection)
         if connection.session is not None:
             connection.session.leave()
-
-    def _land(self, connection: UpstreamConnection) -> None:
-        """Count the request it was in use for no longer."""
-        if connection.in_flight:
-            connection.in_flight = False
-            self.flight.count -= 1
 
     def expire(self, now: float) -> None:
         """Close what has rested long enough (called by the sweeper)."""

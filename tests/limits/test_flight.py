@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshproxy.limits.flight import DESCRIPTORS, FLOOR, INTERVAL, MEMORY, OVERLOAD, UNBOUNDED, Flight
@@ -12,12 +12,20 @@ BOUND = 0.02
 EVERY = 0.05  # seconds between two looks
 
 
+class Pool:
+    """Has as many requests as it is told."""
+
+    in_flight = 0
+
+
 class Loop:
     """A flight, and the time of who looks at it."""
 
     def __init__(self, count: int, *, max_lag: float | None = BOUND) -> None:
         self.flight = Flight(max_lag=max_lag)
-        self.flight.count = count
+        self.pool = Pool()
+        self.flight.pools.add(self.pool)
+        self.pool.in_flight = count
         self.now = 100.0
 
     def runs(self, *lags: float, intervals: int = 1) -> None:
@@ -65,7 +73,7 @@ def test_it_never_shrinks_below_the_floor() -> None:
 def test_between_half_the_bound_and_the_bound_it_stays() -> None:
     loop = Loop(1000)
     loop.runs(0.03, intervals=3)
-    before = loop.flight.count = loop.flight.most
+    before = loop.pool.in_flight = loop.flight.most
     loop.runs(0.015, intervals=20)
     assert loop.flight.most == before
 
@@ -73,10 +81,10 @@ def test_between_half_the_bound_and_the_bound_it_stays() -> None:
 def test_when_it_is_over_the_room_grows_while_it_is_used_and_is_unbounded_when_not() -> None:
     loop = Loop(1000)
     loop.runs(0.03, intervals=10)
-    before = loop.flight.count = loop.flight.most
+    before = loop.pool.in_flight = loop.flight.most
     loop.runs(0.001, intervals=4)
     assert before < loop.flight.most < before * 1.5
-    loop.flight.count = 10
+    loop.pool.in_flight = 10
     loop.runs(0.001, intervals=2)
     assert loop.flight.most == UNBOUNDED
 
@@ -117,13 +125,23 @@ def test_descriptors_are_counted_by_weight() -> None:
     assert flight.objection(3) == DESCRIPTORS
 
 
+def test_pools_are_counted_together_and_forgotten_when_they_are_gone() -> None:
+    flight, one, two = Flight(), Pool(), Pool()
+    one.in_flight, two.in_flight = 2, 3
+    flight.pools.update((one, two))
+    assert flight.count == 5
+    del two
+    assert flight.count == 2
+
+
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(0, 5000)), max_size=200))
 def test_the_room_is_always_room_for_some_and_ends_unbounded_when_all_is_quiet(steps: list[tuple[float, int]]) -> None:
     loop = Loop(0)
     for lag, count in steps:
-        loop.flight.count = count
+        loop.pool.in_flight = count
         loop.runs(lag)
         assert loop.flight.most >= FLOOR
-    loop.flight.count = 0
+    loop.pool.in_flight = 0
     loop.runs(0.0, intervals=2)
     assert (loop.flight.most, loop.flight.objection(2)) == (UNBOUNDED, "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshproxy.limits.headcount import Headcount
@@ -67,6 +67,7 @@ def test_nothing_is_left_of_who_has_gone() -> None:
 STEPS = st.lists(st.tuples(st.sampled_from(["enter", "owes", "speaks", "leaves"]), st.integers(0, 20)), max_size=200)
 
 
+@settings(deadline=None)
 @given(STEPS, st.integers(1, 5), st.integers(1, 5))
 def test_it_is_never_fuller_than_it_may_be_and_never_forgets(
     steps: list[tuple[str, int]], most: int, each: int

@@ -235,14 +235,15 @@ async def test_an_upgraded_one_counts_as_open_but_as_no_request(upstreams: Upstr
     one = await upstreams.fetch()
     upstreams.pool.lend(one)
     assert (upstreams.pool.queue.open, upstreams.pool.flight.count) == (1, 0)
-    upstreams.pool.drop(one)
+    upstreams.pool._discard(one)
+    upstreams.pool.lent_has_ended()
     assert (upstreams.pool.queue.open, upstreams.pool.flight.count) == (0, 0)
 
 
 async def test_beyond_the_room_in_flight_nothing_at_rest_is_taken(upstreams: Upstreams) -> None:
     one, two = await upstreams.fetch(), await upstreams.fetch()
     upstreams.pool.give_back(one)
-    upstreams.pool.flight.most = 1
+    upstreams.pool.flight.most, upstreams.pool.flight.is_bounded = 1, True
     assert upstreams.resting() is None
     upstreams.pool.give_back(two)
     assert upstreams.resting() is two
