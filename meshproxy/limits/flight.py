@@ -8,7 +8,8 @@ The lag is judged as CoDel judges a queue (RFC 8289 section 3.1): by its smalles
 pause of the machine, one slow callback make some value large; only what stands makes all of them large, and only then
 there is more to do than can be done. Then the room shrinks by a tenth per interval below what is in flight, and grows
 again as soon as the lag is gone. It does not shrink below `FLOOR`: a few dozen requests are no crowd, whatever else
-keeps the loop busy, and refusing them would not help.
+keeps the loop busy, and refusing them would not help. Nor does it while the loop has time to sleep: then it is somebody
+else who keeps the processor, and whatever we refuse, what we do not refuse waits as long.
 """
 
 from __future__ import annotations
@@ -20,11 +21,16 @@ FLOOR: Final = 64  # requests in flight that are always let in
 INTERVAL: Final = 0.25  # seconds over which the smallest lag is taken
 UNBOUNDED: Final = 1 << 30
 
+SATURATED: Final = 0.9  # share of the time in which the loop runs or would, from which on it has none to spare
+
 _SHRINK: Final = 0.9
 _GROW: Final = 1.05
 
-# A connection costs as much as twenty requests: it is turned away when the lag is that much beyond the bound.
+# A connection costs as much as twenty requests: while there is a crowd of those, it is turned away when the lag is that
+# much beyond the bound. Where there is none, it is handshakes that keep the loop busy, and `waiting_room` and turnstile
+# bound them without looking at honest callers the same way as at others; only what is hopeless is not begun.
 _FAR_BEYOND: Final = 2.0
+_HOPELESS: Final = 25.0
 
 # Shares of the memory there is: beyond the one nothing new begins, until it is below the other.
 MEMORY_FULL: Final = 0.95
@@ -64,6 +70,7 @@ class Flight:
         "lag",
         "most",
         "pools",
+        "saturation",
         "sheds",
     )
 
@@ -77,6 +84,7 @@ class Flight:
         self.held = 0  # descriptors of connections
         self.descriptors = descriptors
         self.lag = 0.0  # seconds; as it was observed last
+        self.saturation = 1.0  # what share of the time the loop was busy; all of it, where nobody knows
         self.sheds = False  # new connections, for want of time
         self.is_short_of_memory = False
 
@@ -134,11 +142,11 @@ class Flight:
             self._judge(least, self._max_lag)
 
     def _judge(self, standing: float, bound: float) -> None:
-        if standing > bound:
+        if standing > bound and self.saturation > SATURATED:
             self._let_in(max(FLOOR, int(min(self.most, self.count) * _SHRINK)))
-            self.sheds = self.sheds or standing > bound * _FAR_BEYOND
+            self.sheds = self.sheds or standing > bound * (_FAR_BEYOND if self.count >= FLOOR else _HOPELESS)
             return
         self.sheds = False
-        if self.is_bounded and standing < bound / 2:
+        if self.is_bounded and (standing < bound / 2 or self.saturation <= SATURATED):
             # What is not used up is no bound any more.
             self._let_in(UNBOUNDED if self.count < self.most // 2 else int(self.most * _GROW) + 1)

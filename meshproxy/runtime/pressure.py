@@ -9,6 +9,7 @@ import trio
 from meshproxy.admin.status import LoadStatus
 from meshproxy.inbound.accept import REMEDIES
 from meshproxy.limits.flight import MEMORY, OVERLOAD
+from meshproxy.wire.busy import Busyness
 from meshproxy.wire.lag import LagProbe
 from meshproxy.wire.memory import Memory
 
@@ -28,6 +29,7 @@ class Pressure:
         self._recorder = recorder
         self._probe = LagProbe(engine, flight.observe)
         self._memory = Memory()
+        self._busyness = Busyness()
         self._told = ""  # why new connections are turned away, as it was told last
 
     def __repr__(self) -> str:
@@ -49,6 +51,7 @@ class Pressure:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._probe.run)
             while True:
+                self._flight.saturation = self._busyness.share()
                 self._flight.observe_memory(self._memory.share)
                 self._tell()
                 await trio.sleep(_LOOK_EVERY)

@@ -188,11 +188,12 @@ class Recorder:
             counts = self.counts[name] = ListenerCounts(name, self.metrics)
         return counts
 
-    def may_tell(self, listener: str, what: str) -> int | None:
+    def may_tell(self, listener: str, what: str, *, at_once: int = _TOLD_AT_ONCE) -> int | None:
         """Return None when `what` was told too often lately, else how many went untold since."""
         rate = self._rates.get((listener, what))
         if rate is None:
-            rate = self._rates[listener, what] = Rate(per_second=_TOLD_PER_SECOND, burst=_TOLD_AT_ONCE)
+            per_second = min(_TOLD_PER_SECOND, at_once)
+            rate = self._rates[listener, what] = Rate(per_second=per_second, burst=at_once)
         return rate.take(self._monotonic())
 
     def opened(self, listener: str) -> None:
@@ -306,7 +307,7 @@ class Recorder:
     def starved(self, listener: str, error: OSError) -> None:
         """Count a pause in accepting; told at most once per second."""
         self.metrics.accept_pauses.labels(listener).inc()
-        untold = self.may_tell(listener, "starved")
+        untold = self.may_tell(listener, "starved", at_once=1)
         if untold is not None:
             self.log.error(
                 "accepting_paused",

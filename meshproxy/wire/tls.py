@@ -114,7 +114,7 @@ class TlsConnection:
             except ssl.SSLWantReadError:
                 turnstile.leave()
                 if place is not None:
-                    place.owes()
+                    place.owes(answered=self.outgoing.pending > 0)
                 await self._flush()
                 await trio.lowlevel.wait_readable(self.sock)  # the answer to a flight is not there at once
                 await self._feed(place)

@@ -99,6 +99,28 @@ def test_connections_are_turned_away_only_far_behind_and_let_in_when_it_has_caug
     assert loop.flight.objection(2) == ""
 
 
+def test_handshakes_alone_turn_nobody_away_before_it_is_hopeless() -> None:
+    loop = Loop(FLOOR - 1)
+    loop.runs(0.4, intervals=4)
+    assert loop.flight.objection(2) == ""
+    loop.runs(0.6, intervals=2)
+    assert loop.flight.objection(2) == OVERLOAD
+
+
+def test_a_loop_that_sleeps_is_late_for_another_reason_and_refuses_nobody() -> None:
+    loop = Loop(1000)
+    loop.flight.saturation = 0.5
+    loop.runs(5.0, intervals=10)
+    assert (loop.flight.most, loop.flight.objection(2)) == (UNBOUNDED, "")
+    loop.flight.saturation = 1.0
+    loop.runs(5.0, intervals=10)
+    assert loop.flight.objection(2) == OVERLOAD
+    loop.flight.saturation = 0.5
+    loop.pool.in_flight = 10
+    loop.runs(5.0, intervals=2)
+    assert (loop.flight.most, loop.flight.objection(2)) == (UNBOUNDED, "")
+
+
 def test_without_a_bound_no_lag_refuses_anything() -> None:
     loop = Loop(1000, max_lag=None)
     loop.runs(5.0, intervals=20)

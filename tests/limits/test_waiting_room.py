@@ -22,13 +22,50 @@ def test_who_is_silent_the_longest_gives_his_place_to_a_newcomer() -> None:
     first.on_lost = lambda: lost.append("first")
     second.on_lost = lambda: lost.append("second")
     first.has_spoken()
-    first.owes()  # it is its turn again, but later than that of the second
+    first.owes(answered=False)  # it is its turn again, but later than that of the second
     third = placed(room)
     assert (lost, second.lost, room.taken) == (["second"], True, 2)
     placed(room)
     assert lost == ["second", "first"]
     assert not third.lost
-    assert repr(room) == "<WaitingRoom taken=2/2 owing=2>"
+    assert repr(room) == "<WaitingRoom taken=2/2 silent=2 owing=0>"
+
+
+def test_a_flood_of_silence_is_not_in_the_way_of_who_was_answered() -> None:
+    room = WaitingRoom(4, 100)
+    honest = placed(room)
+    honest.has_spoken()
+    honest.owes(answered=True)
+    for _ in range(20):
+        placed(room).owes(answered=False)  # half a word, over and over
+    assert not honest.lost
+    honest.has_spoken()
+    honest.owes(answered=False)  # half of his last flight
+    for _ in range(20):
+        placed(room)
+    assert not honest.lost
+
+
+def test_a_flood_of_first_words_is_not_in_the_way_of_newcomers() -> None:
+    room = WaitingRoom(4, 100)
+    for _ in range(20):
+        place = placed(room)
+        newcomer = placed(room)
+        place.has_spoken()
+        place.owes(answered=True)
+        placed(room)
+        assert not newcomer.lost
+        newcomer.leave()
+
+
+def test_of_those_who_were_answered_the_first_goes_when_there_are_no_others() -> None:
+    room = WaitingRoom(2, 10)
+    first, second = placed(room), placed(room)
+    for place in (first, second):
+        place.has_spoken()
+        place.owes(answered=True)
+    placed(room)
+    assert (first.lost, second.lost) == (True, False)
 
 
 def test_who_waits_for_us_keeps_his_place_and_the_newcomer_is_turned_away() -> None:
@@ -58,9 +95,9 @@ def test_nothing_is_left_of_who_has_gone() -> None:
     places = [placed(room, f"10.0.0.{number}") for number in range(100)]
     for place in places:
         place.leave()
-        place.owes()  # what a task does that has not heard yet
+        place.owes(answered=True)  # what a task does that has not heard yet
         place.has_spoken()
-    assert (room.taken, room.owing) == (0, {})
+    assert (room.taken, room.silent, room.owing) == (0, {}, {})
     assert repr(room.addresses) == "<Headcount keys=0 most=100>"
 
 
@@ -83,11 +120,16 @@ def test_it_is_never_fuller_than_it_may_be_and_never_forgets(
                 assert len(here) == most
         elif here:
             chosen = here[number % len(here)]
-            if step == "leaves":
+            if step == "owes":
+                chosen.owes(answered=number > 10)
+            elif step == "speaks":
+                chosen.has_spoken()
+            else:
                 here.remove(chosen)
-            {"owes": chosen.owes, "speaks": chosen.has_spoken, "leaves": chosen.leave}[step]()
+                chosen.leave()
         assert room.taken == len(here) <= most
-        assert set(room.owing) <= set(here)
+        assert set(room.owing) | set(room.silent) <= set(here)
+        assert not set(room.owing) & set(room.silent)
         for address in ("10.0.0.0", "10.0.0.1", "10.0.0.2"):
             assert sum(place.address == address for place in here) <= each
 
