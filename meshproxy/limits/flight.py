@@ -27,10 +27,9 @@ _SHRINK: Final = 0.9
 _GROW: Final = 1.05
 
 # A connection costs as much as twenty requests: while there is a crowd of those, it is turned away when the lag is that
-# much beyond the bound. Where there is none, it is handshakes that keep the loop busy, and `waiting_room` and turnstile
-# bound them without looking at honest callers the same way as at others; only what is hopeless is not begun.
+# much beyond the bound. Where there is none, it is handshakes that keep the loop busy: `waiting_room` bounds how many
+# wait for theirs, and turning away whoever comes next would hit the honest as often as others.
 _FAR_BEYOND: Final = 2.0
-_HOPELESS: Final = 25.0
 
 # Shares of the memory there is: beyond the one nothing new begins, until it is below the other.
 MEMORY_FULL: Final = 0.95
@@ -144,7 +143,7 @@ class Flight:
     def _judge(self, standing: float, bound: float) -> None:
         if standing > bound and self.saturation > SATURATED:
             self._let_in(max(FLOOR, int(min(self.most, self.count) * _SHRINK)))
-            self.sheds = self.sheds or standing > bound * (_FAR_BEYOND if self.count >= FLOOR else _HOPELESS)
+            self.sheds = self.sheds or (standing > bound * _FAR_BEYOND and self.count >= FLOOR)
             return
         self.sheds = False
         if self.is_bounded and (standing < bound / 2 or self.saturation <= SATURATED):

@@ -99,11 +99,12 @@ def test_connections_are_turned_away_only_far_behind_and_let_in_when_it_has_caug
     assert loop.flight.objection(2) == ""
 
 
-def test_handshakes_alone_turn_nobody_away_before_it_is_hopeless() -> None:
+def test_handshakes_alone_turn_nobody_away() -> None:
     loop = Loop(FLOOR - 1)
-    loop.runs(0.4, intervals=4)
+    loop.runs(4.0, intervals=4)
     assert loop.flight.objection(2) == ""
-    loop.runs(0.6, intervals=2)
+    loop.pool.in_flight = FLOOR
+    loop.runs(4.0, intervals=2)
     assert loop.flight.objection(2) == OVERLOAD
 
 
