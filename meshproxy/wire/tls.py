@@ -116,13 +116,13 @@ class TlsConnection:
                 turnstile.leave()
                 if place is not None:
                     place.owes(answered=self.outgoing.pending > 0)
-                await self._flush()
+                await self.flush()
                 await trio.lowlevel.wait_readable(self.sock)  # the answer to a flight is not there at once
                 await self._feed(place)
             else:
                 turnstile.leave()
                 if self.session.server_side:
-                    await self._flush()
+                    await self.flush()
                 return
 
     def feed(self, raw: memoryview, clear: memoryview) -> int:
@@ -187,7 +187,8 @@ class TlsConnection:
         with contextlib.suppress(OSError):
             self.sock.send(self.outgoing.read())
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Send all that the session wants to say. Raises OSError."""
         if not self.outgoing.pending:
             return
         waiting = memoryview(self.outgoing.read())
