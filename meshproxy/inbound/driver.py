@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 # Who is refused waits so long (seconds), and up to twice: not all at once, or they would all come again at once.
-_PUT_OFF: Final = 0.1
+_PUT_OFF: Final = 0.25
 _DICE: Final = Random()  # noqa: S311 - nothing secret hangs on it
 
 

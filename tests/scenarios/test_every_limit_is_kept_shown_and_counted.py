@@ -155,7 +155,7 @@ def test_who_waits_in_the_queue_is_served_when_somebody_is_done(stage: Stage) ->
     for each in crowd:
         each.join(PATIENCE)
     assert served == [200] * 240
-    assert len(origin.visits) == 1
+    assert sum(not visit.over.is_set() for visit in origin.visits) <= 1  # one that rested too long was replaced
 
 
 def test_a_request_that_takes_too_long_is_504_and_a_trickling_answer_is_cut(stage: Stage) -> None:
