@@ -18,6 +18,7 @@ from meshproxy.admin.questions import BadQuestion, Query
 from meshproxy.wire.address import TcpAddress, UnixAddress, parse_address
 from meshproxy.wire.closing import reset
 from meshproxy.wire.listen import accept_forever
+from meshproxy.wire.spare import Spares
 
 if TYPE_CHECKING:
     import socket
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from meshproxy.wire.address import Address
 
 _MOST_CONNECTIONS = 64
+_SPARES = 4  # of these it answers at once when there is no descriptor left
 _PATIENCE = 10.0
 _CHUNK = 16 * 1024
 
@@ -62,23 +64,27 @@ class AdminServer:
         self._actions = actions if isinstance(address, UnixAddress) else {}
         self._check_host = check_host and not isinstance(address, UnixAddress)
         self._open: dict[_Caller, None] = {}  # in the order in which they came
+        self._spares = Spares(_SPARES)
 
     def __repr__(self) -> str:
         return f"<AdminServer {self._address} open={len(self._open)} views={sorted(self._views)}>"
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        async with trio.open_nursery() as nursery:
+        try:
+            async with trio.open_nursery() as nursery:
 
-            def take(sock: socket.socket, _peer: str) -> None:
-                if len(self._open) >= _MOST_CONNECTIONS and not self._make_room():
-                    reset(sock)
-                    return
-                caller = _Caller()
-                self._open[caller] = None
-                nursery.start_soon(self._serve, sock, caller)
+                def take(sock: socket.socket, _peer: str) -> None:
+                    if len(self._open) >= _MOST_CONNECTIONS and not self._make_room():
+                        reset(sock)
+                        return
+                    caller = _Caller()
+                    self._open[caller] = None
+                    nursery.start_soon(self._serve, sock, caller)
 
-            await accept_forever(self._listener, take, lambda _error: None)
+                await accept_forever(self._listener, take, lambda _error: None, spares=self._spares)
+        finally:
+            self._spares.close()
 
     def _make_room(self) -> bool:
         """Let go of who has been asking for longest; returns whether there was one.
@@ -104,6 +110,7 @@ class AdminServer:
         finally:
             self._open.pop(caller, None)
             await trio.aclose_forcefully(stream)
+            self._spares.restock()
 
     async def _exchange(self, stream: trio.SocketStream, caller: _Caller) -> None:
         """One request per connection: status pages need no keep-alive."""

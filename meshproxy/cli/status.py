@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ConfigurationStatus,
         IdentityStatus,
         ListenerStatus,
+        LoadStatus,
         RenewalStatus,
         TrustStatus,
     )
@@ -98,11 +99,12 @@ def _ask(address: Address, file: Path | None, *, within: float = PATIENCE) -> St
 
 def in_words(status: Status) -> str:
     """Return the answer as a person reads it."""
-    tone = {"serving": Tone.GOOD, "draining": Tone.WARNING}.get(status.state, Tone.BAD)
+    tone = {"serving": Tone.GOOD, "draining": Tone.WARNING, "overloaded": Tone.WARNING}.get(status.state, Tone.BAD)
     lines = [
         f"{paint(status.state, tone)}  {status.file}",
         f"pid {status.pid}, meshproxy {status.version}, started {status.started_at}",
         *_workers(status),
+        *_load(status.load),
         "",
         *_identity(status.identity),
         *_configuration(status.configuration),
@@ -116,6 +118,16 @@ def in_words(status: Status) -> str:
     if status.log_lines_dropped:
         lines += ["", f"{status.log_lines_dropped} log lines were dropped: whoever reads stderr is too slow"]
     return "\n".join(lines)
+
+
+def _load(load: LoadStatus | None) -> list[str]:
+    """Say how busy it is, when it is too busy."""
+    if load is None or (not load.turned_away_for and load.most_in_flight is None):
+        return []
+    refused = "any number" if load.most_in_flight is None else str(load.most_in_flight)
+    away = f"; new connections are turned away for {load.turned_away_for}" if load.turned_away_for else ""
+    behind = paint(f"{load.lag_seconds * 1000:.0f} ms behind", Tone.WARNING)
+    return [f"load        {behind}, {load.in_flight} requests in flight, {refused} let in{away}"]
 
 
 def _audit(audit: AuditStatus) -> list[str]:
@@ -223,6 +235,10 @@ def _listener(listener: ListenerStatus) -> list[str]:
     told = ", ".join(f"{count} {what}" for count, what in failed if count)
     if told:
         lines.append(f"            {paint(told, Tone.WARNING)}")
+    if listener.limits_reached:
+        most_first = sorted(listener.limits_reached.items(), key=lambda item: -item[1])
+        reached = [f"{count} x {key} ({listener.limits.get(key, 'of the machine')})" for key, count in most_first]
+        lines.append(f"            {paint('limits reached', Tone.WARNING)}: {_some(reached)}")
     if listener.policy:
         policy = listener.policy
         rules = "1 rule" if policy.rules == 1 else f"{policy.rules} rules"

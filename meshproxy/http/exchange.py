@@ -43,3 +43,4 @@ class Exchange(msgspec.Struct, gc=False):
     resent: bool = False
     upgraded: bool = False
     trace: Trace | None = None  # where it is sampled
+    limit: str = ""  # the key of the settings that ended it, or ends its connection

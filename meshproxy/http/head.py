@@ -149,10 +149,12 @@ class BadMessage(Exception):
     """The peer's bytes are refused, and nothing that follows them on the connection can be trusted.
 
     `status` is what a client is answered; for a response it has no meaning, the caller turns any into 502.
-    `detail` is for our own log: what was found, never to be told to a peer.
+    `detail` is for our own log: what was found, never to be told to a peer. `limit` is the key of the settings that
+    bounds it, where one does.
     """
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, *, limit: str = "") -> None:
         super().__init__(f"{status}: {detail}")
         self.status = status
         self.detail = detail
+        self.limit = limit

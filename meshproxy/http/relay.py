@@ -104,6 +104,7 @@ class HttpRelay(Endings):
         is_at_rest = self.phase is _IDLE and not self.to_downstream and not requests.buffered
         found = self._memory.from_caller.recognise(data) if is_at_rest else None
         if found is None:
+            self._in_a_row = -1 if is_at_rest else self._in_a_row  # the next one lies behind no other
             requests.feed(data)
             self._advance(now)
             return False
@@ -112,6 +113,7 @@ class HttpRelay(Endings):
             requests.take_whole(head)
             return self._begin(head, now)
         requests.begin(head, data, end)
+        self._in_a_row = 0
         if self._begin(head, now):
             self.needs.append(_UPSTREAM)
         if requests.buffered:
@@ -163,7 +165,7 @@ class HttpRelay(Endings):
             if phase is _DISCARDING:
                 self._discard(piece, now)
             else:
-                self._carry(piece)
+                self._carry(piece, now)
 
     def _take_head(self, now: float) -> bool:
         unsent = self.to_downstream
@@ -171,8 +173,13 @@ class HttpRelay(Endings):
             return False
         head = self._requests.next()
         if isinstance(head, RequestHead):
+            self._in_a_row += 1
+            is_last = self._in_a_row >= self._terms.most_pipelined
+            # RFC 9112 section 9.3.2: who pipelines is prepared to ask again what lies behind a last answer.
+            self._draining = self._draining or is_last
             if self._begin(head, now):
                 self.needs.append(_UPSTREAM)
+            self.exchange.limit = "max_pipelined" if is_last else self.exchange.limit
             return True
         if not self._requests.buffered:
             self.phase = _IDLE
@@ -200,14 +207,26 @@ class HttpRelay(Endings):
         if isinstance(verdict, Refusal):
             self._reply(verdict.failure, "", now)
             return False
+        if not self._request_done and self._is_too_much(fields.framing.length, now):
+            return False
         self._forwarded = self._memory.to_service.head(head, verdict.client_id, request_id, traceparent)
         self.phase = _CONNECTING
         return True
 
-    def _carry(self, piece: Piece) -> None:
+    def _is_too_much(self, size: int, now: float) -> bool:
+        """Whether a body of so many bytes is refused, which is told by then; its end need not be known yet."""
+        most = self._terms.most_body
+        if most is None or size <= most:
+            return False
+        self._reply(Failure.BODY_TOO_LARGE, f"a body of more than {most} bytes", now, limit="max_body_bytes")
+        return True
+
+    def _carry(self, piece: Piece, now: float) -> None:
         """Pass a piece of the request's body on."""
         if self._head is None or self._forwarded is None:
             raise AssertionError("only what was granted is carried")
+        if self._is_too_much(self.exchange.bytes_in + piece.size, now):
+            return
         write_piece(piece, self.to_upstream, chunked=self._head.fields.framing.kind is _CHUNKED)
         self.exchange.bytes_in += piece.size
         if piece.last:
@@ -245,10 +264,10 @@ class HttpRelay(Endings):
         self.phase = _AWAITING
         return self._forwarded
 
-    def upstream_failed(self, failure: Failure, detail: str, now: float) -> None:
-        """Take that no upstream connection could be had."""
+    def upstream_failed(self, failure: Failure, detail: str, now: float, *, limit: str = "") -> None:
+        """Take that no upstream connection could be had; `limit` says which limit is why, if one is."""
         if self.phase is _CONNECTING:
-            self._reply(failure, detail, now)
+            self._reply(failure, detail, now, limit=limit)
             self._advance(now)
 
     def feed_response(self, data: bytes, now: float) -> None:

@@ -50,3 +50,5 @@ class Terms:
     host: bytes | None = None
     memory: Memory | None = None  # None: each connection has its own
     sampling: Sampling | None = None
+    most_body: int | None = None  # bytes of a request's body (413); None: any number
+    most_pipelined: int = 100  # requests sent without waiting for the answers before, one after the other

@@ -70,3 +70,6 @@ class Teller(Protocol):
 
     def waited(self, seconds: float) -> None:
         """Take how long an exchange has waited for an upstream connection that was not there."""
+
+    def reached(self, limit: str) -> None:
+        """Take that the connection has reached a limit, by its key in the settings, beside those of exchanges."""

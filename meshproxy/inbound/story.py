@@ -90,6 +90,8 @@ class Story:
 
     def finished(self, exchange: Exchange, upstream: UpstreamConnection | None) -> None:
         """Tell of an exchange that is over."""
+        if exchange.limit:
+            self.reached(exchange.limit)
         line = self.line(exchange, upstream)
         self._requests.tell(line)
         self._count(exchange, exchange.ended - exchange.started)
@@ -169,6 +171,8 @@ class Story:
     def upgraded(self, exchange: Exchange, upstream: UpstreamConnection, ended: ConnectionEnd) -> None:
         """Tell of an exchange that became a stream, which is over."""
         line = self.line(exchange, upstream)
+        if ended.limit:
+            self.reached(ended.limit)
         self._requests.tell(msgspec.structs.replace(line, end=ended.end, detail=ended.detail))
         # How long the stream lasted says nothing of how quick the service is; its bytes were counted as they moved.
         self._flow.over(exchange.answered - exchange.started, failed=False)
@@ -193,8 +197,14 @@ class Story:
         """Take how long an exchange has waited for an upstream connection."""
         self._recorder.waited(self._visit.listener, seconds)
 
+    def reached(self, limit: str) -> None:
+        """Count a limit that was reached, by its key in the settings."""
+        self._recorder.reached(self._visit.listener, limit)
+
     def upstream_failed(self, failure: FailedAttempt, exchange: Exchange) -> None:
         """Tell of an attempt at an upstream that failed."""
+        if failure.timed_out:
+            self.reached("connect_timeout")
         trace = exchange.trace
         if trace is not None:
             began, trace.attempt_began = trace.attempt_began, clock()

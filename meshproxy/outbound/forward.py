@@ -59,12 +59,13 @@ class OutboundHandler:
             visit.end = ConnectionEnd(End.FAILED, None, str(failed))
             return
         visit.upstream, visit.upstream_id = far.target, str(far.leaf.id)
+        valid_until = min(far.leaf.not_after, identity.material.not_after)
         with services.identity.sessions.of(far.peer, listener=visit.listener, connection=visit.id) as session:
             ended = await services.relay.run(
                 sock,
                 far.tls,
                 peer_eof=settings.peer_eof,
-                term=Term(settings.limits.idle_timeout, min(far.leaf.not_after, identity.material.not_after)),
+                term=Term(settings.limits.idle_timeout, valid_until, settings.limits.max_connection_age),
                 traffic=visit.traffic,
                 on_cut=lambda cut: session.ended_by(partial(_revoke, cut)),
             )

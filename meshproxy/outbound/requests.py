@@ -41,9 +41,9 @@ class OutboundRequestsHandler:
         self._way = way
         limits, host = head_limits(settings.limits), None if settings.host is None else settings.host.encode("ascii")
         sampling = None if services.tracer is None else services.tracer.sampling
-        self._terms = Terms(limits, grant_all, IDS, host, Memory(limits, host), sampling)
-
-        self._term = Term(settings.limits.idle_timeout, NEVER)
+        bounds = settings.limits.max_body_bytes, settings.limits.max_pipelined
+        self._terms = Terms(limits, grant_all, IDS, host, Memory(limits, host), sampling, *bounds)
+        self._term = Term(settings.limits.idle_timeout, NEVER, settings.limits.max_connection_age)
 
     def __repr__(self) -> str:
         return f"<OutboundRequestsHandler {self._settings.name} -> {self._settings.to}>"

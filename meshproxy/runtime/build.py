@@ -13,12 +13,14 @@ import trio
 
 from meshproxy.identity.store import IdentityStore
 from meshproxy.inbound.accept import Services
+from meshproxy.limits.flight import Flight
 from meshproxy.runtime.chronicle import next_second
 from meshproxy.runtime.doors import OwnDoors
 from meshproxy.runtime.drain import serve_until_drained
 from meshproxy.runtime.equip import Workshop
 from meshproxy.runtime.observatory import Observatory
 from meshproxy.runtime.pages import drain_action, log_level_action, reload_action
+from meshproxy.runtime.pressure import Pressure
 from meshproxy.runtime.reception import Reception
 from meshproxy.runtime.reload import Reloader
 from meshproxy.runtime.signals import follow_signals
@@ -52,6 +54,7 @@ class House:
     sweeper: Sweeper
     services: Services
     stations: Stations
+    pressure: Pressure
     auditing: Auditing | None = None
 
     @classmethod
@@ -79,8 +82,10 @@ class House:
 
             tracer = make_tracer(settings.tracing, identity, relay, resolver, recorder)
         services = Services(relay, resolver, identity, recorder, tracer)
-        stations = Stations(Workshop(services, sweeper, auditing).equip, recorder, wall, doors)
-        return cls(identity, engine, sweeper, services, stations, auditing)
+        flight = Flight(max_lag=settings.runtime.max_lag)
+        stations = Stations(Workshop(services, sweeper, auditing, flight).equip, recorder, wall, doors, flight)
+        pressure = Pressure(flight, engine, recorder)
+        return cls(identity, engine, sweeper, services, stations, pressure, auditing)
 
     def close(self) -> None:
         """Write down what is left to be written; nothing is decided any more."""
@@ -91,6 +96,7 @@ class House:
         """Start what everything else stands on."""
         await nursery.start(self.engine.run)
         await nursery.start(self.sweeper.run)
+        nursery.start_soon(self.pressure.run)
         nursery.start_soon(self.identity.watch)
         if self.auditing is not None and self.auditing.brake is not None:
             nursery.start_soon(self.auditing.brake.run)
@@ -125,7 +131,14 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
 
             lifeline = Lifeline(settings.identity, telling, identity.look_now)
         views = Views(
-            file, stations, house.services, reloader, telling.writer, lifeline=lifeline, auditing=house.auditing
+            file,
+            stations,
+            house.services,
+            reloader,
+            telling.writer,
+            pressure=house.pressure,
+            lifeline=lifeline,
+            auditing=house.auditing,
         )
         stopping = trio.Event()
         observatory = Observatory(file, str(reception.address), views)

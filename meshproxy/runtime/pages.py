@@ -20,6 +20,7 @@ from meshproxy.admin.status import (
 )
 from meshproxy.policy.ending import is_near
 from meshproxy.runtime.reload import Result
+from meshproxy.settings.limits import limits_in_words
 from meshproxy.settings.schema import Inbound
 from meshproxy.telemetry.access import timestamp
 from meshproxy.telemetry.events import LEVELS
@@ -67,6 +68,8 @@ def listener_status(
         failed_upstream=counts.failed_upstream,
         mode=settings.mode if isinstance(settings, Inbound) else "",
         policy=None if policy is None else _policy_status(policy, counts, usage, now),
+        limits=limits_in_words(settings),
+        limits_reached=counts.limits_reached,
     )
 
 

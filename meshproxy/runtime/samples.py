@@ -48,6 +48,10 @@ class Fold(Enum):
 GAUGES: Final[Mapping[str, Fold]] = {
     "meshproxy_connections_open": Fold.SUM,
     "meshproxy_tasks": Fold.SUM,
+    "meshproxy_loop_lag_seconds": Fold.HIGHEST,
+    "meshproxy_requests_in_flight": Fold.SUM,
+    "meshproxy_requests_in_flight_limit": Fold.SUM,
+    "meshproxy_overloaded": Fold.HIGHEST,
     "meshproxy_certificate_expiry_seconds": Fold.LOWEST,
     "meshproxy_grant_expiry_seconds": Fold.LOWEST,
     "meshproxy_identity_ready": Fold.LOWEST,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from meshproxy.inbound.accept import Services
     from meshproxy.runtime.auditing import Auditing
     from meshproxy.runtime.lifeline import Lifeline
+    from meshproxy.runtime.pressure import Pressure
     from meshproxy.runtime.reload import ReloadState
     from meshproxy.runtime.stations import Station, Stations
     from meshproxy.settings.load import Configuration
@@ -72,6 +73,7 @@ class Views:
         in_force: InForce,
         writer: LogWriter,
         *,
+        pressure: Pressure,
         lifeline: Lifeline | None = None,
         auditing: Auditing | None = None,
     ) -> None:
@@ -80,6 +82,7 @@ class Views:
         self._services = services
         self._in_force = in_force
         self._writer = writer
+        self._pressure = pressure
         self._lifeline = lifeline
         self._auditing = auditing
         self._wall = services.relay.wall
@@ -132,6 +135,7 @@ class Views:
             objections_beyond=self._beyond(objections),
             log_lines_dropped=self._writer.dropped,
             audit=() if self._auditing is None else (self._auditing.status(),),
+            load=self._pressure.status(),
         )
 
     @property
@@ -203,7 +207,9 @@ class Views:
             self._services.identity.usable()
         except NotReady:
             return "refusing"
-        return "refusing" if self._refuses_for_want_of_a_record() else "serving"
+        if self._refuses_for_want_of_a_record():
+            return "refusing"
+        return "overloaded" if self._pressure.is_overloaded else "serving"
 
     def _refuses_for_want_of_a_record(self) -> bool:
         if self._auditing is None:
@@ -253,6 +259,7 @@ class Views:
     def _refresh_gauges(self) -> None:
         metrics, loaded, now = self._services.recorder.metrics, self._services.identity.loaded, self._wall()
         metrics.log_dropped.set(self._writer.dropped)
+        self._pressure.measure()
         metrics.tasks.set(trio.lowlevel.current_statistics().tasks_living)
         metrics.grant_seconds.forget()  # of rules that are gone, too
         for station in self._stations.of("inbound"):

@@ -220,7 +220,9 @@ class _Serving:
         self.configuration = first.configuration
         self.state = _state(first)
         self.grants = Grants(first.configuration, wall_clock, self._grants_ended)
-        self.views = Views(file, house.stations, house.services, self, telling.writer, auditing=house.auditing)
+        self.views = Views(
+            file, house.stations, house.services, self, telling.writer, pressure=house.pressure, auditing=house.auditing
+        )
         self._metrics = telling.metrics
         self._late = 0.0
 

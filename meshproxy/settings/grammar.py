@@ -25,6 +25,7 @@ MAX_CONNECTIONS: Final = 1_000_000  # per listener; beyond the descriptors any k
 MAX_FIELDS: Final = (
     1000  # of one head; proxies in use stop at about 100, so more is a wish for trouble rather than for fields
 )
+MAX_PIPELINED: Final = 10_000  # more small requests than one read can hold
 MAX_RATE: Final = 1 << 20  # bytes per second; honest callers on bad networks are slower than any more
 MAX_CHECKPOINT_LINES: Final = 1_000_000  # a chain that is signed more rarely says little about its end
 MAX_WORKERS: Final = 256  # processes of one sidecar; each takes tens of MiB
@@ -135,6 +136,16 @@ def _positive_duration(text: str) -> float:
     if (seconds := parse_duration(text)) == 0:
         raise ValueError("a duration above zero: a deadline of nothing refuses everything")
     return seconds
+
+
+def _duration_or_none(text: str) -> float | None:
+    """Read a duration; None for zero, which turns the limit off: nothing lasts for no time."""
+    return parse_duration(text) or None
+
+
+def _size_or_none(text: str) -> int | None:
+    """Read a size; None for zero, which turns the limit off."""
+    return parse_size(text) or None
 
 
 def _listener_name(text: str) -> str:
@@ -250,6 +261,7 @@ def worker_count(value: object) -> Workers:
 
 ca_address = written(_ca_address)
 duration = written(parse_duration)
+duration_or_none = written(_duration_or_none)
 positive_duration = written(_positive_duration)
 listener_name = written(_listener_name)
 protocol = one_of(Protocol)
@@ -265,5 +277,8 @@ audit_file_size = _size("64KiB", "64GiB")
 checkpoint_lines = _bounded(1, MAX_CHECKPOINT_LINES, f"a whole number from 1 to {MAX_CHECKPOINT_LINES}")
 field_count = _bounded(10, MAX_FIELDS, f"a whole number from 10 to {MAX_FIELDS}")
 body_rate = written(_rate)
+size_or_none = written(_size_or_none)
+pipelining_depth = _bounded(1, MAX_PIPELINED, f"a whole number from 1 to {MAX_PIPELINED}")
+queue_length = _bounded(0, MAX_CONNECTIONS, f"a whole number from 0 to {MAX_CONNECTIONS}")
 connection_cap = _bounded(1, MAX_CONNECTIONS, f"a whole number from 1 to {MAX_CONNECTIONS}")
 uid = _bounded(0, MAX_UID, f"a user ID from 0 to {MAX_UID}")

@@ -69,9 +69,6 @@ class Metrics(Registry):
         self.upstream_failures = self.counter(
             "meshproxy_upstream_failures_total", "Attempts at an upstream that failed, by phase.", "listener", "phase"
         )
-        self.accept_pauses = self.counter(
-            "meshproxy_accept_pauses_total", "Times accepting paused for want of descriptors or memory.", "listener"
-        )
         self.certificate_seconds = self.gauge(
             "meshproxy_certificate_expiry_seconds",
             "Seconds until our own leaf, intermediate or root expires; negative after.",
@@ -144,6 +141,7 @@ class Metrics(Registry):
         self.worker_restarts = self.counter(
             "meshproxy_worker_restarts_total", "Times a worker that had ended was started again."
         ).labels()
+        self._describe_load()
         # Without [tracing] these have no numbers.
         self.spans = self.counter(
             "meshproxy_trace_spans_total", "Spans of sampled requests, by what became of them.", "result"
@@ -159,3 +157,24 @@ class Metrics(Registry):
         )
         self.tasks = self.only("meshproxy_tasks", "Tasks of the event loop that are alive now.")
         self.log_dropped = self.only("meshproxy_log_lines_dropped", "Log lines lost to a slow reader since start.")
+
+    def _describe_load(self) -> None:
+        self.accept_pauses = self.counter(
+            "meshproxy_accept_pauses_total", "Times accepting paused for want of descriptors or memory.", "listener"
+        )
+        self.limit_hits = self.counter(
+            "meshproxy_limit_hits_total", "Times a limit of the settings was reached, by its key.", "listener", "limit"
+        )
+        self.unread_lag = self.gauge(
+            "meshproxy_loop_lag_seconds", "How long what has come lay unread, the longest of the last second."
+        ).labels()
+        self.in_flight = self.gauge(
+            "meshproxy_requests_in_flight", "HTTP requests that have an upstream connection."
+        ).labels()
+        self.most_in_flight = self.gauge(
+            "meshproxy_requests_in_flight_limit",
+            "How many of them are let in now; more than can be when not overloaded.",
+        ).labels()
+        self.overloaded = self.gauge(
+            "meshproxy_overloaded", "1 while new connections are turned away for want of time."
+        ).labels()

@@ -200,6 +200,11 @@ class ListenerCounts:
         """Requests by class of status."""
         return self._by_second_label(self._metrics.requests)
 
+    @property
+    def limits_reached(self) -> dict[str, int]:
+        """How often each limit was reached, by its key in the settings."""
+        return self._by_second_label(self._metrics.limit_hits)
+
     def _by_second_label(self, family: Family) -> dict[str, int]:
         found: dict[str, int] = {}
         for (listener, word, *_), number in family.numbers():
@@ -243,11 +248,12 @@ class Recorder:
             counts = self.counts[name] = ListenerCounts(name, self.metrics)
         return counts
 
-    def may_tell(self, listener: str, what: str) -> int | None:
+    def may_tell(self, listener: str, what: str, *, at_once: int = _TOLD_AT_ONCE) -> int | None:
         """Return None when `what` was told too often lately, else how many went untold since."""
         rate = self._rates.get((listener, what))
         if rate is None:
-            rate = self._rates[listener, what] = Rate(per_second=_TOLD_PER_SECOND, burst=_TOLD_AT_ONCE)
+            per_second = min(_TOLD_PER_SECOND, at_once)
+            rate = self._rates[listener, what] = Rate(per_second=per_second, burst=at_once)
         return rate.take(self._monotonic())
 
     def opened(self, listener: str) -> None:
@@ -304,8 +310,14 @@ class Recorder:
         """Return where decisions of one kind are counted."""
         return self.metrics.authz_decisions.labels(listener, outcome, rule, mode, reason)
 
-    def refused(self, listener: str, reason: str, *, peer: str, remedy: str = "") -> None:
-        """Count a connection closed before anything was judged (limit, not ready, wrong user)."""
+    def reached(self, listener: str, limit: str) -> None:
+        """Count that a limit was reached, by its key in the settings; what follows from it is told elsewhere."""
+        self.metrics.limit_hits.labels(listener, limit).inc()
+
+    def refused(self, listener: str, reason: str, *, peer: str, remedy: str = "", limit: str = "") -> None:
+        """Count a connection closed before anything was judged: not ready, wrong user, or the `limit` that says no."""
+        if limit:
+            self.reached(listener, limit)
         counts = self.listener(listener)
         counts.refused[reason] = counts.refused.get(reason, 0) + 1
         self.metrics.connections_refused.labels(listener, reason).inc()
@@ -373,7 +385,7 @@ class Recorder:
     def starved(self, listener: str, error: OSError) -> None:
         """Count a pause in accepting; told at most once per second."""
         self.metrics.accept_pauses.labels(listener).inc()
-        untold = self.may_tell(listener, "starved")
+        untold = self.may_tell(listener, "starved", at_once=1)
         if untold is not None:
             self.log.error(
                 "accepting_paused",

@@ -13,7 +13,8 @@ from meshproxy.http.codec import ResponseReader
 from meshproxy.identity.usable import NotReady
 from meshproxy.upstream.attempt import NoUpstream, Phase
 from meshproxy.upstream.endpoint import connect_plain
-from meshproxy.upstream.pool import NoUpstreamConnection, Pool, UpstreamConnection
+from meshproxy.upstream.pool import Pool, UpstreamConnection
+from meshproxy.upstream.queue import NoUpstreamConnection
 from meshproxy.wire.channel import PlainChannel, TlsChannel
 
 if TYPE_CHECKING:
@@ -83,6 +84,11 @@ class ServiceConnections:
     def __repr__(self) -> str:
         return f"<ServiceConnections {self._address} {self.pool!r}>"
 
+    @property
+    def generation(self) -> int:
+        """See `Upstreams`; in plain nobody says who he is."""
+        return 0
+
     def resting(self) -> UpstreamConnection | None:
         """See `Upstreams`."""
         return self.pool.take(generation=0)
@@ -109,6 +115,11 @@ class MeshConnections:
 
     def __repr__(self) -> str:
         return f"<MeshConnections {self._to} {self.pool!r}>"
+
+    @property
+    def generation(self) -> int:
+        """See `Upstreams`."""
+        return self._identity.generation
 
     def resting(self) -> UpstreamConnection | None:
         """See `Upstreams`; a connection made with an identity that was replaced since is not used again."""

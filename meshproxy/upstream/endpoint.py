@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from meshproxy.wire.dial import Resolver, Target
     from meshproxy.wire.relay import Wall
     from meshproxy.wire.sweep import Sweeper
+    from meshproxy.wire.turnstile import Turnstile
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,10 @@ class Dialer:
         *,
         wall: Wall,
         judge: Judge,
+        turnstile: Turnstile | None = None,
     ) -> None:
         self._destination = destination
+        self._turnstile = turnstile
         self._patience = patience
         self._resolver = resolver
         self._sweeper = sweeper
@@ -133,7 +136,7 @@ class Dialer:
         context = identity.contexts.client(self._destination.alpn)
         try:
             tls = TlsConnection(sock, context, server_side=False, server_name=self._destination.server_name)
-            await tls.handshake(self._sweeper, within=self._patience.handshake)
+            await tls.handshake(self._sweeper, within=self._patience.handshake, turnstile=self._turnstile)
             peer = self._judge(tls, identity, self._wall())
             if peer.leaf.id == to:
                 return Identified(tls, peer, str(target))

@@ -20,6 +20,7 @@ class HandshakeFault(StrEnum):
     CLOSED = "closed"
     RESET = "reset"
     TIMEOUT = "timeout"
+    CROWDED_OUT = "crowded_out"  # by newcomers, while it was the peer's turn to speak
     PROTOCOL_ERROR = "protocol_error"
 
 

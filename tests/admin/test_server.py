@@ -416,3 +416,16 @@ def test_which_hosts_are_this_machine(
 ) -> None:
     where: Address = parse_address(address)
     assert names_this_machine(host.encode("latin-1"), where) is ours
+
+
+async def test_64_who_wait_for_an_answer_keep_theirs(unix_admin: Admin) -> None:
+    asking = [unix_admin.connect() for _ in range(64)]
+    for sock in asking:
+        await trio.lowlevel.wait_writable(sock)
+        sock.send(b"POST /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await trio.testing.wait_all_tasks_blocked(0.02)
+    with unix_admin.connect() as one_too_many:
+        assert await everything(one_too_many) in {b"", b"<reset>"}
+    assert "open=64" in repr(unix_admin.server)
+    for sock in asking:
+        sock.close()

@@ -164,7 +164,7 @@ def test_pipelined_requests_are_answered_one_after_the_other() -> None:
 
 
 def test_a_thousand_denied_requests_at_once_are_answered_in_bounded_portions() -> None:
-    play = Play()
+    play = Play(most_pipelined=1000)
     relay = play.relay
     relay.feed(DENIED * 1000, 0.0)
     most = turns = 0

@@ -12,7 +12,8 @@ from meshproxy.errors import Failure
 from meshproxy.http.head import HeadLimits
 from meshproxy.upstream.attempt import FailedAttempt, Phase
 from meshproxy.upstream.connections import ServiceConnections, Wiring, failure_of
-from meshproxy.upstream.pool import NoUpstreamConnection, Pool
+from meshproxy.upstream.pool import Pool
+from meshproxy.upstream.queue import NoUpstreamConnection
 from meshproxy.wire.address import TcpAddress
 from meshproxy.wire.dial import Resolver
 from meshproxy.wire.listen import bind, bound_address, close_listener
@@ -73,6 +74,7 @@ async def test_a_service_is_dialled_once_and_its_connection_rests(
         dialled = await upstreams.dial(told.append)
         assert (dialled.target, dialled.identity, dialled.used) == (str(bound), "", False)
         assert not told
+        upstreams.pool.queue.open += 1
         upstreams.pool.adopt(dialled)
         upstreams.pool.give_back(dialled)
         assert upstreams.resting() is dialled
