@@ -119,7 +119,7 @@ async def test_every_field_of_a_line_tells_what_its_name_says(told: Told) -> Non
         "trace_id": "trace-1",
         "span_id": "",
         "failure": "limit",
-        "flag": "OM",
+        "flag": "UO",
         "detail": "too much",
         "resent": True,
         "end": "",
