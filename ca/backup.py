@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 import msgspec
 
-from ca import keys, premises, storage
+from ca import json_text, keys, premises, storage
 from ca.premises import AuthorityError
 from ca.rows import AuthorityState
 
@@ -125,7 +125,7 @@ def unpack(archive: Path, target: Path) -> Manifest:
                 if len(content) > _MOST_BYTES:
                     raise BackupError(f"{archive} is no backup of a CA: its {member.name} is too large")
                 if member.name == MANIFEST:
-                    manifest = msgspec.json.decode(content, type=Manifest)
+                    manifest = json_text.decode(content, Manifest)
                     continue
                 place = target / member.name
                 place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -18,6 +18,8 @@ from typing import Final
 
 import msgspec
 
+from ca import json_text
+
 GENESIS: Final = bytes(32)  # what the first event is chained to
 
 
@@ -284,7 +286,7 @@ def encode(event: Event) -> bytes:
 
 def decode(body: bytes | str) -> Event:
     """Read what `encode` wrote. Raises ValueError with a phrase when it is none, or of a kind unknown here."""
-    return _decoder.decode(body)
+    return json_text.decode_by(_decoder.decode, body)
 
 
 def chained(head: Head, body: bytes) -> Head:

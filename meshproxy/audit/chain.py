@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from ca import json_text
+
 _NOTHING: Final = "0" * 64
 
 
@@ -53,6 +55,6 @@ def chained(head: Head, body: bytes) -> bytes:
 def read_link(line: bytes) -> Link | None:
     """What holds this line to the one before; None if it is no line of a chain."""
     try:
-        return _read_link.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return json_text.decode_by(_read_link.decode, line)
+    except msgspec.DecodeError:
         return None

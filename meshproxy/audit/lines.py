@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from ca import json_text
+
 LONGEST: Final = 1 << 20  # bytes of one line; the longest that is written is a tenth of it (a target of 64 KiB)
 
 
@@ -85,14 +87,14 @@ def encode(body: Body) -> bytes:
 
 
 def decode(line: bytes) -> Body:
-    """Read a line. Raises msgspec.DecodeError or UnicodeDecodeError for what is none."""
-    return _read_body.decode(line)
+    """Read a line. Raises msgspec.DecodeError for what is none."""
+    return json_text.decode_by(_read_body.decode, line)
 
 
 def opened_by(line: bytes) -> Opened | None:
     """The line that begins a file; None for any other."""
     try:
         body = decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except msgspec.DecodeError:
         return None
     return body if isinstance(body, Opened) else None

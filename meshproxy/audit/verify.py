@@ -241,7 +241,7 @@ def in_order(beginnings: Sequence[tuple[str, bytes]]) -> list[list[str]]:
 def _decoded(line: bytes) -> Body | None:
     try:
         return decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except msgspec.DecodeError:
         return None
 
 

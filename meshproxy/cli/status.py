@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from ca import json_text
 from meshproxy.admin.status import Status
 from meshproxy.cli.terminal import Tone, fail, os_error_words, paint, print_problems
 from meshproxy.errors import FaultyInput
@@ -121,7 +122,7 @@ def _ask(address: Address, file: Path | None, *, within: float = _PATIENCE) -> S
     finally:
         connection.close()
     try:
-        return msgspec.json.decode(body, type=Status)
+        return json_text.decode(body, Status)
     except msgspec.DecodeError:
         what = f"what answers at {address} is not a meshproxy sidecar of this version (HTTP {response.status})"
         raise NoAnswer(what) from None

@@ -16,7 +16,7 @@ import msgspec
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca import spiffe_bundle
+from ca import json_text, spiffe_bundle
 from ca.bundle import BundleError
 from ca.identity_directory import MOST_TRUST_BYTES
 from ca.messages import BUNDLE, SERVICE_PATH, Refusal, Trouble
@@ -218,9 +218,9 @@ class Line:
             return None
         try:
             if answer.status == 200:
-                return msgspec.json.decode(answer.body, type=kind)
-            refusal = msgspec.json.decode(answer.body, type=Refusal)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+                return json_text.decode(answer.body, kind)
+            refusal = json_text.decode(answer.body, Refusal)
+        except msgspec.DecodeError:
             raise Unreachable(
                 f"the CA at {self._address} answered with what this version cannot read (HTTP {answer.status})"
             ) from None

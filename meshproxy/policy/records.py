@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ca import json_text
 from ca.spiffe_id import SpiffeId
 
 if TYPE_CHECKING:
@@ -75,6 +76,6 @@ def records_in(lines: Iterable[bytes]) -> Iterator[Record]:
     """Yield what is a JSON object with an `event`; a log holds other lines, too."""
     for line in lines:
         try:
-            yield _decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            yield json_text.decode_by(_decoder.decode, line)
+        except msgspec.DecodeError:
             continue
