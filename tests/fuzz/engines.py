@@ -112,7 +112,17 @@ def _by_atheris(name: str, within: float, findings: Path) -> Outcome:
         executions = int(counted[-1]) if counted else 0
         artifact = next((path for path in artifacts.iterdir() if path.is_file()), None)
         if artifact is not None:
-            return Outcome("atheris", executions, took, _kept(name, artifact.read_bytes(), findings), done.stderr)
+            data = artifact.read_bytes()
+            return Outcome("atheris", executions, took, _kept(name, data, findings), _trace_of(name, data))
         if done.returncode:
             raise RuntimeError(f"atheris ended with {done.returncode} on {name}:\n{done.stderr}")
         return Outcome("atheris", executions, took)
+
+
+def _trace_of(name: str, data: bytes) -> str:
+    """How it breaks the target, once more in this process."""
+    try:
+        load(name).run(data)
+    except Exception:  # noqa: BLE001 - whatever it is, it is shown
+        return traceback.format_exc()
+    return "it does not do so a second time: it took too long, or depends on what was thrown before\n"

@@ -28,8 +28,11 @@ WORDS = (
 )
 
 
-def read(data: bytes, step: int) -> tuple[list[tuple[RequestHead, bytes]], int | None]:
-    """The requests that were read to their end, and the status of the refusal behind them."""
+def read(data: bytes, step: int) -> tuple[list[tuple[RequestHead, bytes]], bool]:
+    """The requests that were read to their end, and whether a refusal followed.
+
+    Of two faults in one head the one that came first is told, or the one that is looked for first: not asked here.
+    """
     reader = RequestReader(_LIMITS)
     whole: list[tuple[RequestHead, bytes]] = []
     head: RequestHead | None = None
@@ -50,8 +53,8 @@ def read(data: bytes, step: int) -> tuple[list[tuple[RequestHead, bytes]], int |
                     whole.append((head, body))
     except BadMessage as bad:
         assert 400 <= bad.status <= 505
-        return whole, bad.status
-    return whole, None
+        return whole, True
+    return whole, False
 
 
 def _run(data: bytes) -> None:
