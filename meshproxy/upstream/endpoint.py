@@ -61,6 +61,7 @@ class Destination:
     endpoints: tuple[Address, ...]
     server_name: str | None = None
     alpn: tuple[str, ...] = ()
+    takes_tls_1_2: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +139,10 @@ class Dialer:
     async def _identify(
         self, sock: socket.socket, target: Target, identity: Identity, to: SpiffeId, attempt: _Attempt
     ) -> Identified | None:
-        context = identity.contexts.client(self._destination.alpn)
+        to_whom = self._destination
+        context = identity.contexts.client(to_whom.alpn, takes_tls_1_2=to_whom.takes_tls_1_2)
         try:
-            tls = TlsConnection(sock, context, server_side=False, server_name=self._destination.server_name)
+            tls = TlsConnection(sock, context, server_side=False, server_name=to_whom.server_name)
             await tls.handshake(self._sweeper, within=self._patience.handshake)
             peer = self._judge(tls, identity, self._wall())
             if peer.leaf.id == to:

@@ -316,7 +316,7 @@ class TlsChannel(_Base):
         return clear[:count]
 
     def _bear_fruitless(self, size: int, count: int) -> None:
-        """Take that `size` bytes of records held `count` for the application: none without end. Raises ChannelBroken."""
+        """Take that `size` bytes of records held `count` for the application; raises ChannelBroken if none for long."""
         self._fruitless = 0 if count else self._fruitless + size
         if self._fruitless > MOST_FRUITLESS:
             raise ChannelBroken("the peer floods control messages")
