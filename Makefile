@@ -6,7 +6,7 @@ VENV ?= .venv
 WORKERS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-lifecycle demo-policy test check format scenarios soak fuzz bench clean
+.PHONY: demo demo-lifecycle demo-policy test check format scenarios soak fuzz tls-report bench clean
 
 demo: $(VENV)/ready
 	@$(BIN)/python examples/shop/demo.py
@@ -44,6 +44,10 @@ soak: $(VENV)/ready
 # (pip install .[fuzz]), else Hypothesis
 fuzz: $(VENV)/ready
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(TIME),300) $(if $(FINDINGS),--findings "$(FINDINGS)") $(TARGETS)
+
+# What sslscan and testssl.sh find at an inbound listener and at the CA's, kept in bench/results/tls; five minutes.
+tls-report: $(VENV)/ready
+	@$(BIN)/python -m bench.tls_report
 
 # make bench [ONLY=tcp-keepalive,http-bulk] [PEERS=haproxy,caddy] [GHOSTUNNEL=path] [ROUNDS=7] [SECONDS=3] [HELD=8000]
 #            [RATE=2000] [JSON=path] [ARGS=...]; ARGS=--help tells the rest

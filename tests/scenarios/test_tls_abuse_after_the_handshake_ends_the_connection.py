@@ -76,7 +76,9 @@ ABUSE: dict[str, tuple[Callable[[Rogue], object], str, str]] = {
         "bad key update",
     ),
     "application bytes within a message": (
-        lambda rogue: (rogue.say(HANDSHAKE, bytes((KEY_UPDATE,))), rogue.say(APPLICATION, b"hello")),
+        lambda rogue: rogue.sock.sendall(
+            rogue.record(HANDSHAKE, bytes((KEY_UPDATE,))) + rogue.record(APPLICATION, b"hello")
+        ),
         UNEXPECTED,
         "mixed handshake and non handshake data",
     ),
@@ -215,7 +217,7 @@ def test_nothing_is_handed_out_for_early_data(shared_stage: Stage, services: tup
     early = shared_stage.write("early", "early")
     host, port = place(api.address("api"))
     who = ["-cert", web.chain, "-cert_chain", web.chain, "-key", web.key, "-CAfile", web.bundle]
-    command = [require("openssl"), "s_client", "-connect", f"{host}:{port}", *who, "-sess_out", kept]
+    command = list(map(str, [require("openssl"), "s_client", "-connect", f"{host}:{port}", *who, "-sess_out", kept]))
 
     said = subprocess.run(command, input=b"hello", capture_output=True, timeout=PATIENCE, check=False)
 
@@ -226,7 +228,7 @@ def test_nothing_is_handed_out_for_early_data(shared_stage: Stage, services: tup
     assert b"Post-Handshake New Session Ticket" not in said.stdout
     if kept.exists():  # what it has is of no use: the next handshake is a whole one
         again = subprocess.run(
-            [*command[:-2], "-sess_in", kept, "-early_data", early],
+            [*command[:-2], "-sess_in", str(kept), "-early_data", str(early)],
             input=b"",
             capture_output=True,
             timeout=PATIENCE,

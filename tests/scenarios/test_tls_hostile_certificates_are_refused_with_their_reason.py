@@ -48,7 +48,7 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def names(*kinds: type[x509.GeneralName]) -> dict[str, Any]:
+def names(*kinds: type[x509.DNSName | x509.RFC822Name]) -> dict[str, Any]:
     """No URI SAN, but the identity in names of other kinds."""
     return {"uris": (), "extra": (x509.SubjectAlternativeName([kind(WEB) for kind in kinds]),)}
 
