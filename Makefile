@@ -6,7 +6,7 @@ VENV ?= .venv
 WORKERS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-lifecycle demo-policy test check format scenarios soak fuzz tls-report bench clean
+.PHONY: demo demo-lifecycle demo-policy test check format scenarios soak fuzz tls-report corpus bench clean
 
 demo: $(VENV)/ready
 	@$(BIN)/python examples/shop/demo.py
@@ -44,6 +44,10 @@ soak: $(VENV)/ready
 # (pip install .[fuzz]), else Hypothesis
 fuzz: $(VENV)/ready
 	@$(BIN)/python -m tests.fuzz --seconds $(or $(TIME),300) $(if $(FINDINGS),--findings "$(FINDINGS)") $(TARGETS)
+
+# make corpus [CORPUS=path]: the shared corpus against meshproxy, HAProxy and nginx, as in the README; ten minutes.
+corpus: $(VENV)/ready
+	@$(BIN)/python -m bench.strictness $(if $(CORPUS),--corpus "$(CORPUS)")
 
 # What sslscan and testssl.sh find at an inbound listener and at the CA's, kept in bench/results/tls; five minutes.
 tls-report: $(VENV)/ready

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 RESULTS: Final = Path(__file__).resolve().parent / "results" / "tls"
 ONLY_ON_THE_WEB: Final = {
     "cert_expirationStatus": "a leaf lives for a day and is renewed at half of it",
-    "cert_notAfter": "as above",
+    "cert_notAfter": "a leaf lives for a day and is renewed at half of it",
     "cert_revocation": "sidecars follow the CA's signed deny-list; nobody asks OCSP",
+    "HSTS": "it is for browsers (RFC 6797); whoever speaks to a CA knows nothing but TLS",
     "DNS_CAArecord": "CAA binds public CAs (RFC 8659); this one is private",
 }
 _HARMLESS: Final = frozenset({"OK", "INFO", "DEBUG"})
@@ -139,10 +140,10 @@ def _report(stage: Stage, into: Path) -> Iterator[Finding]:
         f'[identity]\ndir = "api"\n[admin]\nlisten = "unix:admin"\n[[inbound]]\nname = "api"\n'
         f'listen = "127.0.0.1:{door}"\nforward = "127.0.0.1:1"\nprotocol = "http"\npolicy = "nobody.allow.toml"\n',
     )
-    run = [sys.executable, "-m", "meshproxy"]
-    serve = ["ca", "serve", "--dir", stage.directory / "ca", "--listen", f"127.0.0.1:{ca}", "--no-passphrase"]
+    run: list[str | Path] = [sys.executable, "-m", "meshproxy"]
+    serve = [*run, "ca", "serve", "--dir", stage.directory / "ca", "--listen", f"127.0.0.1:{ca}", "--no-passphrase"]
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    for command, port in (([*run, "run", file], door), ([*run, *serve], ca)):
+    for command, port in (([*run, "run", file], door), (serve, ca)):
         stage.processes.start(command, core=stage.cores.proxies, environment=environment).wait_until_listening(port)
     for name, host, port in (("inbound", "api", door), ("ca", "127.0.0.1", ca)):
         address = f"127.0.0.1:{port}"

@@ -152,6 +152,7 @@ def test_it_ends_a_stream(shared_stage: Stage, services: tuple[Service, Sidecar]
     service.visits.clear()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["a renegotiation", "new keys without end", "new keys without end, of both sides"])
 def test_it_ends_an_http_connection(stage: Stage, name: str) -> None:
     """In the middle of a request, so that there is one to be told of."""
