@@ -48,6 +48,7 @@ def test_the_command_runs_after_each_renewal(shared_stage: Stage, ca: CaServer) 
     assert daemon.exit_code() == 0
 
 
+@pytest.mark.long
 def test_a_command_that_fails_is_told_and_run_again(shared_stage: Stage, ca: CaServer) -> None:
     out = enroll(shared_stage, ca, "postgres")
     marker = shared_stage.workspace / "repaired"
@@ -60,8 +61,8 @@ def test_a_command_that_fails_is_told_and_run_again(shared_stage: Stage, ca: CaS
     assert daemon.exit_code() == 0
 
 
-def test_renewing_once(shared_stage: Stage, ca: CaServer) -> None:
-    out = enroll(shared_stage, ca, "once")
+def test_renewing_once(stage: Stage) -> None:
+    out = enroll(stage, serve(stage), "once")
     first = (out / "current").readlink()
     early = meshproxy("renew", "--dir", out, "--expires-in", "1s")
     assert (early.returncode, early.stdout[:7]) == (0, "not due")
