@@ -47,6 +47,10 @@ class Row(msgspec.Struct):
     five_xx: bool = False
 
 
+class _Report(msgspec.Struct):
+    rows: list[Row]
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line of the table: which rows it is about, and which of them count."""
@@ -91,8 +95,7 @@ LINES: Final = (
 
 def read_rows(report: bytes) -> list[Row]:
     """Read what the runner wrote with `--json`; raises msgspec.ValidationError."""
-    rows: list[Row] = msgspec.json.decode(report, type=dict[str, list[Row]], strict=False)["rows"]
-    return rows
+    return msgspec.json.decode(report, type=_Report).rows
 
 
 def table(rows: dict[str, list[Row]]) -> str:

@@ -42,7 +42,9 @@ def test_good_is_safe_and_as_willing_as_the_others(rows: list[Row], tricks: Coun
 
 def test_the_runners_report_is_read() -> None:
     row = {"id": "a", "verdict": "ok", "expect": "accept", "level": "must", "five_xx": False, "more": [1]}
-    assert read_rows(json.dumps({"rows": [row]}).encode()) == [OURS[0]]
+    assert read_rows(json.dumps({"rows": [row], "tally": {"ok": 1}}).encode()) == [OURS[0]]
+    trick = {"id": "a", "verdict": "BYPASS", "target": "/", "level": "rfc"}
+    assert read_rows(json.dumps({"rows": [trick]}).encode())[0].verdict == "BYPASS"
 
 
 def test_without_a_corpus_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
