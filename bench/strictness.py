@@ -145,11 +145,8 @@ def _start_meshproxy(stage: Stage, port: int, service: int, paths: str) -> None:
 
 
 def _start_haproxy(stage: Stage, port: int, service: int, paths: str) -> None:
-    allowed = (
-        "  acl granted path -m beg /public\n  acl granted path /alive\n  http-request deny unless granted\n"
-        if paths
-        else ""
-    )
+    acls = "".join(f"  acl granted {each}\n" for each in ("path /public /alive", "path_beg /public/"))
+    allowed = f"{acls}  http-request deny unless granted\n" if paths else ""
     text = (
         "defaults\n  mode http\n  timeout connect 2s\n  timeout client 3s\n  timeout server 3s\n"
         f"  timeout http-request 2s\nfrontend in\n  bind 127.0.0.1:{port}\n{allowed}  default_backend app\n"
@@ -165,7 +162,8 @@ def _start_nginx(stage: Stage, port: int, service: int, paths: str) -> None:
     to += "proxy_set_header Host $host;"
     places = f"location / {{ {to} }}"
     if paths:
-        places = f"location / {{ return 403; }} location /public {{ {to} }} location = /alive {{ {to} }}"
+        granted = ("= /public", "/public/", "= /alive")
+        places = "location / { return 403; } " + " ".join(f"location {each} {{ {to} }}" for each in granted)
     name = stage.directory / "nginx"
     temporary = " ".join(
         f"{each}_temp_path {name}-{each};" for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -173,7 +171,8 @@ def _start_nginx(stage: Stage, port: int, service: int, paths: str) -> None:
     text = (
         f"worker_processes 1; daemon off; pid {name}.pid; error_log {name}-error.log warn;\n"
         f"events {{ worker_connections 1024; }}\nhttp {{ access_log off; {temporary} client_header_timeout 2s;"
-        f" client_body_timeout 2s; keepalive_timeout 3s; server {{ listen 127.0.0.1:{port}; {places} }} }}\n"
+        " client_body_timeout 2s; keepalive_timeout 3s;"
+        f" server {{ listen 127.0.0.1:{port}; server_name localhost; {places} }} }}\n"
     )
     file = stage.write("nginx.conf", text)
     stage.processes.start([_program("nginx"), "-c", file], core=stage.cores.proxies).wait_until_listening(port)
