@@ -184,10 +184,10 @@ def read(document: bytes, *, home: str, roots: Iterable[x509.Certificate], now: 
     """
     try:
         found = signed.verify(document, kind=KIND, roots=roots, now=now)
-        said = json_text.decode(found.payload, Content)
+        said = json_text.read(found.payload, Content)
     except SignatureError as error:
         raise DenyListError(str(error)) from error
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise DenyListError(f"it cannot be read: {error}") from error
     if said.version != _VERSION:
         raise DenyListError(f"it is of version {said.version}, made by a later meshproxy")

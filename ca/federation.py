@@ -240,6 +240,6 @@ def _sound(place: Path) -> Iterator[Partner]:
 
 def _read(path: Path) -> Partner:
     try:
-        return json_text.decode(path.read_bytes(), Partner)
-    except msgspec.DecodeError as error:
+        return json_text.read(path.read_bytes(), Partner)
+    except ValueError as error:
         raise FederationError(f"{path} is damaged ({error}); delete it and set the trust domain again") from error

@@ -47,8 +47,8 @@ def read(content: bytes) -> IssuedLines:
         if not row:
             continue
         try:
-            lines.append(json_text.decode(row, IssuedLine))
-        except msgspec.DecodeError as error:
+            lines.append(json_text.read(row, IssuedLine))
+        except ValueError as error:
             torn = number == len(rows)
             faults.append(f"line {number} is {'torn (a crash while it was written)' if torn else f'damaged: {error}'}")
     return IssuedLines(tuple(lines), tuple(faults))

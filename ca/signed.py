@@ -82,8 +82,8 @@ def verify(document: bytes, *, kind: str, roots: Iterable[x509.Certificate], now
     With `now` the signer must be valid then; None asks only who signed it, whenever. Raises SignatureError.
     """
     try:
-        outer = json_text.decode(document, _Document)
-        header = json_text.decode(base64url.decode(outer.protected), _Header)
+        outer = json_text.read(document, _Document)
+        header = json_text.read(base64url.decode(outer.protected), _Header)
         payload, signature = base64url.decode(outer.payload), base64url.decode(outer.signature)
     except ValueError as error:
         raise SignatureError(f"it is no signed document: {error}") from error

@@ -41,6 +41,13 @@ View = Callable[[], Page | Awaitable[Page]]  # at once, or asked of others first
 Action = Callable[[], Awaitable[Page]]
 
 
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """A view in several media types; `of` is given the Accept field (RFC 9110 section 12.5.1), or nothing."""
+
+    of: Callable[[bytes], Page | Awaitable[Page]]
+
+
 class AdminServer:
     """Serves `views` (path to function, by GET) and `actions` (by POST) on one listening socket.
 
@@ -53,7 +60,7 @@ class AdminServer:
         self,
         listener: socket.socket,
         address: Address,
-        views: Mapping[str, View],
+        views: Mapping[str, View | Negotiated],
         actions: Mapping[str, Action],
         *,
         check_host: bool,
@@ -98,9 +105,13 @@ class AdminServer:
         request = await _request(connection, stream)
         if request is None:
             return
-        host = dict(request.headers).get(b"host", b"")
+        fields = dict(request.headers)
+        host, accept = fields.get(b"host", b""), fields.get(b"accept", b"")
         action = self.action(request.method, request.target)
-        page = await self.answer(request.method, request.target, host) if action is None else await _done(action)
+        if action is None:
+            page = await self.answer(request.method, request.target, host, accept)
+        else:
+            page = await _done(action)
         headers = [
             (b"content-type", page.content_type.encode()),
             (b"content-length", str(len(page.body)).encode()),
@@ -118,7 +129,7 @@ class AdminServer:
         """Return what a POST asks to be done, or None when it is nothing that may be asked here."""
         return self._actions.get(_path(target)) if method == b"POST" else None
 
-    async def answer(self, method: bytes, target: bytes, host: bytes) -> Page:
+    async def answer(self, method: bytes, target: bytes, host: bytes, accept: bytes = b"") -> Page:
         """Return the answer to a request that is no action: a view's, or a refusal."""
         if self._check_host and not names_this_machine(host, self._address):
             return _text(421, "the Host header must name this machine: localhost, or the admin address\n")
@@ -132,7 +143,7 @@ class AdminServer:
             there = [*sorted(self._views), *(f"POST {action}" for action in sorted(self._actions))]
             return _text(404, f"there is: {' '.join(there)}\n")
         try:
-            page = view()
+            page = view.of(accept) if isinstance(view, Negotiated) else view()
             return page if isinstance(page, Page) else await page
         except Exception as error:  # noqa: BLE001 - a bug in a page must not end the sidecar
             return _internal_error(error)

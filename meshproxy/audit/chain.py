@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from ca import json_text
+from meshproxy.audit.lines import NO_LINE
 
 _NOTHING: Final = "0" * 64
 
@@ -55,6 +55,6 @@ def chained(head: Head, body: bytes) -> bytes:
 def read_link(line: bytes) -> Link | None:
     """What holds this line to the one before; None if it is no line of a chain."""
     try:
-        return json_text.decode_by(_read_link.decode, line)
-    except msgspec.DecodeError:
+        return _read_link.decode(line)
+    except NO_LINE:
         return None

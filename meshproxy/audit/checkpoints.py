@@ -96,8 +96,8 @@ def sign(seal: Seal, by: Signer) -> Checkpoint:
 def read(line: Checkpoint) -> Sealed:
     """Read a checkpoint and judge its signature by the certificate it carries. Raises CheckpointError."""
     try:
-        header = json_text.decode(base64url.decode(line.protected), _Header)
-        seal = json_text.decode(base64url.decode(line.payload), Seal)
+        header = json_text.read(base64url.decode(line.protected), _Header)
+        seal = json_text.read(base64url.decode(line.payload), Seal)
         signature = base64url.decode(line.signature)
     except ValueError as error:
         raise CheckpointError(f"it is no signed document: {error}") from error

@@ -95,7 +95,11 @@ def wait_until_ready(file: Path | None, timeout: float) -> str:
             answer = _ask(address, file, within=min(left, _PATIENCE))
             if answer.state == "serving":
                 return ""
-            why = f"it is {answer.state}" + (f": {answer.identity.reason}" if answer.identity.reason else "")
+            unwritten = (
+                f"the audit log {each.file} cannot be written: {each.error}" for each in answer.audit if each.error
+            )
+            reason = answer.identity.reason or next(unwritten, "")
+            why = f"it is {answer.state}" + (f": {reason}" if reason else "")
         except NoAnswer as error:
             why = str(error)
         if time.monotonic() >= deadline:
@@ -122,8 +126,8 @@ def _ask(address: Address, file: Path | None, *, within: float = _PATIENCE) -> S
     finally:
         connection.close()
     try:
-        return json_text.decode(body, Status)
-    except msgspec.DecodeError:
+        return json_text.read(body, Status)
+    except ValueError:
         what = f"what answers at {address} is not a meshproxy sidecar of this version (HTTP {response.status})"
         raise NoAnswer(what) from None
 

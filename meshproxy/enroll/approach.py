@@ -12,7 +12,6 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import msgspec
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -218,9 +217,9 @@ class Line:
             return None
         try:
             if answer.status == 200:
-                return json_text.decode(answer.body, kind)
-            refusal = json_text.decode(answer.body, Refusal)
-        except msgspec.DecodeError:
+                return json_text.read(answer.body, kind)
+            refusal = json_text.read(answer.body, Refusal)
+        except ValueError:
             raise Unreachable(
                 f"the CA at {self._address} answered with what this version cannot read (HTTP {answer.status})"
             ) from None

@@ -126,8 +126,8 @@ class Holding:
         """What is known of the CA; empty when nothing is."""
         try:
             with (self.directory / ENROLMENT).open("rb") as file:
-                return json_text.decode(file.read(_MOST_BYTES), Enrolment)
-        except (OSError, msgspec.DecodeError):
+                return json_text.read(file.read(_MOST_BYTES), Enrolment)
+        except (OSError, ValueError):
             return Enrolment()
 
     def prepare(self) -> None:

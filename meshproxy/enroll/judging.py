@@ -87,8 +87,8 @@ def kept_trust(content: bytes | None, *, home: TrustDomain, now: datetime) -> Be
     if content is None:
         return None
     try:
-        return trust(json_text.decode(content, Trust), home=home, before=None, now=now)
-    except (msgspec.DecodeError, Untrusted):
+        return trust(json_text.read(content, Trust), home=home, before=None, now=now)
+    except (ValueError, Untrusted):
         return None
 
 

@@ -266,8 +266,8 @@ def _said(value: msgspec.Struct) -> Answer:
 
 def _read(request: Request, kind: type[T]) -> T:
     try:
-        return json_text.decode(request.body, kind)
-    except msgspec.DecodeError as error:
+        return json_text.read(request.body, kind)
+    except ValueError as error:
         raise _bad(f"the body is not what is expected here: {str(error)[:200]}") from None
 
 

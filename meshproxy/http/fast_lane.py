@@ -41,6 +41,7 @@ from meshproxy.http.head import (
     Version,
 )
 from meshproxy.http.target import judge_host, parse_target
+from meshproxy.http.trace_context import read_b3
 
 if TYPE_CHECKING:
     from meshproxy.http.head import HeadLimits
@@ -100,7 +101,7 @@ def recognise_request(raw: bytes, limits: HeadLimits) -> RequestHead | None:
     except BadMessage:
         return None
     trailers = b"te" in read and takes_trailers(read.items())
-    fields = RequestFields(host, carried, framing, keep_alive, takes_trailers=trailers)
+    fields = RequestFields(host, carried, framing, keep_alive, takes_trailers=trailers, b3=read_b3(carried))
     return RequestHead(method, target, _VERSION, fields, judged_request_id(read.get(REQUEST_ID)), traceparent)
 
 

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Final
 from meshproxy.errors import Failure
 from meshproxy.http.endings import MOST_DISCARDED, Endings
 from meshproxy.http.exchange import Exchange
-from meshproxy.http.fields import TRACE_ID, with_new_ids
 from meshproxy.http.forwarded import ForwardedAnswer, can_be_sent_again, write_piece
 from meshproxy.http.head import BadMessage, FramingKind, RequestHead, ResponseHead, Version
 from meshproxy.http.phase import Need, Phase
 from meshproxy.http.terms import Refusal
+from meshproxy.http.trace_context import LAST_FLAG, SAMPLED, TRACE_ID, ids_for, trace_of
 
 if TYPE_CHECKING:
     from meshproxy.http.codec import Piece, ResponseReader
@@ -186,11 +186,14 @@ class HttpRelay(Endings):
         terms, fields = self._terms, head.fields
         request_id, traceparent = head.request_id, head.traceparent
         if request_id is None or traceparent is None:
-            request_id, traceparent = with_new_ids(request_id, traceparent, terms.rng)
+            request_id, traceparent = ids_for(head, terms.rng, terms.sampling)
         began = self.exchange.started if self.phase is _HEAD else now
         judge = terms.judge
         verdict = judge(head, request_id)
-        self.exchange = Exchange(began, request_id, traceparent[TRACE_ID], head, verdict.decided)
+        exchange = self.exchange = Exchange(began, request_id, traceparent[TRACE_ID], head, verdict.decided)
+        if terms.sampling is not None and traceparent[LAST_FLAG] in SAMPLED:
+            trace = exchange.trace = trace_of(head, traceparent, terms.rng)
+            traceparent = trace.traceparent
         self._head = head
         self._request_done = fields.framing.kind is _NO_BODY
         self._close = not fields.keep_alive or head.version is _OLD
@@ -332,12 +335,20 @@ class HttpRelay(Endings):
         silent = self._answer is None and not responses.buffered
         self._drop_upstream()
         if silent and self._may_resend():
-            self.exchange.resent = True
+            self._try_again(now)
             self.phase = _CONNECTING
             self.needs.append(Need.FRESH_UPSTREAM)
         else:
             self._fail(failure, detail, now)
             self._advance(now)
+
+    def _try_again(self, now: float) -> None:
+        """Take that the request goes out once more; what its upstream is told as the parent span is another."""
+        exchange, forwarded = self.exchange, self._forwarded
+        exchange.resent = True
+        if exchange.trace is not None and forwarded is not None:
+            why, detail = Failure.UPSTREAM_CLOSED.word, "a connection that had rested was dead"
+            self._forwarded = exchange.trace.try_again(forwarded, exchange.upstream_asked, now, why, detail)
 
     def _may_resend(self) -> bool:
         """Whether a pooled connection that broke may be the pool's fault: one resend, of what can be sent twice."""

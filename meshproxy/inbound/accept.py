@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from meshproxy.identity.store import IdentityStore
     from meshproxy.telemetry.record import Recorder
+    from meshproxy.tracing.tracer import Tracer
     from meshproxy.wire.address import Address
     from meshproxy.wire.dial import Resolver
     from meshproxy.wire.relay import Relay
@@ -42,6 +43,7 @@ class Services:
     resolver: Resolver
     identity: IdentityStore
     recorder: Recorder
+    tracer: Tracer | None = None  # no spans are made
 
 
 # A struct and no dataclass, as one is made per connection: 1 us where a dataclass of that many fields takes 2.5.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ca.svid import LeafError
 from meshproxy.identity.usable import NotReady
+from meshproxy.inbound.machinery import clock
 from meshproxy.wire.closing import linger, reset
 from meshproxy.wire.tls import TlsConnection
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
@@ -68,8 +69,10 @@ async def admit(
         recorder.refused(visit.listener, "identity_not_ready", peer=visit.peer, remedy=remedy)
         return None
     tls = TlsConnection(sock, identity.contexts.server(alpn), server_side=True)
+    begun = clock()
     try:
         await tls.handshake(services.relay.sweeper, within=within)
+        recorder.shook_hands(visit.listener, clock() - begun)
         now = services.relay.wall()
         return Guest(tls, services.identity.judge(tls, identity, now), identity, now)
     except HandshakeError as error:

@@ -104,10 +104,13 @@ class HttpDriver:
         return pump.ending
 
     async def _dial(self) -> None:
-        pump, pool = self._pump, self._upstreams.pool
+        pump, pool, teller = self._pump, self._upstreams.pool, self._teller
+        exchange, begun = pump.relay.exchange, clock()
+        if exchange.trace is not None:
+            exchange.trace.attempt_began = begun
         with trio.CancelScope() as pump.dialling:
             try:
-                connection = await self._upstreams.dial(self._teller.upstream_failed)
+                connection = await self._upstreams.dial(lambda failure: teller.upstream_failed(failure, exchange))
             except NoUpstreamConnection as failed:
                 pump.relay.upstream_failed(failed.failure, str(failed), clock())
             else:
@@ -117,6 +120,7 @@ class HttpDriver:
                 else:  # the caller went away meanwhile
                     pool.give_back(connection)
         pump.dialling = None
+        teller.waited(clock() - begun)
         pump.act()
 
     def _cut_short(self) -> None:

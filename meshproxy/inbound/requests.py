@@ -18,7 +18,7 @@ from meshproxy.inbound.admit import admit
 from meshproxy.inbound.driver import HttpDriver
 from meshproxy.inbound.live import Call, Live
 from meshproxy.inbound.machinery import Outcome, clock
-from meshproxy.inbound.story import Story
+from meshproxy.inbound.story import Story, story_of
 from meshproxy.upstream.pool import NEVER
 from meshproxy.wire.channel import TlsChannel
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
@@ -73,6 +73,7 @@ class RequestsHandler:
         self._way = way
         self._limits = head_limits(settings.limits)
         self._memory = Memory(self._limits, host=None)
+        self._sampling = None if services.tracer is None else services.tracer.sampling
 
     def __repr__(self) -> str:
         return f"<RequestsHandler {self._settings.name} -> {self._settings.forward}>"
@@ -91,7 +92,7 @@ class RequestsHandler:
         with services.identity.sessions.of(guest.peer, listener=visit.listener, connection=visit.id) as session:
             await converse(
                 downstream,
-                HttpRelay(Terms(self._limits, judge, IDS, memory=self._memory), clock()),
+                HttpRelay(Terms(self._limits, judge, IDS, None, self._memory, self._sampling), clock()),
                 Conversation(self._way, services, visit, Standing(guest, self._authorizer, session)),
                 Term(limits.idle_timeout, guest.valid_until),
             )
@@ -123,7 +124,7 @@ class Conversation(msgspec.Struct, frozen=True):
 async def converse(downstream: Channel, relay: HttpRelay, conversation: Conversation, term: Term) -> None:
     """Carry an HTTP connection of either direction to its end, and the stream it may be upgraded to."""
     services, visit = conversation.services, conversation.visit
-    story = Story(visit, services)
+    story = story_of(visit, services)
     driver = HttpDriver(conversation.way.machinery, downstream, relay, conversation.way.upstreams, story)
     if conversation.standing is not None:
         conversation.standing.session.ended_by(driver.revoke)

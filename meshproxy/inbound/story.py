@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from meshproxy.http.exchange import Decided
+from meshproxy.inbound.machinery import clock
 from meshproxy.telemetry.access import RequestLine, present_time
+from meshproxy.telemetry.families import BOUNDS
+from meshproxy.telemetry.wanted import AccessLines
+from meshproxy.tracing.spans import Scene
 
 if TYPE_CHECKING:
     from meshproxy.http.exchange import Exchange
     from meshproxy.inbound.accept import Services, Visit
-    from meshproxy.telemetry.metrics import Number
+    from meshproxy.telemetry.families import Buckets, Number
     from meshproxy.upstream.attempt import FailedAttempt
     from meshproxy.upstream.pool import UpstreamConnection
     from meshproxy.wire.ends import ConnectionEnd
@@ -31,6 +36,7 @@ _ORDINARY: Final = (
 )
 # Up to a second in milliseconds, and the places behind their point: `%03d` takes five times as long.
 _FULL: Final = 1000
+_FAILED: Final = 500  # statuses from here on
 _WHOLE: Final = tuple(b"%d" % number for number in range(_FULL))
 _PLACES: Final = tuple(b"%03d" % number for number in range(_FULL))
 _AS_THEY_STAND: Final = bytes(set(range(0x21, 0x7F)) - set(b'"\\'))  # in a text of JSON; no regex is as quick
@@ -49,6 +55,7 @@ class Story:
         "_requests",
         "_status",
         "_target",
+        "_tracer",
         "_visit",
         "_went_to",
     )
@@ -56,13 +63,14 @@ class Story:
     def __init__(self, visit: Visit, services: Services) -> None:
         self._visit = visit
         self._recorder = services.recorder
+        self._tracer = services.tracer
         self._requests = services.recorder.requests_of(visit.listener)
         self._put = self._requests.put
         self._decided: Decided | None = None  # of the last ordinary request, and where it went,
         self._target = self._went_to = ""
         self._status = 0
         # What lines have in common while these are the same, and where such requests are counted.
-        self._common: tuple[bytes, bytes, bytes, Number] | None = None
+        self._common: tuple[bytes, bytes, bytes, Number, Buckets] | None = None
         self._bytes_out = self._requests.bytes_out
         self._is_first = True  # mostly also the last
 
@@ -71,7 +79,10 @@ class Story:
 
     def finished(self, exchange: Exchange, upstream: UpstreamConnection | None) -> None:
         """Tell of an exchange that is over."""
-        self._requests.tell(self.line(exchange, upstream))
+        line = self.line(exchange, upstream)
+        self._requests.tell(line)
+        if exchange.trace is not None:
+            self._trace(exchange, line)
 
     def answered(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
         """As `finished`, of a request that was answered whole; in a third of the time.
@@ -87,10 +98,11 @@ class Story:
             or not exchange.bytes_out
             or exchange.bytes_in
             or exchange.resent
+            or exchange.trace is not None
             or len(head.target.path) > _LONGEST_PATH
             or (exchange.request_id + head.target.path).translate(None, _AS_THEY_STAND)
         ):
-            self._requests.tell(self.line(exchange, upstream))
+            self.finished(exchange, upstream)
             self._is_first = False
             return
         common = self._common
@@ -102,14 +114,17 @@ class Story:
             or upstream.identity != self._went_to
         ):
             parts = _common_parts(self.line(exchange, upstream))
-            common = self._common = *parts, self._requests.answered(status)
+            common = self._common = *parts, self._requests.answered(status), self._requests.lasted(status)
             self._decided, self._target, self._went_to = exchange.decided, upstream.target, upstream.identity
             self._status = status
-        begins, who, how, count = common
-        lasted = int((exchange.ended - exchange.started) * 1e6 + 0.5)
+        begins, who, how, count, durations = common
+        seconds = exchange.ended - exchange.started
+        lasted = int(seconds * 1e6 + 0.5)
         waited = int((exchange.answered - exchange.upstream_asked) * 1e6 + 0.5)
         lasted_ms, waited_ms = lasted // _FULL, waited // _FULL
         count.value += 1.0
+        durations.counts[bisect_left(BOUNDS, seconds)] += 1
+        durations.total += seconds
         self._bytes_out.value += exchange.bytes_out
         put(
             _ORDINARY
@@ -134,9 +149,19 @@ class Story:
         """Tell of an exchange that became a stream, which is over."""
         line = self.line(exchange, upstream)
         self._requests.tell(msgspec.structs.replace(line, end=ended.end, detail=ended.detail))
+        if exchange.trace is not None:
+            self._trace(exchange, line)
 
-    def upstream_failed(self, failure: FailedAttempt) -> None:
+    def waited(self, seconds: float) -> None:
+        """Take how long an exchange has waited for an upstream connection."""
+        self._recorder.waited(self._visit.listener, seconds)
+
+    def upstream_failed(self, failure: FailedAttempt, exchange: Exchange) -> None:
         """Tell of an attempt at an upstream that failed."""
+        trace = exchange.trace
+        if trace is not None:
+            began, trace.attempt_began = trace.attempt_began, clock()
+            trace.try_failed(began, trace.attempt_began, failure.endpoint, failure.phase, failure.detail)
         self._recorder.upstream_failed(
             self._visit.listener, failure.phase, endpoint=failure.endpoint, detail=failure.detail
         )
@@ -174,10 +199,43 @@ class Story:
             int((exchange.ended - exchange.started) * 1e6 + 0.5) / 1e3,
             int((answered - asked) * 1e6 + 0.5) / 1e3 if asked and answered else 0.0,
             exchange.trace_id.decode("latin-1"),
+            "" if exchange.trace is None else exchange.trace.span_id.decode("ascii"),
             "" if failure is None else failure.word,
+            "" if failure is None else failure.flag,
             exchange.detail,
             exchange.resent,
         )
+
+    def _trace(self, exchange: Exchange, line: RequestLine) -> None:
+        if self._tracer is not None:
+            visit = self._visit
+            scene = Scene(visit.listener, visit.direction, visit.peer, visit.caller, line.upstream, line.upstream_id)
+            self._tracer.tell(exchange, scene)
+
+
+class Quiet(Story):
+    """Tells of requests without lines: all of them, or those in which nothing is out of the ordinary."""
+
+    __slots__ = ()
+
+    def answered(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
+        """See `Story`."""
+        decided = exchange.decided
+        if (
+            exchange.trace is not None
+            or exchange.status >= _FAILED
+            or (decided is not None and decided.decision != "allow")
+        ):
+            self.finished(exchange, upstream)
+        elif self._requests.wanted.request_metrics:
+            lasted = exchange.ended - exchange.started
+            self._requests.count(exchange.status, "", exchange.bytes_in, exchange.bytes_out, lasted)
+
+
+def story_of(visit: Visit, services: Services) -> Story:
+    """Return who tells the requests of a connection, as it is wanted."""
+    lines = services.recorder.requests_of(visit.listener).wanted.lines
+    return (Story if lines is AccessLines.ALL else Quiet)(visit, services)
 
 
 def _common_parts(line: RequestLine) -> tuple[bytes, bytes, bytes]:

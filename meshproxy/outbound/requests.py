@@ -39,7 +39,8 @@ class OutboundRequestsHandler:
         self._services = services
         self._way = way
         limits, host = head_limits(settings.limits), None if settings.host is None else settings.host.encode("ascii")
-        self._terms = Terms(limits, grant_all, IDS, host, Memory(limits, host))
+        sampling = None if services.tracer is None else services.tracer.sampling
+        self._terms = Terms(limits, grant_all, IDS, host, Memory(limits, host), sampling)
 
         self._term = Term(settings.limits.idle_timeout, NEVER)
 

@@ -14,6 +14,7 @@ views       what /status, /ready and /metrics show of one process; pages: what t
 renewing    an identity kept alive for a foreign program
 lifeline    the keeper of an identity that renews itself
 telling     where everything is told
+tracing     the tracer that the settings want
 process     descriptors, stderr, exit codes
 cores       how many processes `auto` is
 

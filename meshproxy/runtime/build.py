@@ -67,14 +67,15 @@ class House:
             from meshproxy.runtime.auditing import Auditing  # noqa: PLC0415 - who records nothing does not pay for it
 
             auditing = Auditing.open(settings.audit, identity, recorder, worker=worker)
-        engine, sweeper = make_readiness(), Sweeper()
-        services = Services(
-            # A clock that a test moves has no faster one beside it.
-            relay=Relay(engine, Buffers(), sweeper, wall, time.time if wall is wall_clock else None),
-            resolver=Resolver(),
-            identity=identity,
-            recorder=recorder,
-        )
+        engine, sweeper = make_readiness(), Sweeper(recorder.metrics.loop_lag.labels().observe)
+        # A clock that a test moves has no faster one beside it.
+        relay = Relay(engine, Buffers(), sweeper, wall, time.time if wall is wall_clock else None)
+        resolver, tracer = Resolver(), None
+        if settings.tracing is not None:
+            from meshproxy.runtime.tracing import make_tracer  # noqa: PLC0415 - as above
+
+            tracer = make_tracer(settings.tracing, identity, relay, resolver, recorder)
+        services = Services(relay, resolver, identity, recorder, tracer)
         stations = Stations(Workshop(services, sweeper, auditing).equip, recorder, wall, doors)
         return cls(identity, engine, sweeper, services, stations, auditing)
 
@@ -90,6 +91,8 @@ class House:
         nursery.start_soon(self.identity.watch)
         if self.auditing is not None and self.auditing.brake is not None:
             nursery.start_soon(self.auditing.brake.run)
+        if self.services.tracer is not None:
+            nursery.start_soon(self.services.tracer.exporter.run)
 
 
 def settle() -> None:
@@ -104,7 +107,7 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
     Raises FaultyInput for an identity that cannot be used and cannot heal, StartError when a listener cannot be bound.
     """
     settings, log = configuration.settings, telling.log
-    house = House.furnish(settings, telling.recorder(trio.current_time), OwnDoors(), wall_clock)
+    house = House.furnish(settings, telling.recorder(trio.current_time, settings.telemetry), OwnDoors(), wall_clock)
     identity, stations = house.identity, house.stations
     with ExitStack() as sockets:
         sockets.callback(house.close)

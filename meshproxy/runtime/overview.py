@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from meshproxy import __version__
 from meshproxy.admin.merge import merged, worst
-from meshproxy.admin.server import Page
+from meshproxy.admin.server import Negotiated, Page
 from meshproxy.admin.status import IdentityStatus, ListenerStatus, Status, WorkerStatus
 from meshproxy.runtime import pages
 from meshproxy.runtime.crew import State
@@ -17,7 +17,7 @@ from meshproxy.runtime.scrape import exposition_of, samples_of
 from meshproxy.runtime.telling import wall_clock
 from meshproxy.settings.schema import Inbound
 from meshproxy.telemetry.access import timestamp
-from meshproxy.telemetry.metrics import CONTENT_TYPE
+from meshproxy.telemetry.exposition import form_for
 from meshproxy.telemetry.record import ListenerCounts
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ class Overview:
     def __repr__(self) -> str:
         return f"<Overview of {self._file}>"
 
-    def public(self) -> Mapping[str, View]:
+    def public(self) -> Mapping[str, View | Negotiated]:
         """Return the harmless pages: no names, no reasons."""
-        return {"/live": pages.live_page, "/ready": self.ready, "/metrics": self.metrics}
+        return {"/live": pages.live_page, "/ready": self.ready, "/metrics": Negotiated(self.metrics)}
 
-    def all(self) -> Mapping[str, View]:
+    def all(self) -> Mapping[str, View | Negotiated]:
         """Return every page."""
         return {**self.public(), "/status": self.status_page}
 
@@ -70,13 +70,14 @@ class Overview:
         """Return 200 while calls are served, else 503 with the state in one word."""
         return pages.ready_page(self._state(await self._states()))
 
-    async def metrics(self) -> Page:
-        """Return the Prometheus exposition of all together."""
+    async def metrics(self, accept: bytes = b"") -> Page:
+        """Return the Prometheus exposition of all together, in the form that is liked best."""
         await self._crew.reports()
         # Who has not answered is counted as it was when it did: no total goes backwards.
         told = [each.report.samples for each in self._crew.members if each.report is not None]
         samples = combined(samples_of(self._telling.metrics), told, self._crew.gone_samples)
-        return Page(200, CONTENT_TYPE, exposition_of(samples, self._telling.metrics))
+        form = form_for(accept)
+        return Page(200, form.value, exposition_of(samples, self._telling.metrics, form))
 
     async def status_page(self) -> Page:
         """Return `status` as JSON."""

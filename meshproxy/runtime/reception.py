@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import trio
 
-    from meshproxy.admin.server import Action, View
+    from meshproxy.admin.server import Action, Negotiated, View
     from meshproxy.settings.schema import AdminSettings
     from meshproxy.wire.address import Address
 
@@ -48,8 +48,8 @@ class Reception:
     def serve(
         self,
         nursery: trio.Nursery,
-        views: Mapping[str, View],
-        public_views: Mapping[str, View],
+        views: Mapping[str, View | Negotiated],
+        public_views: Mapping[str, View | Negotiated],
         actions: Mapping[str, Action],
     ) -> None:
         """Answer from now on."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from meshproxy.telemetry.access import AccessLog
     from meshproxy.telemetry.events import Logger
     from meshproxy.telemetry.metrics import Metrics
+    from meshproxy.telemetry.wanted import Wanted
     from meshproxy.telemetry.writer import LogWriter
     from meshproxy.wire.address import Address
 
@@ -30,9 +31,9 @@ class Telling:
     writer: LogWriter
     metrics: Metrics
 
-    def recorder(self, monotonic: Callable[[], float]) -> Recorder:
-        """Return who is told what happens on listeners."""
-        return Recorder(self.metrics, self.log, self.access, monotonic)
+    def recorder(self, monotonic: Callable[[], float], wanted: Wanted) -> Recorder:
+        """Return who is told what happens on listeners, and tells what is wanted of it."""
+        return Recorder(self.metrics, self.log, self.access, monotonic, wanted)
 
 
 # The time certificates go by. A partial, for each request asks: a function of our own takes 0.1 us more.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from meshproxy import __version__
-from meshproxy.admin.server import Page, View
+from meshproxy.admin.server import Negotiated, Page, View
 from meshproxy.admin.status import (
     CertificateStatus,
     DenialStatus,
@@ -22,7 +22,7 @@ from meshproxy.admin.status import (
 from meshproxy.identity.usable import NotReady
 from meshproxy.runtime import pages
 from meshproxy.telemetry.access import timestamp
-from meshproxy.telemetry.metrics import CONTENT_TYPE
+from meshproxy.telemetry.exposition import form_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,11 +87,11 @@ class Views:
     def __repr__(self) -> str:
         return f"<Views of {self._file}>"
 
-    def public(self) -> Mapping[str, View]:
+    def public(self) -> Mapping[str, View | Negotiated]:
         """Return the harmless pages: no names, no reasons."""
-        return {"/live": self.live, "/ready": self.ready, "/metrics": self.metrics}
+        return {"/live": self.live, "/ready": self.ready, "/metrics": Negotiated(self.metrics)}
 
-    def all(self) -> Mapping[str, View]:
+    def all(self) -> Mapping[str, View | Negotiated]:
         """Return every page."""
         return {**self.public(), "/status": self.status_page}
 
@@ -103,9 +103,10 @@ class Views:
         """Return 200 while calls are served, else 503 with the state in one word."""
         return pages.ready_page(self._state())
 
-    def metrics(self) -> Page:
-        """Return the Prometheus exposition."""
-        return Page(200, CONTENT_TYPE, self._services.recorder.metrics.exposition())
+    def metrics(self, accept: bytes = b"") -> Page:
+        """Return the Prometheus exposition, in the form that is liked best."""
+        form = form_for(accept)
+        return Page(200, form.value, self._services.recorder.metrics.exposition(form))
 
     def status_page(self) -> Page:
         """Return `status` as JSON."""
@@ -150,7 +151,13 @@ class Views:
             self._services.identity.usable()
         except NotReady:
             return "refusing"
-        return "serving"
+        return "refusing" if self._refuses_for_want_of_a_record() else "serving"
+
+    def _refuses_for_want_of_a_record(self) -> bool:
+        if self._auditing is None:
+            return False
+        judges = (station.equipment.authorizer for station in self._stations.of("inbound"))
+        return any(self._auditing.refuses_all(judge.witness) for judge in judges if judge is not None)
 
     def _identity(self) -> IdentityStatus:
         store, now = self._services.identity, self._wall()

@@ -156,7 +156,7 @@ class Worker:
             if self._house is None:
                 self._house = House.furnish(
                     configuration.settings,
-                    self._telling.recorder(trio.current_time),
+                    self._telling.recorder(trio.current_time, configuration.settings.telemetry),
                     self._doors,
                     wall_clock,
                     worker=self._number,

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ca.spiffe_id import SpiffeId, TrustDomain, complete
-from meshproxy.settings.schema import AUTO, PolicyDirectory, Protocol
+from meshproxy.settings.schema import AUTO, CollectorEndpoint, PolicyDirectory, Protocol
 from meshproxy.toml import whole_number, written
 from meshproxy.units import parse_duration, parse_size
 from meshproxy.wire.address import MAX_PORT, TcpAddress, UnixAddress, parse_address
@@ -28,6 +28,7 @@ MAX_FIELDS: Final = (
 MAX_RATE: Final = 1 << 20  # bytes per second; honest callers on bad networks are slower than any more
 MAX_CHECKPOINT_LINES: Final = 1_000_000  # a chain that is signed more rarely says little about its end
 MAX_WORKERS: Final = 256  # processes of one sidecar; each takes tens of MiB
+MAX_SERVICE_NAME: Final = 128
 MAX_UID: Final = (1 << 32) - 2  # uid_t is 32 bits, and its last value means "no change" (setreuid(2))
 
 _S = TypeVar("_S", bound=StrEnum)
@@ -43,6 +44,10 @@ _HOST_FIELD: Final = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
 _ALPN: Final = re.compile(r"[!-~]{1,255}")  # RFC 7301 section 3.1 allows any octets; names that are used are visible
+
+# RFC 3986, as much of it as leads to a collector: no user, no query, no escapes.
+_URL: Final = re.compile(r"(?P<scheme>https?)://(?P<address>[^/?#@]+)(?P<path>(?:/[A-Za-z0-9._~-]+)*/?)")
+_TRACES: Final = "/v1/traces"
 
 _DIRECTORY: Final = "dir:"
 
@@ -171,6 +176,32 @@ def _host_field(text: str) -> str:
     return text
 
 
+def _collector(text: str) -> CollectorEndpoint:
+    parts = _URL.fullmatch(text)
+    if parts is None:
+        raise ValueError("http:// or https://, host:port, and perhaps a path, such as http://127.0.0.1:4318")
+    address = parse_address(parts["address"])
+    if not isinstance(address, TcpAddress) or address.port == 0:
+        raise ValueError("host:port or [v6]:port behind the scheme, with a port from 1 to 65535")
+    path = (parts["path"] or "").rstrip("/")
+    # As OpenTelemetry has it for an endpoint of all signals; one that names the whole path means it.
+    path = path if path.endswith(_TRACES) else f"{path}{_TRACES}"
+    return CollectorEndpoint(text, address, path, is_tls=parts["scheme"] == "https")
+
+
+def share(value: object) -> float:
+    """Read a share, from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError("a number from 0 to 1")
+    return float(value)
+
+
+def _service_name(text: str) -> str:
+    if not text.isprintable() or not 0 < len(text) <= MAX_SERVICE_NAME:
+        raise ValueError(f"a name of 1 to {MAX_SERVICE_NAME} printable characters")
+    return text
+
+
 def _alpn_name(text: str) -> str:
     if not _ALPN.fullmatch(text):
         raise ValueError('an ALPN protocol name such as "h2" (RFC 7301 3.1)')
@@ -226,6 +257,8 @@ far_identity = written(_far_identity)
 server_name = written(_server_name)
 host_field = written(_host_field)
 alpn_name = written(_alpn_name)
+collector = written(_collector)
+service_name = written(_service_name)
 head_size = _size("1KiB", "1MiB")
 target_size = _size("256B", "64KiB")
 audit_file_size = _size("64KiB", "64GiB")

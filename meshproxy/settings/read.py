@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from meshproxy.policy.decide import Mode
 from meshproxy.settings import grammar
+from meshproxy.settings.observing import read_telemetry, read_tracing
 from meshproxy.settings.schema import (
     DEFAULT_ADMIN,
     AdminSettings,
@@ -139,6 +140,7 @@ class _SettingsReader:
         self.admin = self._admin(root)
         runtime = _runtime(root)
         audit = self._audit(root)
+        tracing, telemetry = read_tracing(root), read_telemetry(root)
         table = root.table("limits")
         limits = Limits() if table is None else _limits(table, Limits())
         inbound = [self._inbound(table, limits) for table in root.tables("inbound")]
@@ -159,6 +161,8 @@ class _SettingsReader:
             runtime=runtime,
             limits=limits,
             audit=audit,
+            tracing=tracing,
+            telemetry=telemetry,
         )
 
     def _audit(self, root: Table) -> AuditSettings | None:

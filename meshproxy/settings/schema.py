@@ -5,11 +5,12 @@ Times are seconds, paths are absolute (or relative to what the caller named), ad
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal
 
 from meshproxy.policy.decide import Mode
+from meshproxy.telemetry.wanted import Wanted
 from meshproxy.wire.address import Address, TcpAddress
 from meshproxy.wire.ends import PeerEof
 
@@ -75,6 +76,30 @@ class AuditSettings:
     checkpoint_every: float = 60.0
     checkpoint_lines: int = 10_000
     rotate_size: int = 64 * _MIB
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorEndpoint:
+    """Where spans are sent: `url` as it was written."""
+
+    url: str
+    address: TcpAddress
+    path: str
+    is_tls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TracingSettings:
+    """Which share of the traces that begin here is sampled, and the collector of what is (OTLP/HTTP).
+
+    `to`: over TLS, the only identity accepted at the far end, as in `Outbound`. `service`: what these spans are called
+    by; None is the path of the identity.
+    """
+
+    endpoint: CollectorEndpoint
+    sample: float = 0.01
+    to: str | None = None
+    service: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +235,8 @@ class Settings:
     runtime: RuntimeSettings = RuntimeSettings()
     limits: Limits = Limits()
     audit: AuditSettings | None = None
+    tracing: TracingSettings | None = None
+    telemetry: Wanted = field(default_factory=Wanted)
 
     @property
     def listeners(self) -> tuple[Inbound | Outbound, ...]:

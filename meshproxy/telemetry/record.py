@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshproxy.limits.rate import Rate
 from meshproxy.telemetry.access import JsonAccessLog
+from meshproxy.telemetry.families import Buckets, Number
 from meshproxy.telemetry.text import printable
+from meshproxy.telemetry.wanted import AccessLines, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshproxy.telemetry.access import AccessLog, ConnectionLine, RequestLine
     from meshproxy.telemetry.events import Logger
-    from meshproxy.telemetry.metrics import Family, Metrics, Number
+    from meshproxy.telemetry.families import Family
+    from meshproxy.telemetry.metrics import Metrics
 
 _DENIALS_KEPT = 50
 
@@ -66,27 +70,61 @@ class Tally:
 class Requests:
     """Counts the HTTP requests of one listener and writes their access lines; what it adds to is looked up once."""
 
-    __slots__ = ("_access", "_by_answer", "_bytes_in", "_family", "_listener", "bytes_out", "put")
+    __slots__ = (
+        "_access",
+        "_by_answer",
+        "_by_status",
+        "_bytes_in",
+        "_listener",
+        "_metrics",
+        "bytes_out",
+        "put",
+        "wanted",
+    )
 
-    def __init__(self, listener: str, metrics: Metrics, access: AccessLog) -> None:
+    def __init__(self, listener: str, metrics: Metrics, access: AccessLog, wanted: Wanted) -> None:
         self._listener = listener
         self._access = access
-        self.put = access.put if isinstance(access, JsonAccessLog) else None  # takes a line that is written already
-        self._family = metrics.requests
+        self.wanted = wanted
+        # Takes a line that is written already.
+        self.put = access.put if isinstance(access, JsonAccessLog) else None
+        self._metrics = metrics
         self._by_answer: dict[tuple[int, str], Number] = {}  # by status and failure
-        self._bytes_in = metrics.bytes.labels(listener, "in")
-        self.bytes_out = metrics.bytes.labels(listener, "out")
+        self._by_status: dict[int, Buckets] = {}
+        counts = wanted.request_metrics  # else what is added to is shown to nobody
+        self._bytes_in = metrics.bytes.labels(listener, "in") if counts else Number()
+        self.bytes_out = metrics.bytes.labels(listener, "out") if counts else Number()
 
     def __repr__(self) -> str:
         return f"<Requests of {self._listener}>"
 
     def tell(self, line: RequestLine) -> None:
         """Take a request that is over."""
-        self.answered(line.status, line.failure).value += 1.0
-        if line.bytes_in:
-            self._bytes_in.value += line.bytes_in
-        self.bytes_out.value += line.bytes_out
-        self._access(line)
+        if self.wanted.request_metrics:
+            self.count(line.status, line.failure, line.bytes_in, line.bytes_out, line.duration_ms / 1e3)
+            if line.flag:
+                self._metrics.response_flags.labels(self._listener, line.flag).inc()
+            if line.span_id:
+                self.lasted(line.status).exemplify(line.duration_ms / 1e3, line.trace_id, time.time())
+        if self.wanted.lines is AccessLines.ALL or (self.wanted.lines is AccessLines.FAILURES and _has_failed(line)):
+            self._access(line)
+
+    def count(self, status: int, failure: str, bytes_in: int, bytes_out: int, seconds: float) -> None:
+        """Count a request that is over."""
+        self.answered(status, failure).value += 1.0
+        self.lasted(status).observe(seconds)
+        if bytes_in:
+            self._bytes_in.value += bytes_in
+        self.bytes_out.value += bytes_out
+
+    def lasted(self, status: int) -> Buckets:
+        """Return where it is counted how long requests took that were answered like this."""
+        buckets = self._by_status.get(status)
+        if buckets is None:
+            family, counts = self._metrics.request_seconds, self.wanted.request_metrics
+            buckets = family.labels(self._listener, _CLASSES[status // 100]) if counts else Buckets()
+            self._by_status[status] = buckets
+        return buckets
 
     def answered(self, status: int, failure: str = "") -> Number:
         """Return where requests are counted that were answered like this.
@@ -95,9 +133,15 @@ class Requests:
         """
         number = self._by_answer.get((status, failure))
         if number is None:
-            number = self._family.labels(self._listener, _CLASSES[status // 100], failure)
+            family = self._metrics.requests
+            counts, status_class = self.wanted.request_metrics, _CLASSES[status // 100]
+            number = family.labels(self._listener, status_class, failure) if counts else Number()
             self._by_answer[status, failure] = number
         return number
+
+
+def _has_failed(line: RequestLine) -> bool:
+    return bool(line.failure) or line.status >= 500 or line.decision not in {"", "allow"}
 
 
 class ListenerCounts:
@@ -161,7 +205,15 @@ class ListenerCounts:
 class Recorder:
     """Counts, logs and remembers for all listeners of one sidecar; `monotonic` only paces the log."""
 
-    def __init__(self, metrics: Metrics, log: Logger, access: AccessLog, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        log: Logger,
+        access: AccessLog,
+        monotonic: Callable[[], float],
+        wanted: Wanted = Wanted(),  # noqa: B008 - frozen
+    ) -> None:
+        self._wanted = wanted
         self.metrics = metrics
         self.log = log
         self._access = access
@@ -212,7 +264,10 @@ class Recorder:
             self.metrics.bytes.labels(listener, "in").inc(line.bytes_in)
         if line.bytes_out:
             self.metrics.bytes.labels(listener, "out").inc(line.bytes_out)
-        self._access(line)
+        lines = self._wanted.lines
+        is_ordinary = line.end == "clean" and line.decision in {"", "allow"}
+        if lines is AccessLines.ALL or (lines is AccessLines.FAILURES and not is_ordinary):
+            self._access(line)
 
     def bare_fin(self, listener: str) -> None:
         """Count a TLS peer that ended without `close_notify`, whatever the listener makes of it."""
@@ -222,7 +277,7 @@ class Recorder:
         """Return who is told of the requests of one listener."""
         counts = self.listener(listener)
         if counts.requests is None:
-            counts.requests = Requests(listener, self.metrics, self._access)
+            counts.requests = Requests(listener, self.metrics, self._access, self._wanted)
         return counts.requests
 
     def terminated(self, listener: str, count: int) -> None:
@@ -263,6 +318,14 @@ class Recorder:
                 claimed=claimed,
                 untold=untold,
             )
+
+    def shook_hands(self, listener: str, seconds: float) -> None:
+        """Take how long the handshake of a caller lasted that succeeded."""
+        self.metrics.handshake_seconds.labels(listener).observe(seconds)
+
+    def waited(self, listener: str, seconds: float) -> None:
+        """Take how long a request waited for an upstream connection."""
+        self.metrics.upstream_wait.labels(listener).observe(seconds)
 
     def upstream_failed(self, listener: str, phase: str, *, endpoint: str, detail: str) -> None:
         """Count an attempt at an upstream that failed."""

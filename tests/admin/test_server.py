@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from meshproxy.admin.server import AdminServer, Page, names_this_machine
+from meshproxy.admin.server import AdminServer, Negotiated, Page, names_this_machine
 from meshproxy.wire.address import Address, TcpAddress, UnixAddress, parse_address
 from meshproxy.wire.listen import bind, close_listener
 from meshproxy.wire.tls import receive
@@ -262,6 +262,24 @@ async def test_an_action_that_takes_too_long_is_let_go(unix_admin: Admin, settli
     started = trio.current_time()
     assert await unix_admin.ask(b"POST /slow HTTP/1.1\r\nHost: localhost\r\n\r\n") in {b"", b"<reset>"}
     assert 10 <= trio.current_time() - started < 11
+
+
+@pytest.mark.parametrize(("field", "told"), [("", b""), ("Accept: text/html;q=0.3\r\n", b"text/html;q=0.3")])
+async def test_a_view_in_several_media_types_is_told_what_is_liked(field: str, told: bytes) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        views = {"/echo": Negotiated(lambda accept: Page(200, "text/plain", b"<" + accept + b">"))}
+        server = AdminServer(listener, TcpAddress("127.0.0.1", 9900), views, {}, check_host=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.run)
+            stream = await trio.open_tcp_stream("127.0.0.1", listener.getsockname()[1])
+            async with stream:
+                await stream.send_all(f"GET /echo HTTP/1.1\r\nHost: localhost\r\n{field}\r\n".encode())
+                answer = b"".join([part async for part in stream])
+            nursery.cancel_scope.cancel()
+    assert answer.endswith(b"<" + told + b">")
 
 
 async def test_a_public_listener_does_not_ask_for_the_host() -> None:

@@ -131,8 +131,11 @@ class Visit:
     def answered(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
         self.finished(exchange, upstream)
 
-    def upstream_failed(self, failure: FailedAttempt) -> None:
-        raise AssertionError(failure)
+    def upstream_failed(self, failure: FailedAttempt, exchange: Exchange) -> None:
+        raise AssertionError((failure, exchange))
+
+    def waited(self, seconds: float) -> None:
+        assert seconds >= 0
 
     async def run(self, valid_for: float) -> None:
         with self.scope:

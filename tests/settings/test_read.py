@@ -11,6 +11,7 @@ from meshproxy.settings.schema import (
     AdminSettings,
     Audited,
     AuditSettings,
+    CollectorEndpoint,
     IdentitySettings,
     Inbound,
     Limits,
@@ -18,8 +19,10 @@ from meshproxy.settings.schema import (
     Protocol,
     RuntimeSettings,
     StaleDenyList,
+    TracingSettings,
     WhenFull,
 )
+from meshproxy.telemetry.wanted import AccessLines, Wanted
 from meshproxy.toml import Place, parse_toml
 from meshproxy.wire.address import TcpAddress, UnixAddress
 from meshproxy.wire.ends import PeerEof
@@ -607,3 +610,69 @@ def test_recording_needs_a_place() -> None:
     [problem] = read(changed('protocol = "tcp"', 'audit = "all"\nprotocol = "tcp"')).problems
     assert problem.where == "inbound[0].audit"
     assert "no file to record decisions in" in problem.found
+
+
+TRACING = '\n[tracing]\nendpoint = "http://127.0.0.1:4318"\n'
+
+
+def test_where_traces_go() -> None:
+    reading = read(GOOD + TRACING)
+    assert reading.settings is not None, reading.problems
+    here = CollectorEndpoint("http://127.0.0.1:4318", TcpAddress("127.0.0.1", 4318), "/v1/traces", is_tls=False)
+    assert reading.settings.tracing == TracingSettings(here, 0.01, None, None)
+    there = TRACING.replace("http://127.0.0.1:4318", "https://collector.internal:4318/otlp/")
+    reading = read(GOOD + there + 'to = "/collector"\nsample = 1\nservice = "the shop"\n')
+    assert reading.settings is not None, reading.problems
+    tracing = reading.settings.tracing
+    assert tracing is not None
+    assert (tracing.endpoint.path, tracing.endpoint.is_tls) == ("/otlp/v1/traces", True)
+    assert (tracing.sample, tracing.to, tracing.service) == (1.0, "/collector", "the shop")
+    settings = read(GOOD).settings
+    assert settings is not None
+    assert settings.tracing is None
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("http://localhost:4318/", "/v1/traces"),
+        ("http://[::1]:4318/v1/traces", "/v1/traces"),
+        ("http://127.0.0.1:4318/a-b/c", "/a-b/c/v1/traces"),
+    ],
+)
+def test_an_endpoint_is_that_of_all_signals_unless_it_says_which(url: str, path: str) -> None:
+    settings = read(GOOD + TRACING.replace("http://127.0.0.1:4318", url)).settings
+    assert settings is not None
+    assert settings.tracing is not None
+    assert settings.tracing.endpoint.path == path
+
+
+@pytest.mark.parametrize(
+    ("faulty", "where", "expected"),
+    [
+        ("\n[tracing]\n", "tracing", "`endpoint` in this table"),
+        (TRACING.replace("http:", "ftp:"), "tracing.endpoint", "http:// or https://"),
+        (TRACING.replace(":4318", ""), "tracing.endpoint", "host:port"),
+        (TRACING.replace(":4318", ":0"), "tracing.endpoint", "a port from 1 to 65535"),
+        (TRACING.replace("127", "u:p@127"), "tracing.endpoint", "http:// or https://"),
+        (TRACING.replace(":4318", ":4318/?a=b"), "tracing.endpoint", "http:// or https://"),
+        (TRACING.replace("127.0.0.1", "10.0.0.1"), "tracing.endpoint", "a loopback address, or an https endpoint"),
+        (TRACING.replace("http:", "https:"), "tracing.endpoint", "the identity of whoever is there"),
+        (TRACING + 'to = "/collector"\n', "tracing.to", "an https endpoint"),
+        (TRACING + "sample = 1.1\n", "tracing.sample", "from 0 to 1"),
+        (TRACING + "sample = true\n", "tracing.sample", "from 0 to 1"),
+        (TRACING + 'service = ""\n', "tracing.service", "printable"),
+        ('\n[telemetry]\naccess_log = "none"\n', "telemetry.access_log", '"all" or "failures" or "off"'),
+        ("\n[telemetry]\nrequest_metrics = 0\n", "telemetry.request_metrics", "true or false"),
+    ],
+)
+def test_what_says_not_where_traces_go_is_told(faulty: str, where: str, expected: str) -> None:
+    [problem] = read(GOOD + faulty).problems
+    assert problem.where == where
+    assert expected in problem.expected
+
+
+def test_what_is_told_of_the_traffic() -> None:
+    reading = read(GOOD + '\n[telemetry]\naccess_log = "failures"\nrequest_metrics = false\n')
+    assert reading.settings is not None, reading.problems
+    assert reading.settings.telemetry == Wanted(AccessLines.FAILURES, request_metrics=False)

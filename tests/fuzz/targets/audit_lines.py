@@ -5,11 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from ca import TrustDomain
 from meshproxy.audit.chain import Head, chained
-from meshproxy.audit.lines import Decision, Opened, Why, decode, encode
+from meshproxy.audit.lines import NO_LINE, Decision, Opened, Why, decode, encode
 from meshproxy.audit.query import Question, What
 from meshproxy.audit.verify import Demands, Verifier, in_order
 from meshproxy.policy.match import IdentityPattern
@@ -61,7 +59,7 @@ def _run(data: bytes) -> None:
     for line in lines:
         try:
             body = decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except NO_LINE:
             continue
         if isinstance(body, Decision):
             _QUESTION.match(body)
