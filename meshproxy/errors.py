@@ -77,9 +77,18 @@ class Failure(Enum):
     REQUEST_TIMEOUT = (408, "http_request_error", "request_timeout", "The request did not arrive in time", "SI")
     PEER_LIMIT = (429, "http_request_denied", "peer_limit", "This caller has too many connections", "RL")
     RESOLVE = (502, "dns_error", "upstream_unresolved", "The name of the upstream could not be resolved", "DF")
+    RESOLVE_TIMEOUT = (504, "dns_timeout", "resolve_timeout", "The name of the upstream was not resolved in time", "DF")
     CONNECT_REFUSED = (502, "connection_refused", "upstream_refused", "The upstream could not be connected", "UF")
     CONNECT_TIMEOUT = (504, "connection_timeout", "connect_timeout", "The upstream did not accept in time", "UF")
     TLS = (502, "tls_protocol_error", "upstream_tls", "The TLS handshake with the upstream failed", "UF")
+    CERTIFICATE = (
+        502,
+        "tls_certificate_error",
+        "upstream_certificate",
+        "The upstream's certificate is not acceptable",
+        "UF",
+    )
+    TLS_ALERT = (502, "tls_alert_received", "upstream_alert", "The upstream broke the TLS handshake off", "UF")
     IDENTITY = (502, "tls_certificate_error", "upstream_identity", "The upstream is not who it should be", "UF")
     UPSTREAM_CLOSED = (502, "connection_terminated", "upstream_closed", "The upstream closed before it answered", "UC")
     UPSTREAM_DENIED = (502, "destination_unavailable", "upstream_denied", "The upstream closed before any byte", "UC")

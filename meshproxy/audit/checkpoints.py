@@ -109,7 +109,7 @@ def read(line: Checkpoint) -> Sealed:
         key = chain[0].public_key()
     except (LeafError, UnsupportedAlgorithm, ValueError) as error:
         raise CheckpointError(f"its signer is no SPIFFE identity: {error}") from error
-    if header.alg != _algorithm(key):
+    if not header.alg or header.alg != _algorithm(key):
         raise CheckpointError(f"it is signed by {header.alg[:20]!a}, which its signer's key does not do")
     if not _is_signed(key, signature, f"{line.protected}.{line.payload}".encode()):
         raise CheckpointError("its signature is wrong: it was changed")

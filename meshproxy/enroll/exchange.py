@@ -45,12 +45,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was answered; `retry_after` in seconds, for whoever is to come back."""
+    """What was answered; `retry_after` in seconds, for whoever is to come back; `allow`: the methods done there."""
 
     status: int
     content_type: bytes
     body: bytes
     retry_after: int | None = None
+    allow: bytes | None = None
 
 
 async def read_request(stream: Stream, *, most: int) -> Request | None:
@@ -85,6 +86,8 @@ async def send_answer(stream: Stream, answer: Answer, *, to: bytes) -> None:
     ]
     if answer.retry_after is not None:
         fields.append((b"Retry-After", b"%d" % answer.retry_after))
+    if answer.allow is not None:
+        fields.append((b"Allow", answer.allow))
     reason = REASONS.get(answer.status, b"")
     head = response_bytes(answer.status, reason, b"", fields_text(fields), count=len(fields))
     await stream.send(head if to == b"HEAD" else head + answer.body)

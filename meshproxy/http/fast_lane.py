@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 # length. (Groups are not possessive: Python before 3.11.5 matches those wrongly, cpython#106052.)
 _SECTION: Final = rb"((?:\r\n" + TOKEN + rb"+: [\x21-\x7e\x80-\xff][\x20-\x7e\x80-\xff]*+(?<! ))+)\r\n\r\n"
 
-# A path that is forwarded as it stands: no escape, no segment that is empty or begins with a dot.
-_SEGMENT: Final = rb"[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*+"
+# A path that is forwarded as it stands: no escape, no segment that is empty or begins with a dot or a semicolon.
+_SEGMENT: Final = rb"[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*+"
 _PLAIN: Final = rb"(/(?:" + _SEGMENT + rb"/)*(?:" + _SEGMENT + rb")?)(?:\?([\x21\x22\x24-\x7e]*+))?"
 
 _METHOD: Final = rb"(?!CONNECT )([A-Z]++) "

@@ -16,7 +16,7 @@ from meshproxy.limits.flight import Flight
 from meshproxy.outbound.forward import OutboundHandler
 from meshproxy.outbound.requests import OutboundRequestsHandler
 from meshproxy.runtime.stations import Equipment
-from meshproxy.settings.schema import Inbound, Protocol
+from meshproxy.settings.schema import Inbound, Protocol, TlsVersion
 from meshproxy.snapshot import Snapshot
 from meshproxy.upstream.connections import MeshConnections, ServiceConnections, Wiring
 from meshproxy.upstream.endpoint import Destination, Dialer, Patience
@@ -80,7 +80,12 @@ class Workshop:
         services, limits = self.services, settings.limits
         http = settings.protocol is Protocol.HTTP
         dialer = Dialer(
-            Destination(settings.endpoints, settings.server_name, settings.offered_alpn),
+            Destination(
+                settings.endpoints,
+                settings.server_name,
+                settings.offered_alpn,
+                takes_tls_1_2=settings.min_tls is TlsVersion.TLS_1_2,
+            ),
             Patience(limits.connect_timeout, limits.handshake_timeout),
             services.resolver,
             self.sweeper,

@@ -27,6 +27,7 @@ from meshproxy.settings.schema import (
     RuntimeSettings,
     Settings,
     StaleDenyList,
+    TlsVersion,
     WhenFull,
 )
 from meshproxy.toml import Judge, boolean, quote
@@ -239,6 +240,7 @@ class _SettingsReader:
         server_name = table.take("server_name", grammar.server_name, None, like='"ledger.internal"')
         host = table.take("host", grammar.host_field, None, like='"ledger.internal"')
         alpn = table.take_each("alpn", grammar.each_once(grammar.alpn_name), (), like='["h2"]')
+        min_tls = table.take("min_tls", grammar.one_of(TlsVersion), TlsVersion.TLS_1_3, like='"1.3"')
         unsafe = table.take("unsafe_listen", boolean, default=False, like="true")
         if listen is not None and not listen.is_local and not unsafe:
             _refuse_remote(table, "listen", listen, "whoever reaches it would speak with this service's identity")
@@ -254,7 +256,9 @@ class _SettingsReader:
         if name is None or listen is None or to is None or protocol is None:
             return None
         uids = None if allow_uids is None else frozenset(allow_uids)
-        return Outbound(name, listen, to, endpoints, protocol, limits, peer_eof, uids, server_name, alpn, unsafe, host)
+        return Outbound(
+            name, listen, to, endpoints, protocol, limits, peer_eof, uids, server_name, alpn, unsafe, host, min_tls
+        )
 
     def _policy(self, table: Table, name: str | None, protocol: Protocol | None) -> Path | PolicyDirectory | None:
         if "policy" not in table:

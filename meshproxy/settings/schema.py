@@ -35,6 +35,13 @@ class Protocol(StrEnum):
     TCP = "tcp"
 
 
+class TlsVersion(StrEnum):
+    """The least version of TLS that is spoken to a far end."""
+
+    TLS_1_2 = "1.2"  # for servers that know no other; see `identity.contexts`
+    TLS_1_3 = "1.3"
+
+
 class StaleDenyList(StrEnum):
     """What follows when the CA's deny-list is older than it says it may be."""
 
@@ -229,6 +236,7 @@ class Outbound:
     alpn: tuple[str, ...] = ()
     unsafe_listen: bool = False
     host: str | None = None
+    min_tls: TlsVersion = TlsVersion.TLS_1_3
 
     @property
     def offered_alpn(self) -> tuple[str, ...]:

@@ -42,11 +42,20 @@ _WHOLE_RECORD = 5 + ONE_RECORD  # with its header
 # Answers to KeyUpdate pile up in the BIO while the peer does not read; beyond this it does so on purpose.
 MOST_UNSENT_CONTROL = 64 * 1024
 
+# Records that say nothing to the application (KeyUpdate, session tickets, empty ones) cost us a derivation of keys
+# each, and no deadline bounds them: more bytes than this without one of the application's is done on purpose. A record
+# that is still on its way is a fourth of it.
+MOST_FRUITLESS = 64 * 1024
+
+# What a peer may say in a handshake. Ours is 3 KiB; a chain of large keys is 10, one of post-quantum signatures 20.
+# OpenSSL takes 100 KiB of certificates alone, and keeps them, parsed, as long as the connection lives.
+MOST_IN_HANDSHAKE = 64 * 1024
+
 
 class TlsConnection:
     """One TLS connection; `session` and the BIOs are the splice's to drive once `handshake` has returned."""
 
-    __slots__ = ("_read", "incoming", "outgoing", "peer_has_ended", "session", "sock", "write")
+    __slots__ = ("_read", "_said", "incoming", "outgoing", "peer_has_ended", "session", "sock", "write")
 
     def __init__(
         self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool, server_name: str | None = None
@@ -56,6 +65,7 @@ class TlsConnection:
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         self.peer_has_ended = False  # by close_notify
+        self._said = 0  # by the peer, in the handshake
         self.session = context.wrap_bio(
             self.incoming, self.outgoing, server_side=server_side, server_hostname=server_name
         )
@@ -208,6 +218,7 @@ class TlsConnection:
             if not received:
                 raise HandshakeError(HandshakeFault.CLOSED, "the peer closed the connection during the handshake")
             heard += received
+        self._said = len(heard)
         self.incoming.write(heard)
         if place is not None:
             place.has_spoken()
@@ -215,11 +226,15 @@ class TlsConnection:
     async def _feed(self, place: Place | None) -> None:
         if place is not None and place.lost:
             raise _crowded_out()
+        if self._said >= MOST_IN_HANDSHAKE:
+            detail = f"the peer says more than {MOST_IN_HANDSHAKE // 1024} KiB before the handshake is over"
+            raise HandshakeError(HandshakeFault.TOO_LARGE, detail)
         received = await receive(self.sock, _FLIGHT)
         if place is not None:
             place.has_spoken()
         if not received:
             raise HandshakeError(HandshakeFault.CLOSED, "the peer closed the connection during the handshake")
+        self._said += len(received)
         self.incoming.write(received)
 
 

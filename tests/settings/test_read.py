@@ -610,6 +610,7 @@ BROKEN = [
     (GOOD + "[limits]\nhead_bytes = 32768", 16, "limits.head_bytes", "32768", "a string", 'head_bytes = "32KiB"'),
     (GOOD + "[limits]\nbody_min_rate = '0'", 16, "limits.body_min_rate", '"0"', "a size", 'body_min_rate = "500B"'),
     (GOOD + 'server_name = "10.0.0.1"', 15, "outbound[0].server_name", '"10.0.0.1"', "no IP address", "server_name ="),
+    (GOOD + 'min_tls = "1.1"', 15, "outbound[0].min_tls", '"1.1"', '"1.2" or "1.3"', 'min_tls = "1.3"'),
     (GOOD + 'alpn = ["h2", "h2"]', 15, "outbound[0].alpn[1]", '"h2"', "only once", 'alpn = ["h2"]'),
     ("inbound = 3\n" + GOOD.replace(INBOUND, ""), 1, "inbound", "3", "an array", "Write it as [[inbound]]"),
     (GOOD.replace("[[inbound]]", "[inbound]"), 3, "inbound", "a table", "an array", "Write it as [[inbound]]"),

@@ -10,7 +10,7 @@ import trio
 
 from meshproxy.errors import Failure
 from meshproxy.http.head import HeadLimits
-from meshproxy.upstream.attempt import FailedAttempt, Phase
+from meshproxy.upstream.attempt import Blame, FailedAttempt, Phase
 from meshproxy.upstream.connections import ServiceConnections, Wiring, failure_of
 from meshproxy.upstream.pool import Pool
 from meshproxy.upstream.queue import NoUpstreamConnection
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     ("phase", "timed_out", "failure"),
     [
         (Phase.RESOLVE, False, Failure.RESOLVE),
+        (Phase.RESOLVE, True, Failure.RESOLVE_TIMEOUT),
         (Phase.CONNECT, False, Failure.CONNECT_REFUSED),
         (Phase.CONNECT, True, Failure.CONNECT_TIMEOUT),
         (Phase.HANDSHAKE, False, Failure.TLS),
+        (Phase.HANDSHAKE, True, Failure.CONNECT_TIMEOUT),
         (Phase.IDENTITY, False, Failure.IDENTITY),
     ],
 )
@@ -41,6 +43,14 @@ def test_the_caller_is_told_the_phase_the_last_attempt_failed_in(
 ) -> None:
     earlier = FailedAttempt("one", Phase.IDENTITY, "somebody else")
     assert failure_of([earlier, FailedAttempt("two", phase, "why", timed_out)]) is failure
+
+
+@pytest.mark.parametrize(
+    ("blame", "failure"),
+    [(Blame.CERTIFICATE, Failure.CERTIFICATE), (Blame.ALERT, Failure.TLS_ALERT), (None, Failure.TLS)],
+)
+def test_the_caller_is_told_whose_fault_a_handshake_was(blame: Blame | None, failure: Failure) -> None:
+    assert failure_of([FailedAttempt("one", Phase.HANDSHAKE, "why", blame=blame)]) is failure
 
 
 @pytest.fixture
