@@ -1,0 +1,222 @@
+/** What the page knows of the mesh, kept up to date; pages subscribe to it and draw. */
+
+import { insights } from "../measure/insights.js";
+import { picture } from "../measure/picture.js";
+import { ask } from "./ask.js";
+import { Stream } from "./stream.js";
+import { DEFAULT_SPAN, HISTORIES, SPANS, histories, sinceAll, sinceNew } from "./spans.js";
+
+const MOST_DENIALS = 500;
+const MOST_MARKERS = 500;
+const SLOWLY = 60; // seconds between looks at what changes seldom
+const OFTEN = 10;
+const BEAT = 1000; // milliseconds
+
+/** Holds everything; `start` begins to ask. Listeners are called with what changed: "tick", "numbers", "mesh", ... */
+export class Store {
+  constructor() {
+    this.mesh = null; // the answer of /mesh
+    this.histories = histories();
+    this.markers = [];
+    this.denials = null;
+    this.certificates = null;
+    this.idle = []; // [source, target] that may call and have not
+    this.gauges = {};
+    this.span = SPANS.find(({ id }) => id === DEFAULT_SPAN);
+    this.trouble = ""; // why the numbers may be old
+    this.link = "connecting"; // connecting | live | broken
+    this.skew = 0; // seconds this browser's clock is behind the sidecar's
+    this.listeners = new Set();
+    this.asked = {}; // when each thing was asked for last
+    this.loaded = new Set();
+    this.stream = new Stream(this);
+    this.memory = new Map(); // what was computed from the present numbers
+  }
+
+  /** The time at the sidecar, in Unix seconds. */
+  get now() {
+    return Date.now() / 1000 + this.skew;
+  }
+
+  /** The identity that a lone sidecar calls "local". */
+  get own() {
+    return this.mesh?.kind === "sidecar" ? (this.mesh.sidecars[0]?.name ?? "local") : "local";
+  }
+
+  /** Call `listener(what)` after each change; returns what stops that. */
+  subscribe(listener) {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  /** Tell that something changed. */
+  changed(what) {
+    this.memory.clear();
+    for (const listener of [...this.listeners]) listener(what);
+  }
+
+  /** Ask for everything once, then go on for ever. */
+  async start() {
+    await this.#beat();
+    this.stream.open();
+    setInterval(() => this.#beat(), BEAT);
+    document.addEventListener("visibilitychange", () => this.#beat());
+  }
+
+  /** Look at another stretch of time. */
+  async choose(id) {
+    this.span = SPANS.find((span) => span.id === id) ?? this.span;
+    this.changed("span");
+    await this.#history(this.span.history);
+  }
+
+  /** The history of the chosen stretch. */
+  get history() {
+    return this.histories[this.span.history];
+  }
+
+  /** Its columns. */
+  get columns() {
+    return this.history.columns(this.span.seconds);
+  }
+
+  /** Over how many seconds its sums go: less than the stretch where no sidecar is that old. */
+  get covered() {
+    const since = Math.min(...(this.mesh?.sidecars ?? []).map((sidecar) => sidecar.since).filter((at) => at > 0));
+    const first = this.history.timeOf(this.columns[0]);
+    return Math.max(this.now - Math.max(Number.isFinite(since) ? since : first, first), 1);
+  }
+
+  /** Services and calls over the chosen stretch, computed once per change; `idle` adds who may call and has not. */
+  picture({ idle = false } = {}) {
+    return this.#once(`picture ${idle}`, () =>
+      picture(this.history, this.columns, { sidecars: this.mesh?.sidecars ?? [], idle: idle ? this.idle : [] }),
+    );
+  }
+
+  /** What stands out. */
+  insights() {
+    return this.#once("insights", () =>
+      insights({
+        now: this.now,
+        recent: this.histories.minutes,
+        past: this.histories.past,
+        sidecars: this.mesh?.sidecars ?? [],
+        denials: this.denials ?? [],
+        certificates: this.certificates ?? [],
+      }),
+    );
+  }
+
+  /** Whether the numbers of the chosen stretch have come. */
+  get ready() {
+    return this.mesh !== null && this.loaded.has(this.span.history);
+  }
+
+  /** Take in a second's news. */
+  tick(told) {
+    this.skew = told.now - Date.now() / 1000;
+    this.gauges = told.gauges ?? this.gauges;
+    this.histories.seconds.tick(told.edges, told.at ?? Math.floor(told.now) - 1, this.own);
+    this.changed("tick");
+  }
+
+  /** Take in a marker: something that was done, at a time. */
+  mark(marker) {
+    const key = ({ at, kind, text, sidecar }) => `${at} ${kind} ${text} ${sidecar ?? ""}`;
+    if (this.markers.some((known) => key(known) === key(marker))) return;
+    this.markers.push(marker);
+    this.markers.sort((a, b) => a.at - b.at);
+    this.markers.splice(0, this.markers.length - MOST_MARKERS);
+  }
+
+  /** Take in a denial: a new one, or one more of those that are known. */
+  deny(denial) {
+    const same = (known) =>
+      ["sidecar", "listener", "principal", "method", "path", "reason"].every((field) => known[field] === denial[field]);
+    const others = (this.denials ?? []).filter((known) => !same(known));
+    this.denials = [denial, ...others].sort((a, b) => b.last - a.last).slice(0, MOST_DENIALS);
+    this.changed("denials");
+  }
+
+  /** Ask again who is there, at once. */
+  async look() {
+    this.asked.mesh = 0;
+    await this.#beat();
+  }
+
+  #once(key, compute) {
+    if (!this.memory.has(key)) this.memory.set(key, compute());
+    return this.memory.get(key);
+  }
+
+  #due(what, every) {
+    const now = Date.now() / 1000;
+    if (document.hidden || now - (this.asked[what] ?? 0) < every) return false;
+    this.asked[what] = now;
+    return true;
+  }
+
+  async #beat() {
+    try {
+      if (this.#due("mesh", this.mesh === null ? 2 : OFTEN)) await this.#mesh();
+      if (this.mesh === null) return;
+      for (const name of ["tens", "minutes", "past", "seconds", this.span.history]) {
+        if (this.#due(name, HISTORIES[name].every || (this.loaded.has(name) ? Infinity : 5))) await this.#history(name);
+      }
+      if (this.#due("denials", OFTEN)) await this.#denials();
+      if (this.#due("certificates", SLOWLY)) await this.#certificates();
+      if (this.#due("idle", SLOWLY)) await this.#idle();
+      this.#trouble("");
+    } catch (error) {
+      this.#trouble(error.message);
+    }
+  }
+
+  #trouble(words) {
+    if (this.trouble === words) return;
+    this.trouble = words;
+    this.changed("mesh");
+  }
+
+  async #mesh() {
+    const mesh = await ask("/mesh");
+    this.mesh = mesh;
+    this.skew = mesh.now - Date.now() / 1000;
+    this.changed("mesh");
+  }
+
+  async #history(name) {
+    const kept = HISTORIES[name];
+    const history = this.histories[name];
+    const since = this.loaded.has(name)
+      ? sinceNew(kept, history, this.now)
+      : sinceAll(kept, this.now, this.histories.tens.edges.size);
+    const answer = await ask("/series", { tier: kept.tier, since: since.toFixed(3), step: kept.step });
+    history.take(answer, this.own);
+    for (const marker of answer.markers ?? []) this.mark(marker);
+    this.loaded.add(name);
+    this.asked[name] = Date.now() / 1000;
+    this.changed("numbers");
+  }
+
+  async #denials() {
+    this.denials = (await ask("/denials")).denials;
+    this.changed("denials");
+  }
+
+  async #certificates() {
+    const told = await ask("/certificates");
+    this.certificates = told.certificates.map((each) => ({ ...each, owner: each.owner ?? each.sidecar ?? this.own }));
+    this.changed("certificates");
+  }
+
+  async #idle() {
+    const { elements } = await ask("/topology", { window: 600, idle: 1 });
+    const names = new Map(elements.nodes.map(({ data }) => [data.id, data.name ?? data.service ?? data.workload]));
+    this.idle = elements.edges
+      .filter(({ data }) => data.mesh?.idle)
+      .map(({ data }) => [names.get(data.source) ?? data.source, names.get(data.target) ?? data.target]);
+    this.changed("numbers");
+  }
+}
