@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import socket
 
     from meshproxy.identity.store import IdentityStore
+    from meshproxy.telemetry.flows import Flow
     from meshproxy.telemetry.record import Recorder
     from meshproxy.wire.address import Address
     from meshproxy.wire.dial import Resolver
@@ -64,6 +65,7 @@ class Visit(msgspec.Struct):
     policy: str = ""
     upstream: str = ""
     upstream_id: str = ""
+    flow: Flow | None = None  # where it is counted, once it is known whose it is; it has entered that
 
     def line(self, end: ConnectionEnd) -> ConnectionLine:
         """Return the access line; bytes count towards the upstream as `in`."""
@@ -187,7 +189,7 @@ class Acceptor:
             self._post.occupancy.leave()
             if visit.traffic.bare_fin:
                 self._recorder.bare_fin(visit.listener)
-            self._recorder.closed(visit.listener, None if visit.end is None else visit.line(visit.end))
+            self._recorder.closed(visit.listener, None if visit.end is None else visit.line(visit.end), visit.flow)
 
     def _starved(self, error: OSError) -> None:
         self._recorder.starved(self._post.name, error)

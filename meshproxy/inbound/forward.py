@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from meshproxy.inbound.admit import Guest, admit
 from meshproxy.inbound.brake import wait_for_room
+from meshproxy.inbound.edges import enter_inbound
 from meshproxy.inbound.live import Call, Live
 from meshproxy.policy.decide import Outcome
 from meshproxy.upstream.attempt import FailedAttempt, NoUpstream
@@ -55,6 +56,7 @@ class InboundHandler:
             sessions.of(guest.peer, listener=visit.listener, connection=visit.id) as session,
             self._live.registered(Call(visit.id, guest.leaf.id, guest.home)) as call,
         ):
+            enter_inbound(visit, self._settings, guest, self._services)
             session.ended_by(call.revoke)
             judged_at = guest.judged_at
             if self._gate is not None and await wait_for_room(self._gate):

@@ -16,6 +16,7 @@ from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Terms
 from meshproxy.inbound.admit import admit
 from meshproxy.inbound.driver import HttpDriver
+from meshproxy.inbound.edges import enter_inbound
 from meshproxy.inbound.live import Call, Live
 from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.inbound.story import Story
@@ -84,6 +85,7 @@ class RequestsHandler:
         if guest is None:
             return
         visit.caller = str(guest.leaf.id)
+        enter_inbound(visit, self._settings, guest, services)
         judge = self._authorizer.judge_of(
             visit, guest.leaf, home=guest.home, wall=services.relay.wall, seconds=services.relay.seconds
         )

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from meshproxy.errors import Failure
 from meshproxy.http.exchange import Decided
 from meshproxy.telemetry.access import RequestLine, present_time
+from meshproxy.telemetry.flows import BUCKET_BY_MILLISECONDS, bucket_of
 
 if TYPE_CHECKING:
     from meshproxy.http.exchange import Exchange
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 # What of a path goes into a log line; lines that wait for a slow reader are bounded by their number.
 _LONGEST_PATH: Final = 1024
+
+_SERVER_ERRORS: Final = 500  # statuses from here on; RFC 9110 section 15.6
 
 # Outbound, and where what came was no request.
 _NOT_DECIDED: Final = Decided("", "", "", "", "", "")
@@ -43,6 +47,7 @@ class Story:
         "_bytes_out",
         "_common",
         "_decided",
+        "_flow",
         "_is_first",
         "_put",
         "_recorder",
@@ -62,8 +67,9 @@ class Story:
         self._target = self._went_to = ""
         self._status = 0
         # What lines have in common while these are the same, and where such requests are counted.
-        self._common: tuple[bytes, bytes, bytes, Number] | None = None
+        self._common: tuple[bytes, bytes, bytes, Number, list[int]] | None = None
         self._bytes_out = self._requests.bytes_out
+        self._flow = visit.flow or services.recorder.flows.nobody
         self._is_first = True  # mostly also the last
 
     def __repr__(self) -> str:
@@ -72,6 +78,7 @@ class Story:
     def finished(self, exchange: Exchange, upstream: UpstreamConnection | None) -> None:
         """Tell of an exchange that is over."""
         self._requests.tell(self.line(exchange, upstream))
+        self._count(exchange, exchange.ended - exchange.started)
 
     def answered(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
         """As `finished`, of a request that was answered whole; in a third of the time.
@@ -90,7 +97,7 @@ class Story:
             or len(head.target.path) > _LONGEST_PATH
             or (exchange.request_id + head.target.path).translate(None, _AS_THEY_STAND)
         ):
-            self._requests.tell(self.line(exchange, upstream))
+            self.finished(exchange, upstream)
             self._is_first = False
             return
         common = self._common
@@ -102,15 +109,21 @@ class Story:
             or upstream.identity != self._went_to
         ):
             parts = _common_parts(self.line(exchange, upstream))
-            common = self._common = *parts, self._requests.answered(status)
+            flow = self._flow
+            took = flow.took if status < _SERVER_ERRORS else flow.took_failed
+            common = self._common = *parts, self._requests.answered(status), took
             self._decided, self._target, self._went_to = exchange.decided, upstream.target, upstream.identity
             self._status = status
-        begins, who, how, count = common
+        begins, who, how, count, took = common
         lasted = int((exchange.ended - exchange.started) * 1e6 + 0.5)
         waited = int((exchange.answered - exchange.upstream_asked) * 1e6 + 0.5)
         lasted_ms, waited_ms = lasted // _FULL, waited // _FULL
+        flow, bytes_out = self._flow, exchange.bytes_out
+        took[BUCKET_BY_MILLISECONDS[lasted_ms] if lasted_ms < _FULL else bucket_of(lasted)] += 1
+        flow.micros += lasted
+        flow.bytes_out += bytes_out
         count.value += 1.0
-        self._bytes_out.value += exchange.bytes_out
+        self._bytes_out.value += bytes_out
         put(
             _ORDINARY
             % (
@@ -121,7 +134,7 @@ class Story:
                 head.method,
                 head.target.path,
                 how,
-                exchange.bytes_out,
+                bytes_out,
                 _WHOLE[lasted_ms] if lasted_ms < _FULL else b"%d" % lasted_ms,
                 _PLACES[lasted % _FULL],
                 _WHOLE[waited_ms] if waited_ms < _FULL else b"%d" % waited_ms,
@@ -134,6 +147,17 @@ class Story:
         """Tell of an exchange that became a stream, which is over."""
         line = self.line(exchange, upstream)
         self._requests.tell(msgspec.structs.replace(line, end=ended.end, detail=ended.detail))
+        # How long the stream lasted says nothing of how quick the service is.
+        self._count(exchange, exchange.answered - exchange.started)
+
+    def _count(self, exchange: Exchange, lasted: float) -> None:
+        """Count an exchange at the edge of its caller and its service."""
+        failure = exchange.failure
+        if failure is Failure.DENIED:
+            self._flow.denied += 1
+            return
+        failed = exchange.status >= _SERVER_ERRORS or (failure is not None and failure.status >= _SERVER_ERRORS)
+        self._flow.over(lasted, failed=failed, bytes_in=exchange.bytes_in, bytes_out=exchange.bytes_out)
 
     def upstream_failed(self, failure: FailedAttempt) -> None:
         """Tell of an attempt at an upstream that failed."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from meshproxy.http.kept import Memory
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Grant, Terms
+from meshproxy.inbound.edges import enter_outbound
 from meshproxy.inbound.machinery import clock
 from meshproxy.inbound.requests import IDS, Conversation, converse, head_limits
 from meshproxy.outbound.caller import is_caller_allowed
@@ -51,6 +52,7 @@ class OutboundRequestsHandler:
         settings, services = self._settings, self._services
         if not is_caller_allowed(sock, settings, visit, services.recorder):
             return
+        enter_outbound(visit, settings, services)
         await converse(
             PlainChannel(sock, services.relay.engine, services.relay.buffers),
             HttpRelay(self._terms, clock()),

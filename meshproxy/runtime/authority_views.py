@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from meshproxy.admin.server import Page
+from meshproxy.admin.answers import Page
 from meshproxy.runtime.pages import live_page, ready_page
 from meshproxy.telemetry.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from meshproxy.admin.server import View
+    from meshproxy.admin.answers import View
     from meshproxy.enroll.account import Account
     from meshproxy.enroll.books import Books
     from meshproxy.enroll.housekeeping import Housekeeper

@@ -13,9 +13,11 @@ import trio
 
 from meshproxy.identity.store import IdentityStore
 from meshproxy.inbound.accept import Services
+from meshproxy.runtime.chronicle import Chronicle, each_second
 from meshproxy.runtime.doors import OwnDoors
 from meshproxy.runtime.drain import serve_until_drained
 from meshproxy.runtime.equip import Workshop
+from meshproxy.runtime.gallery import Gallery
 from meshproxy.runtime.pages import reload_action
 from meshproxy.runtime.reception import Reception
 from meshproxy.runtime.reload import Reloader
@@ -121,7 +123,13 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
         views = Views(
             file, stations, house.services, reloader, telling.writer, lifeline=lifeline, auditing=house.auditing
         )
-        stopping = trio.Event()
+        stopping, chronicle = trio.Event(), Chronicle(wall_clock)
+        gallery = Gallery(file, str(reception.address), chronicle, reloader)
+        flows = house.services.recorder.flows
+
+        def look_back(now: float, late: float) -> None:
+            chronicle.loop_lag = late
+            chronicle.second(now, flows.take(), views.facts())
 
         def begin_drain() -> RuntimeSettings:
             views.phase.draining = True
@@ -142,8 +150,12 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
             nursery.start_soon(reloader.grants.follow)
             if lifeline is not None:
                 nursery.start_soon(lifeline.run)
+            nursery.start_soon(each_second, wall_clock, look_back)
             reception.serve(
-                nursery, views.all(), views.public(), {"/reload": reload_action(reloader, identity.look_now)}
+                nursery,
+                {**views.all(), **gallery.all()},
+                views.public(),
+                {"/reload": reload_action(reloader, identity.look_now)},
             )
             listeners = {station.settings.name: station.acceptor.post.address for station in stations}
             announce(log, file, reception, listeners, configuration)

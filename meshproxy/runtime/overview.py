@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from meshproxy import __version__
+from meshproxy.admin.answers import Page
 from meshproxy.admin.merge import merged, worst
-from meshproxy.admin.server import Page
 from meshproxy.admin.status import IdentityStatus, ListenerStatus, Status, WorkerStatus
 from meshproxy.runtime import pages
 from meshproxy.runtime.crew import State
@@ -23,7 +23,7 @@ from meshproxy.telemetry.record import ListenerCounts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from meshproxy.admin.server import View
+    from meshproxy.admin.answers import View
     from meshproxy.runtime.crew import Crew, Member
     from meshproxy.runtime.doorkeeper import Doorkeeper
     from meshproxy.runtime.lifeline import Lifeline

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from meshproxy.admin.server import Action, Page
+from meshproxy.admin.answers import Action, Page
 from meshproxy.admin.status import (
     ConfigurationStatus,
     ExpiringRule,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from meshproxy import __version__
-from meshproxy.admin.server import Page, View
+from meshproxy.admin.answers import Page, View
 from meshproxy.admin.status import (
     CertificateStatus,
     DenialStatus,
@@ -22,6 +22,7 @@ from meshproxy.admin.status import (
 from meshproxy.identity.usable import NotReady
 from meshproxy.runtime import pages
 from meshproxy.telemetry.access import timestamp
+from meshproxy.telemetry.facts import Facts
 from meshproxy.telemetry.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -129,6 +130,30 @@ class Views:
             objections_beyond=self._beyond(objections),
             log_lines_dropped=self._writer.dropped,
             audit=() if self._auditing is None else (self._auditing.status(),),
+        )
+
+    def facts(self) -> Facts:
+        """Return what may explain a curve; asked each second."""
+        store, state = self._services.identity, self._in_force.state
+        reason = ""
+        try:
+            store.usable()
+        except NotReady as not_ready:
+            reason = str(not_ready)
+        loaded, trusted = store.loaded, store.trusted
+        return Facts(
+            state=self._state(),
+            reason=reason,
+            id=str(loaded.leaf.id) if loaded else "",
+            identity=store.generation,
+            serial=f"{loaded.leaf.serial:x}" if loaded else "",
+            expires=timestamp(loaded.leaf.not_after) if loaded else "",
+            generation=state.generation,
+            hash=state.hash,
+            reload_error=state.last_error,
+            deny_list=None if trusted.deny_list is None else trusted.deny_list.content.sequence,
+            bundle=trusted.sequence,
+            open_connections=sum(counts.open for counts in self._services.recorder.counts.values()),
         )
 
     def _objections(self) -> tuple[ObjectionStatus, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from meshproxy.limits.rate import Rate
 from meshproxy.telemetry.access import JsonAccessLog
+from meshproxy.telemetry.flows import Flows
 from meshproxy.telemetry.text import printable
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from meshproxy.telemetry.access import AccessLog, ConnectionLine, RequestLine
     from meshproxy.telemetry.events import Logger
+    from meshproxy.telemetry.flows import Flow
     from meshproxy.telemetry.metrics import Family, Metrics, Number
 
 _DENIALS_KEPT = 50
@@ -27,6 +29,9 @@ _OBJECTIONS_PER_CALLER = 32
 # What one listener may say about failures: enough to see what goes on, too little to fill a disk.
 _TOLD_PER_SECOND = 2.0
 _TOLD_AT_ONCE = 20
+
+# Ends (`wire.ends.End`) after which something may be missing: in TCP mode, the errors of an edge.
+_ERRORS = frozenset({"reset", "truncated", "corrupt", "refused", "failed"})
 
 # By the hundreds of a status; 0: no answer was begun.
 _CLASSES = ("none", *(f"{hundreds}xx" for hundreds in range(1, 10)))
@@ -166,6 +171,7 @@ class Recorder:
         self.log = log
         self._access = access
         self._monotonic = monotonic
+        self.flows = Flows()
         self._rates: dict[tuple[str, str], Rate] = {}
         self.denials: deque[Denial] = deque(maxlen=_DENIALS_KEPT)
         self.counts: dict[str, ListenerCounts] = {}
@@ -196,16 +202,20 @@ class Recorder:
         counts.open += 1
         counts.open_now.value += 1.0
 
-    def closed(self, listener: str, line: ConnectionLine | None) -> None:
-        """Count the end of a connection that was `opened`, and write its access line.
+    def closed(self, listener: str, line: ConnectionLine | None, flow: Flow | None = None) -> None:
+        """Count the end of a connection that was `opened`, and write its access line; `flow` is what it had entered.
 
         Without a line (it never authenticated, or was refused unjudged) its own event and counter have told already.
         """
         counts = self.listener(listener)
         counts.open -= 1
         counts.open_now.value -= 1.0
+        if flow is not None:
+            flow.leave()
         if line is None:
             return
+        if flow is not None and flow.edge.protocol == "tcp":
+            _count_stream(flow, line)
         counts.ended[line.end] = counts.ended.get(line.end, 0) + 1
         self.metrics.connections.labels(listener, line.end).inc()
         if line.bytes_in:
@@ -304,3 +314,12 @@ class Recorder:
                 remedy="raise the limit of open files (ulimit -n, LimitNOFILE=) or lower max_connections",
                 untold=untold,
             )
+
+
+def _count_stream(flow: Flow, line: ConnectionLine) -> None:
+    """Count a connection in TCP mode that is over."""
+    if line.end == "denied" and not line.upstream:
+        flow.denied += 1
+        return
+    failed = line.end in _ERRORS
+    flow.over(line.duration_ms / 1000, failed=failed, bytes_in=line.bytes_in, bytes_out=line.bytes_out)

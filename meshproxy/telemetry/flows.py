@@ -1,0 +1,208 @@
+"""Who calls whom, counted as it happens: plain integers for each edge, taken off and set back once a second; pure.
+
+An edge is one caller at one service, as one listener sees it. Names of callers come from certificates, so there is a
+bound: what comes beyond is counted together, at an edge of its listener that names nobody.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Where the buckets of a histogram end, in seconds, both here and in /metrics: those that OpenTelemetry advises for
+# `http.server.request.duration` (semantic conventions, HTTP metrics). A last bucket has what took longer.
+BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+BUCKETS: Final = len(BOUNDS) + 1
+
+OTHER: Final = "(other)"  # no name of an identity has a parenthesis
+
+_BOUNDS_IN_MICROSECONDS: Final = tuple(round(bound * 1e6) for bound in BOUNDS)
+_NOTHING: Final = (0,) * BUCKETS
+
+# Up to a second the bucket of a time by its whole milliseconds: a look into this is a third of a search.
+BUCKET_BY_MILLISECONDS: Final = tuple(bisect_right(_BOUNDS_IN_MICROSECONDS, ms * 1000) for ms in range(1000))
+
+MOST_EDGES: Final = 256
+_MOST_NAMELESS: Final = 64  # edges of what came beyond: one of each listener
+_QUIET_ENOUGH: Final = 60  # looks without news, after which a flow that no connection holds is let go
+
+
+def bucket_of(micros: int) -> int:
+    """Return the bucket of a time in microseconds; what took exactly as long as a bound is in the bucket above it."""
+    return bisect_right(_BOUNDS_IN_MICROSECONDS, micros)
+
+
+class Edge(msgspec.Struct, frozen=True):
+    """One caller at one service, as one listener sees it.
+
+    `reporter` is who tells: `destination` (an inbound listener) or `source` (an outbound one). A name is a path in the
+    own trust domain, else a whole SPIFFE ID; `local` where the own identity is not known yet.
+    """
+
+    reporter: str
+    source: str
+    target: str
+    listener: str
+    protocol: str  # http | tcp
+    mtls: bool = True
+
+    @property
+    def nameless(self) -> Edge:
+        """The edge at which the same is counted when there is no room for one of its own."""
+        if self.reporter == "destination":
+            return msgspec.structs.replace(self, source=OTHER)
+        return msgspec.structs.replace(self, target=OTHER)
+
+
+NOBODY: Final = Edge("destination", OTHER, OTHER, OTHER, "http")
+
+
+class Point(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What happened at an edge in a stretch of time.
+
+    `requests` are those that were let through: HTTP requests that are over, or TCP connections that have ended. Of
+    them `errors` were answered 5xx, or failed. `denied` are those that the allow-list refused, and are not among
+    `requests`. `micros` is how long the requests took in all, in microseconds; `histogram` counts them by `BOUNDS`.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    denied: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    micros: int = 0
+    opened: int = 0  # connections
+    histogram: tuple[int, ...] = _NOTHING
+
+    def __add__(self, other: Point) -> Point:
+        return Point(
+            self.requests + other.requests,
+            self.errors + other.errors,
+            self.denied + other.denied,
+            self.bytes_in + other.bytes_in,
+            self.bytes_out + other.bytes_out,
+            self.micros + other.micros,
+            self.opened + other.opened,
+            tuple(map(int.__add__, self.histogram, other.histogram)),
+        )
+
+
+class Flow:
+    """What has happened at one edge since somebody took it off.
+
+    A request that is over costs an addition to `took` or `took_failed` (by its bucket), to `micros` and to `bytes_out`;
+    how many there were is what the buckets add up to.
+    """
+
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "denied",
+        "edge",
+        "micros",
+        "open",
+        "opened",
+        "quiet",
+        "took",
+        "took_failed",
+    )
+
+    def __init__(self, edge: Edge) -> None:
+        self.edge = edge
+        self.took = [0] * BUCKETS
+        self.took_failed = [0] * BUCKETS
+        self.denied = 0
+        self.micros = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.opened = 0
+        self.open = 0  # connections that are open now
+        self.quiet = 0  # looks without news
+
+    def __repr__(self) -> str:
+        return f"<Flow {self.edge.source} -> {self.edge.target} at {self.edge.listener} open={self.open}>"
+
+    def enter(self) -> None:
+        """Count a connection that is open from now on; it must `leave`."""
+        self.opened += 1
+        self.open += 1
+
+    def leave(self) -> None:
+        """Count its end."""
+        self.open -= 1
+
+    def over(self, seconds: float, *, failed: bool, bytes_in: int, bytes_out: int) -> None:
+        """Count a request, or a connection in TCP mode, that was let through and is over."""
+        micros = max(int(seconds * 1e6 + 0.5), 0)
+        (self.took_failed if failed else self.took)[bucket_of(micros)] += 1
+        self.micros += micros
+        self.bytes_in += bytes_in
+        self.bytes_out += bytes_out
+
+    def take(self) -> Point | None:
+        """Return what has happened since the last time, and begin anew; None: nothing."""
+        good, failed = sum(self.took), sum(self.took_failed)
+        if not (good or failed or self.denied or self.opened or self.bytes_in or self.bytes_out):
+            return None
+        histogram = tuple(map(int.__add__, self.took, self.took_failed)) if failed else tuple(self.took)
+        point = Point(
+            good + failed, failed, self.denied, self.bytes_in, self.bytes_out, self.micros, self.opened, histogram
+        )
+        # In place: whoever counts has looked the lists up once.
+        self.took[:] = self.took_failed[:] = _NOTHING
+        self.denied = self.bytes_in = self.bytes_out = self.micros = self.opened = 0
+        return point
+
+
+class Flows:
+    """The flows of one process; at most `most` at once, and 64 for what comes beyond."""
+
+    def __init__(self, most: int = MOST_EDGES) -> None:
+        self._most = most
+        self._flows: dict[Edge, Flow] = {}
+        self.nobody = Flow(NOBODY)
+
+    def __repr__(self) -> str:
+        return f"<Flows {len(self._flows)}/{self._most}>"
+
+    def __len__(self) -> int:
+        return len(self._flows)
+
+    def of(self, edge: Edge) -> Flow:
+        """Return where an edge is counted; it stays the same one while a connection has entered it."""
+        flow = self._flows.get(edge)
+        if flow is None:
+            if len(self._flows) >= self._most:
+                edge = edge.nameless
+                flow = self._flows.get(edge)
+                if flow is None and len(self._flows) >= self._most + _MOST_NAMELESS:
+                    return self.nobody
+            if flow is None:
+                flow = self._flows[edge] = Flow(edge)
+        flow.quiet = 0
+        return flow
+
+    def take(self) -> list[tuple[Edge, Point]]:
+        """Return what has happened since the last time, where something did; called about once a second."""
+        found = [(flow.edge, point) for flow in self._every() if (point := flow.take()) is not None]
+        busy = {edge for edge, _ in found}
+        for edge, flow in list(self._flows.items()):
+            flow.quiet = 0 if flow.open or edge in busy else flow.quiet + 1
+            if flow.quiet >= _QUIET_ENOUGH:
+                del self._flows[edge]
+        return found
+
+    def _every(self) -> Iterator[Flow]:
+        yield from self._flows.values()
+        yield self.nobody
+
+
+def short(identity: str, trust_domain: str) -> str:
+    """Return the name of a SPIFFE ID at an edge: its path at home, else all of it."""
+    home = f"spiffe://{trust_domain}/"
+    return identity[len(home) - 1 :] if identity.startswith(home) else identity
