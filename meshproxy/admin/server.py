@@ -236,7 +236,7 @@ def _response(
     headers = [
         (b"content-type", content_type.encode()),
         *sized,
-        (b"cache-control", b"no-store"),
+        *([] if any(name == b"cache-control" for name, _ in more) else [(b"cache-control", b"no-store")]),
         (b"x-content-type-options", b"nosniff"),
         (b"connection", b"close"),
         *more,

@@ -10,7 +10,8 @@ const RING = 2 * Math.PI * RADIUS;
 const MOST_LABELS = 48; // beyond so many calls, numbers are shown only for what is looked at
 const FAR = 0.55; // below this scale names could not be read
 const LONGEST_NAME = 16;
-const LOCK = "M-3.5 -1v-2a3.5 3.5 0 0 1 7 0v2M-4.5 -1h9v6.5h-9z";
+const LOCK = "M-2.4 -1v-1.6a2.4 2.4 0 0 1 4.8 0v1.6M-3.4 -1h6.8v5h-6.8z";
+const LETTER = 5.7; // width of one in a label, about
 
 /** Draws into `frame`; `onChoose({ service } | { pair })` is called when something is clicked or Enter is pressed. */
 export class Graph {
@@ -45,7 +46,7 @@ export class Graph {
 
   #build(picture, vertical) {
     const names = [...picture.services.keys()];
-    const size = vertical ? { across: 128, along: 104 } : { across: 214, along: 98 };
+    const size = vertical ? { across: 120, along: 96 } : { across: 232, along: 82 };
     const layout = layered(names, picture.calls, { vertical, ...size });
     const ways = routes(picture.calls, layout, vertical);
     this.layout = layout;
@@ -97,12 +98,13 @@ export class Graph {
     put(line, "stroke-width", idle || denied ? 1.3 : (1.3 + Math.min(Math.log10(1 + perSecond) * 1.1, 4)).toFixed(2));
     put(line, "marker-end", `url(#arrow-${denied || health === "bad" ? "bad" : idle ? "faint" : "flow"})`);
     const p95 = sum.quantile(0.95) ?? sum.mean;
-    say(text, idle ? "idle" : denied ? "" : `${rate(perSecond)}${p95 === null ? "" : `  ${duration(p95)}`}`);
+    say(text, idle ? "idle" : denied ? "" : `${rate(perSecond)}${p95 === null ? "" : ` \u00b7 ${duration(p95)}`}`);
     const refused = sum.denied > 0 ? `${sum.denied} denied` : "";
-    say(failed, [sum.errorShare > 0 ? percent(sum.errorShare) : "", refused].filter(Boolean).join("  "));
+    say(failed, [sum.errorShare > 0 ? percent(sum.errorShare) : "", refused].filter(Boolean).join(" \u00b7 "));
     put(lock, "class", idle || denied ? "lock none" : mtls ? "lock" : "lock open");
-    put(text, "y", failed.textContent && text.textContent ? -6 : 0);
-    put(failed, "y", text.textContent ? 8 : 0);
+    put(lock, "transform", `translate(${(-text.textContent.length * LETTER) / 2 - 2} 0)`);
+    put(text, "y", 4);
+    put(failed, "y", text.textContent ? 17 : 4);
   }
 
   #choose(picture, chosen) {
@@ -187,9 +189,9 @@ function serviceElement(name, { x, y }) {
 
 function callElement({ pair }, { path, label: { x, y } }) {
   const line = s("path", { class: "line", d: path });
-  const text = s("text", { class: "text" });
+  const text = s("text", { class: "text", x: 5 });
   const failed = s("text", { class: "text failed" });
-  const lock = s("path", { class: "lock", d: LOCK, transform: "translate(0 -20)" });
+  const lock = s("path", { class: "lock", d: LOCK });
   const group = s("g", { dataset: { pair } }, s("title", {}, pair), s("path", { class: "touch", d: path }), line);
   const label = s("g", { transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`, class: "label" }, lock, text, failed);
   return { group, line, label, text, failed, lock };

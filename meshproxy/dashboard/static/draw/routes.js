@@ -2,10 +2,13 @@
 
 export const RADIUS = 25;
 const ARROW = 7;
+const SHARES = [0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73, 0.2, 0.8]; // of a line, where its label may stand
+const LABEL = { wide: 90, high: 17 };
 const FAN = 0.85; // radians to either side within which lines leave and arrive
 
 /**
- * Return Map pair -> { path, label: { x, y } } for the calls `edges` ({ pair, source, target }) of a layout.
+ * Return Map pair -> { path, label: { x, y } } for the calls `edges` ({ pair, source, target }) of a layout. A label stands
+ * on its line, where it covers no service and no other label if there is such a place.
  *
  * Lines leave a service on its far side and arrive on its near side, in the order of where they come from; those that
  * lead back, or stay within a layer, go round.
@@ -17,12 +20,13 @@ export function routes(edges, layout, vertical) {
   const ahead = edges.filter(({ source, target }) => at(source).u < at(target).u - 1);
   const ports = { out: fan(ahead, "source", "target", at), in: fan(ahead, "target", "source", at) };
   const found = new Map();
+  const taken = [...layout.nodes.values()].map(({ x, y }) => ({ x, y: y + 8, wide: 2 * RADIUS + 12, high: 2 * RADIUS + 26 }));
   for (const { pair, source, target } of edges) {
     const from = at(source);
     const to = at(target);
     const bends = (layout.bends.get(`${source}\n${target}`) ?? []).map(turn);
     const line = from.u < to.u - 1 ? forward(from, to, bends, ports.out.get(pair), ports.in.get(pair)) : around(from, to);
-    found.set(pair, { path: drawn(line.points, back), label: back(line.label.u, line.label.v) });
+    found.set(pair, { path: drawn(line, back), label: labelled(line.map(({ u, v }) => back(u, v)), taken) });
   }
   return found;
 }
@@ -54,8 +58,7 @@ function forward(from, to, bends, leave, arrive) {
     const pull = (other.u - one.u) * 0.45;
     points.push({ u: one.u + pull, v: one.v }, { u: other.u - pull, v: other.v }, other);
   }
-  const middle = Math.floor((stops.length - 1) / 2) * 3;
-  return { points, label: halfway(points.slice(middle, middle + 4)) };
+  return points;
 }
 
 /** A line back, or within a layer: out at the side and round. */
@@ -66,19 +69,37 @@ function around(from, to) {
     const bulge = 46 + Math.abs(to.v - from.v) * 0.12;
     const start = { u: from.u + RADIUS * 0.7, v: from.v + side * RADIUS * 0.7 };
     const end = { u: to.u + reach * 0.7, v: to.v - side * reach * 0.7 };
-    const points = [start, { u: start.u + bulge, v: start.v }, { u: end.u + bulge, v: end.v }, end];
-    return { points, label: halfway(points) };
+    return [start, { u: start.u + bulge, v: start.v }, { u: end.u + bulge, v: end.v }, end];
   }
   const low = Math.max(from.v, to.v) + 62;
   const start = { u: from.u - RADIUS * 0.5, v: from.v + RADIUS * 0.87 };
   const end = { u: to.u + reach * 0.5, v: to.v + reach * 0.87 };
-  const points = [start, { u: start.u - 30, v: low + 10 }, { u: end.u + 30, v: low + 10 }, end];
-  return { points, label: halfway(points) };
+  return [start, { u: start.u - 30, v: low + 10 }, { u: end.u + 30, v: low + 10 }, end];
 }
 
-/** The middle of a cubic curve. */
-function halfway([a, b, c, d]) {
-  return { u: (a.u + 3 * b.u + 3 * c.u + d.u) / 8, v: (a.v + 3 * b.v + 3 * c.v + d.v) / 8 };
+/** Where on a line its label stands: near its middle, where nothing else is; `taken` is told of it. */
+function labelled(points, taken) {
+  const segments = (points.length - 1) / 3;
+  const places = SHARES.map((share) => {
+    const segment = Math.min(Math.floor(share * segments), segments - 1);
+    return along(points.slice(segment * 3, segment * 3 + 4), share * segments - segment);
+  });
+  const box = ({ x, y }) => ({ x, y, wide: LABEL.wide, high: LABEL.high });
+  const free = places.find((place) => !taken.some((other) => overlaps(box(place), other)));
+  const label = free ?? places[0];
+  taken.push(box(label));
+  return label;
+}
+
+function overlaps(one, other) {
+  return Math.abs(one.x - other.x) * 2 < one.wide + other.wide && Math.abs(one.y - other.y) * 2 < one.high + other.high;
+}
+
+/** The point of a cubic curve at the share `t` of its way. */
+function along([a, b, c, d], t) {
+  const mix = (axis) =>
+    (1 - t) ** 3 * a[axis] + 3 * (1 - t) ** 2 * t * b[axis] + 3 * (1 - t) * t ** 2 * c[axis] + t ** 3 * d[axis];
+  return { x: mix("x"), y: mix("y") };
 }
 
 function drawn(points, back) {

@@ -8,7 +8,7 @@ const HOUR = 3600;
 /** What a history is asked for: its tier of `/series`, its columns, and how often the newest ones are asked again. */
 export const HISTORIES = {
   seconds: { tier: "1s", step: 1, keep: 600, every: 0 },
-  tens: { tier: "10s", step: 10, keep: 90, every: 10 },
+  tens: { tier: "10s", step: 10, keep: 90, every: 4 },
   minutes: { tier: "1m", step: MINUTE, keep: 60, every: 10 },
   past: { tier: "1m", step: 300, keep: 72, every: 60 },
   long: { tier: "1m", step: 1800, keep: 96, every: 60 },

@@ -43,6 +43,12 @@ export class Store {
     return this.mesh?.kind === "sidecar" ? (this.mesh.sidecars[0]?.name ?? "local") : "local";
   }
 
+  /** An identity as services are named here: without the own trust domain. */
+  short(id) {
+    const home = `spiffe://${this.mesh?.trust_domain}/`;
+    return id.startsWith(home) ? id.slice(home.length - 1) : id;
+  }
+
   /** Call `listener(what)` after each change; returns what stops that. */
   subscribe(listener) {
     this.listeners.add(listener);
@@ -57,8 +63,8 @@ export class Store {
 
   /** Ask for everything once, then go on for ever. */
   async start() {
-    await this.#beat();
     this.stream.open();
+    await this.#beat();
     setInterval(() => this.#beat(), BEAT);
     document.addEventListener("visibilitychange", () => this.#beat());
   }
@@ -117,7 +123,8 @@ export class Store {
   tick(told) {
     this.skew = told.now - Date.now() / 1000;
     this.gauges = told.gauges ?? this.gauges;
-    this.histories.seconds.tick(told.edges, told.at ?? Math.floor(told.now) - 1, this.own);
+    this.histories.seconds.reach(told.now);
+    this.histories.seconds.tick(told.edges, this.own);
     this.changed("tick");
   }
 
@@ -131,7 +138,8 @@ export class Store {
   }
 
   /** Take in a denial: a new one, or one more of those that are known. */
-  deny(denial) {
+  deny(told) {
+    const denial = this.#denial(told);
     const same = (known) =>
       ["sidecar", "listener", "principal", "method", "path", "reason"].every((field) => known[field] === denial[field]);
     const others = (this.denials ?? []).filter((known) => !same(known));
@@ -161,12 +169,14 @@ export class Store {
     try {
       if (this.#due("mesh", this.mesh === null ? 2 : OFTEN)) await this.#mesh();
       if (this.mesh === null) return;
-      for (const name of ["tens", "minutes", "past", "seconds", this.span.history]) {
-        if (this.#due(name, HISTORIES[name].every || (this.loaded.has(name) ? Infinity : 5))) await this.#history(name);
-      }
-      if (this.#due("denials", OFTEN)) await this.#denials();
-      if (this.#due("certificates", SLOWLY)) await this.#certificates();
-      if (this.#due("idle", SLOWLY)) await this.#idle();
+      const names = new Set([this.span.history, "tens", "seconds", "minutes", "past"]);
+      const due = [...names].filter((name) => this.#due(name, HISTORIES[name].every || (this.loaded.has(name) ? Infinity : 5)));
+      await Promise.all([
+        ...due.map((name) => this.#history(name)),
+        this.#due("denials", OFTEN) && this.#denials(),
+        this.#due("certificates", SLOWLY) && this.#certificates(),
+        this.#due("idle", SLOWLY) && this.#idle(),
+      ]);
       this.#trouble("");
     } catch (error) {
       this.#trouble(error.message);
@@ -192,7 +202,9 @@ export class Store {
     const since = this.loaded.has(name)
       ? sinceNew(kept, history, this.now)
       : sinceAll(kept, this.now, this.histories.tens.edges.size);
-    const answer = await ask("/series", { tier: kept.tier, since: since.toFixed(3), step: kept.step });
+    // Who gathers many adds columns up for us; a lone sidecar's few edges we add up ourselves.
+    const step = this.mesh.kind === "mesh" ? kept.step : null;
+    const answer = await ask("/series", { tier: kept.tier, since: since.toFixed(3), step });
     history.take(answer, this.own);
     for (const marker of answer.markers ?? []) this.mark(marker);
     this.loaded.add(name);
@@ -201,22 +213,24 @@ export class Store {
   }
 
   async #denials() {
-    this.denials = (await ask("/denials")).denials;
+    this.denials = (await ask("/denials")).denials.map((told) => this.#denial(told));
     this.changed("denials");
+  }
+
+  /** A denial with the caller's name as the graph has it, and with the service that refused. */
+  #denial(told) {
+    return { ...told, principal: this.short(told.principal), target: told.target || this.own };
   }
 
   async #certificates() {
     const told = await ask("/certificates");
-    this.certificates = told.certificates.map((each) => ({ ...each, owner: each.owner ?? each.sidecar ?? this.own }));
+    this.certificates = told.certificates.map((each) => ({ ...each, owner: each.owner || this.own }));
     this.changed("certificates");
   }
 
   async #idle() {
     const { elements } = await ask("/topology", { window: 600, idle: 1 });
-    const names = new Map(elements.nodes.map(({ data }) => [data.id, data.name ?? data.service ?? data.workload]));
-    this.idle = elements.edges
-      .filter(({ data }) => data.mesh?.idle)
-      .map(({ data }) => [names.get(data.source) ?? data.source, names.get(data.target) ?? data.target]);
+    this.idle = elements.edges.filter(({ data }) => data.mesh?.idle).map(({ data }) => [data.source, data.target]);
     this.changed("numbers");
   }
 }

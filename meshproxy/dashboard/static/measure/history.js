@@ -69,16 +69,20 @@ export class History {
     this.#trim();
   }
 
-  /** Take in what happened on some edges in the second that began at `at`. */
-  tick(edges, at, own = "local") {
-    const column = this.columnAt(at);
-    this.last = Math.max(this.last, column);
+  /** Time goes on, though nothing may have happened. */
+  reach(at) {
+    this.last = Math.max(this.last, this.columnAt(at));
+  }
+
+  /** Take in a tick: points whose first number is their column. What is told of a column again replaces it. */
+  tick(edges, own = "local") {
     for (const [pair, group] of byPair(edges, own)) {
       const edge = this.#edge(pair, group[0], own);
-      if (this.step === 1) edge.points.delete(column); // told again after a resumed stream
+      for (const told of group) edge.points.delete(told.point[0]);
       for (const told of group) {
         edge.ids.add(told.edge);
-        addPoint(edge.points, column, told.point.slice(1));
+        addPoint(edge.points, told.point[0], told.point.slice(1));
+        this.last = Math.max(this.last, told.point[0]);
       }
     }
     this.#trim();

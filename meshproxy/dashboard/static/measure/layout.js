@@ -8,6 +8,7 @@
 const SWEEPS = 12;
 const STRAIGHTENINGS = 8;
 const BEND = "\n"; // begins the name of a bend; no name of a service has one
+const BEND_ROOM = 0.42; // of what a service needs
 const MOST_BENDS = 400; // beyond so many, long edges get no places of their own between the layers
 
 /**
@@ -17,7 +18,7 @@ const MOST_BENDS = 400; // beyond so many, long edges get no places of their own
  * `across` is the distance between layers, `along` that between neighbours in one; layers follow each other to the
  * right, or downwards with `vertical`.
  */
-export function layered(names, edges, { seed = 1, across = 210, along = 96, vertical = false } = {}) {
+export function layered(names, edges, { seed = 1, across = 200, along = 80, vertical = false } = {}) {
   const nodes = [...new Set(names)].sort((a, b) => hash(a, seed) - hash(b, seed) || (a < b ? -1 : 1));
   const known = new Set(nodes);
   const calls = unique(edges).filter(({ source, target }) => known.has(source) && known.has(target));
@@ -188,10 +189,17 @@ function ordered({ layers, edges }) {
   return best;
 }
 
-/** How far down each stands: pulled towards its neighbours, no closer to another than `along`. */
+/** How far down each stands: pulled towards its neighbours, each with the room it needs. */
 function straightened(layers, { edges }, along) {
+  const room = (name) => (name.startsWith(BEND) ? along * BEND_ROOM : along);
   const place = new Map();
-  for (const layer of layers) layer.forEach((name, at) => place.set(name, (at - (layer.length - 1) / 2) * along));
+  for (const layer of layers) {
+    let at = -layer.reduce((sum, name) => sum + room(name), 0) / 2;
+    for (const name of layer) {
+      place.set(name, at + room(name) / 2);
+      at += room(name);
+    }
+  }
   const beside = new Map(layers.flat().map((name) => [name, []]));
   for (const { source, target } of edges) {
     beside.get(source).push(target);
@@ -203,29 +211,34 @@ function straightened(layers, { edges }, along) {
         const others = beside.get(name);
         return others.length > 0 ? others.reduce((sum, other) => sum + place.get(other), 0) / others.length : place.get(name);
       });
-      spread(layer, wished, along).forEach((at, index) => place.set(layer[index], at));
+      spread(wished, layer.map(room)).forEach((at, index) => place.set(layer[index], at));
     }
   }
   return place;
 }
 
-/** Places in order, at least `gap` apart, as near as can be to the wishes: groups that collide share their mean. */
-function spread(layer, wished, gap) {
+/** Places in order, each with its room, as near as can be to the wishes: groups that collide move as one. */
+function spread(wished, rooms) {
   const groups = [];
   wished.forEach((wish, index) => {
-    groups.push({ from: index, count: 1, middle: wish });
+    groups.push({ from: index, count: 1, middle: wish, length: rooms[index] });
     while (groups.length > 1) {
       const last = groups[groups.length - 1];
       const other = groups[groups.length - 2];
-      if (other.middle + ((other.count + last.count) / 2) * gap <= last.middle) break;
+      if (other.middle + (other.length + last.length) / 2 <= last.middle) break;
       groups.pop();
       other.middle = (other.middle * other.count + last.middle * last.count) / (other.count + last.count);
       other.count += last.count;
+      other.length += last.length;
     }
   });
-  const places = new Array(layer.length);
-  for (const { from, count, middle } of groups) {
-    for (let at = 0; at < count; at += 1) places[from + at] = middle + (at - (count - 1) / 2) * gap;
+  const places = new Array(wished.length);
+  for (const { from, count, middle, length } of groups) {
+    let at = middle - length / 2;
+    for (let index = from; index < from + count; index += 1) {
+      places[index] = at + rooms[index] / 2;
+      at += rooms[index];
+    }
   }
   return places;
 }

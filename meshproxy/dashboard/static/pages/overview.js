@@ -1,7 +1,7 @@
 /** The first page: a few figures, the graph, and beside it what stands out, or what is known of what was chosen. */
 
 import { sumOf } from "../measure/sums.js";
-import { count, duration, percent, rate, span } from "../measure/words.js";
+import { count, duration, percent, rate, serviceName, span } from "../measure/words.js";
 import { Chart } from "../draw/chart.js";
 import { emptyState, h, put, replace, say, toggle } from "../draw/elements.js";
 import { Graph } from "../draw/graph.js";
@@ -127,21 +127,27 @@ export class Overview {
     this.#expiry(expiry);
     const columns = seconds.columns(RECENT).slice(0, -1);
     const each = columns.map((column) => sumOf(seconds.edges.values(), [column]));
-    const times = columns.map((column) => seconds.timeOf(column));
-    const curves = [each.map((one) => one.requests), each.map((one) => (one.errorShare === null ? null : 1 - one.errorShare)), each.map((one) => one.mean), each.map((one) => one.denied)];
-    curves.forEach((values, index) => this.figures[index].chart.show({ times, step: 1, values: [values], now: this.store.now }));
+    const show = (index, history, at, values) =>
+      this.figures[index].chart.show({ times: at.map((column) => history.timeOf(column)), values: [values], now: this.store.now });
+    show(0, seconds, columns, each.map((one) => one.requests));
+    show(1, seconds, columns, each.map((one) => (one.errorShare === null ? null : 1 - one.errorShare)));
+    show(3, seconds, columns, each.map((one) => one.denied));
+    const { tens } = this.store.histories;
+    const ten = tens.columns(RECENT * 5).slice(0, -1);
+    show(2, tens, ten, ten.map((column) => sumOf(tens.edges.values(), [column]).quantile(0.95)));
   }
 
   #deniedWords() {
+    if (!this.store.denials) return "";
     const callers = new Set((this.store.denials ?? []).map(({ principal }) => principal));
-    return callers.size === 0 ? "by no allow-list" : callers.size === 1 ? "of one caller" : `of ${callers.size} callers`;
+    return callers.size === 0 ? "nobody" : callers.size === 1 ? "of one caller" : `of ${callers.size} callers`;
   }
 
   #expiry(figure) {
     const certificates = this.store.certificates ?? [];
     const first = certificates.reduce((least, each) => (!least || each.seconds_left < least.seconds_left ? each : least), null);
     if (!first) figure.say("\u2013", "not known");
-    else figure.say(first.seconds_left > 0 ? span(first.seconds_left) : "expired", `${first.role} of ${first.owner}`);
+    else figure.say(first.seconds_left > 0 ? span(first.seconds_left) : "expired", `${first.role} of ${serviceName(first.owner)}`);
     put(figure.element, "data-tone", first && first.seconds_left <= 0 ? "bad" : "");
   }
 }
