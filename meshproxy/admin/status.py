@@ -11,6 +11,9 @@ class CertificateStatus(msgspec.Struct, frozen=True):
     role: str
     not_after: str
     seconds_left: float
+    subject: str = ""  # a SPIFFE ID, or the name of a CA
+    serial: str = ""
+    not_before: str = ""
 
 
 class RenewalStatus(msgspec.Struct, frozen=True):

@@ -9,11 +9,12 @@ import itertools
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import trio
 
+from meshproxy.admin.roster import ConnectionRow
 from meshproxy.telemetry.access import ConnectionLine, present_time
 from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import ConnectionEnd, End
@@ -45,6 +46,26 @@ class Services:
     recorder: Recorder
 
 
+class Talk(Protocol):
+    """How it goes with the requests of an HTTP connection."""
+
+    @property
+    def requests(self) -> int:
+        """How many are over."""
+
+    @property
+    def bytes_in(self) -> int:
+        """Of their bodies."""
+
+    @property
+    def bytes_out(self) -> int:
+        """Of the bodies of their answers."""
+
+    @property
+    def rule(self) -> str:
+        """That has granted one of them, mostly the last; empty: none has, or nobody is asked."""
+
+
 # A struct and no dataclass, as one is made per connection: 1 us where a dataclass of that many fields takes 2.5.
 class Visit(msgspec.Struct):
     """One connection's story, from which its access line is written."""
@@ -66,6 +87,28 @@ class Visit(msgspec.Struct):
     upstream: str = ""
     upstream_id: str = ""
     flow: Flow | None = None  # where it is counted, once it is known whose it is; it has entered that
+    talk: Talk | None = None  # HTTP: how it goes with its requests
+
+    def row(self, now: float) -> ConnectionRow:
+        """Return it as /connections shows it; `now` is in seconds since 1970."""
+        inbound, traffic, talk = self.direction == "inbound", self.traffic, self.talk
+        if talk is None:
+            moved = (traffic.to_plain, traffic.to_tls) if inbound else (traffic.to_tls, traffic.to_plain)
+        else:
+            moved = talk.bytes_in, talk.bytes_out
+        return ConnectionRow(
+            id=self.id,
+            listener=self.listener,
+            direction=self.direction,
+            peer=self.peer,
+            principal=self.caller if inbound else self.upstream_id or self.upstream,
+            rule=self.rule if talk is None else talk.rule,
+            since=round(now - (trio.current_time() - self.started), 3),
+            bytes_in=moved[0],
+            bytes_out=moved[1],
+            protocol="" if self.flow is None else self.flow.edge.protocol,
+            requests=0 if talk is None else talk.requests,
+        )
 
     def line(self, end: ConnectionEnd) -> ConnectionLine:
         """Return the access line; bytes count towards the upstream as `in`."""
@@ -124,6 +167,7 @@ class Acceptor:
         self._post = post
         self._recorder = recorder
         self._handle = handle
+        self.visits: dict[str, Visit] = {}  # those that are open, by their ids; bounded by the cap
 
     def __repr__(self) -> str:
         return f"<Acceptor {self._post.name} open={self.open}/{self._post.max_connections}>"
@@ -175,6 +219,7 @@ class Acceptor:
     async def _attend(self, sock: socket.socket, peer: str, handle: Handler) -> None:
         visit = Visit(self._post.name, self._post.direction, peer)
         self._recorder.opened(visit.listener)
+        self.visits[visit.id] = visit
         try:
             await handle(sock, visit)
         except trio.Cancelled:
@@ -186,6 +231,7 @@ class Acceptor:
             self._recorder.log.exception("internal_error", listener=visit.listener, id=visit.id)
         finally:
             reset(sock)
+            del self.visits[visit.id]
             self._post.occupancy.leave()
             if visit.traffic.bare_fin:
                 self._recorder.bare_fin(visit.listener)

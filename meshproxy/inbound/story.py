@@ -56,6 +56,10 @@ class Story:
         "_target",
         "_visit",
         "_went_to",
+        "bytes_in",
+        "bytes_out",
+        "requests",
+        "rule",
     )
 
     def __init__(self, visit: Visit, services: Services) -> None:
@@ -70,6 +74,9 @@ class Story:
         self._common: tuple[bytes, bytes, bytes, Number, list[int]] | None = None
         self._bytes_out = self._requests.bytes_out
         self._flow = visit.flow or services.recorder.flows.nobody
+        self.requests = self.bytes_in = self.bytes_out = 0  # of those that are over
+        self.rule = ""
+        visit.talk = self
         self._is_first = True  # mostly also the last
 
     def __repr__(self) -> str:
@@ -114,6 +121,7 @@ class Story:
             common = self._common = *parts, self._requests.answered(status), took
             self._decided, self._target, self._went_to = exchange.decided, upstream.target, upstream.identity
             self._status = status
+            self.rule = "" if exchange.decided is None else exchange.decided.rule
         begins, who, how, count, took = common
         lasted = int((exchange.ended - exchange.started) * 1e6 + 0.5)
         waited = int((exchange.answered - exchange.upstream_asked) * 1e6 + 0.5)
@@ -122,6 +130,8 @@ class Story:
         took[BUCKET_BY_MILLISECONDS[lasted_ms] if lasted_ms < _FULL else bucket_of(lasted)] += 1
         flow.micros += lasted
         flow.bytes_out += bytes_out
+        self.requests += 1
+        self.bytes_out += bytes_out
         count.value += 1.0
         self._bytes_out.value += bytes_out
         put(
@@ -153,6 +163,11 @@ class Story:
     def _count(self, exchange: Exchange, lasted: float) -> None:
         """Count an exchange at the edge of its caller and its service."""
         failure = exchange.failure
+        self.requests += 1
+        self.bytes_in += exchange.bytes_in
+        self.bytes_out += exchange.bytes_out
+        if exchange.decided is not None and exchange.decided.rule:
+            self.rule = exchange.decided.rule
         if failure is Failure.DENIED:
             self._flow.denied += 1
             return

@@ -13,12 +13,12 @@ import trio
 
 from meshproxy.identity.store import IdentityStore
 from meshproxy.inbound.accept import Services
-from meshproxy.runtime.chronicle import Chronicle, each_second
+from meshproxy.runtime.chronicle import next_second
 from meshproxy.runtime.doors import OwnDoors
 from meshproxy.runtime.drain import serve_until_drained
 from meshproxy.runtime.equip import Workshop
-from meshproxy.runtime.gallery import Gallery
-from meshproxy.runtime.pages import reload_action
+from meshproxy.runtime.observatory import Observatory
+from meshproxy.runtime.pages import drain_action, log_level_action, reload_action
 from meshproxy.runtime.reception import Reception
 from meshproxy.runtime.reload import Reloader
 from meshproxy.runtime.signals import follow_signals
@@ -32,6 +32,7 @@ from meshproxy.wire.relay import Relay
 from meshproxy.wire.sweep import Sweeper
 
 if TYPE_CHECKING:
+    from meshproxy.admin.answers import Action, Order
     from meshproxy.runtime.auditing import Auditing
     from meshproxy.runtime.doors import Doors
     from meshproxy.runtime.telling import Telling
@@ -123,13 +124,15 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
         views = Views(
             file, stations, house.services, reloader, telling.writer, lifeline=lifeline, auditing=house.auditing
         )
-        stopping, chronicle = trio.Event(), Chronicle(wall_clock)
-        gallery = Gallery(file, str(reception.address), chronicle, reloader)
-        flows = house.services.recorder.flows
+        stopping = trio.Event()
+        observatory = Observatory(file, str(reception.address), views)
+        recorder, chronicle = house.services.recorder, observatory.chronicle
 
-        def look_back(now: float, late: float) -> None:
-            chronicle.loop_lag = late
-            chronicle.second(now, flows.take(), views.facts())
+        async def look_back() -> None:
+            while True:
+                now, late = await next_second(wall_clock)
+                chronicle.refuse(*recorder.fresh.take())
+                chronicle.second(now, recorder.flows.take(), views.facts(), late)
 
         def begin_drain() -> RuntimeSettings:
             views.phase.draining = True
@@ -150,13 +153,14 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
             nursery.start_soon(reloader.grants.follow)
             if lifeline is not None:
                 nursery.start_soon(lifeline.run)
-            nursery.start_soon(each_second, wall_clock, look_back)
-            reception.serve(
-                nursery,
-                {**views.all(), **gallery.all()},
-                views.public(),
-                {"/reload": reload_action(reloader, identity.look_now)},
-            )
+            nursery.start_soon(look_back)
+            nursery.start_soon(observatory.tell_denials)
+            actions: dict[str, Action | Order] = {
+                "/reload": reload_action(reloader, identity.look_now),
+                "/drain": drain_action(stopping, log),
+                "/log-level": log_level_action(telling.log_level.set, log),
+            }
+            reception.serve(nursery, {**views.all(), **observatory.all()}, views.public(), actions)
             listeners = {station.settings.name: station.acceptor.post.address for station in stations}
             announce(log, file, reception, listeners, configuration)
             nothing_cut = await serve_until_drained(stations, stopping, begin_drain)

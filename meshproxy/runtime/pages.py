@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+import trio
 
-from meshproxy.admin.answers import Action, Page
+from meshproxy.admin.answers import Action, Asked, Order, Page
+from meshproxy.admin.questions import BadQuestion
 from meshproxy.admin.status import (
     ConfigurationStatus,
     ExpiringRule,
@@ -20,6 +22,7 @@ from meshproxy.policy.ending import is_near
 from meshproxy.runtime.reload import Result
 from meshproxy.settings.schema import Inbound
 from meshproxy.telemetry.access import timestamp
+from meshproxy.telemetry.events import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from meshproxy.runtime.reload import Reloader, ReloadState
     from meshproxy.runtime.usage import Usage
     from meshproxy.settings.schema import IdentitySettings, Outbound
+    from meshproxy.telemetry.events import Logger
     from meshproxy.telemetry.record import ListenerCounts
     from meshproxy.wire.address import Address
 
@@ -101,6 +105,36 @@ def reload_action(reloader: Reloader, look_at_identity: Callable[[], None]) -> A
         return _json(_STATUS_OF.get(result, 200), {**body, "error": error} if error else body)
 
     return reload
+
+
+def drain_action(stopping: trio.Event, log: Logger) -> Order:
+    """Return what `POST /drain` does: what SIGTERM does."""
+
+    async def drain(asked: Asked) -> Page:
+        asked.query.done()
+        if not stopping.is_set():
+            log.info("draining", reason="POST /drain")
+            stopping.set()
+        await trio.lowlevel.checkpoint()
+        return _json(202, {"draining": True})
+
+    return Order(drain)
+
+
+def log_level_action(set_level: Callable[[str], None], log: Logger) -> Order:
+    """Return what `POST /log-level?level=warning` does."""
+
+    async def change(asked: Asked) -> Page:
+        level = asked.query.word("level", tuple(LEVELS), "")
+        asked.query.done()
+        if not level:
+            raise BadQuestion(f"which level? Expected level= and one of: {' '.join(LEVELS)}")
+        log.warning("log_level", level=level, reason="POST /log-level")
+        set_level(level)
+        await trio.lowlevel.checkpoint()
+        return _json(200, {"level": level})
+
+    return Order(change)
 
 
 def live_page() -> Page:

@@ -83,6 +83,22 @@ def lasting(samples: Iterable[Sample]) -> list[Sample]:
     return [sample for sample in samples if _fold(sample) is Fold.COUNT or sample.family not in GAUGES]
 
 
+def granted_by_rule(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
+    """Return how often each rule has granted, by listener; nothing when there were too many to tell them apart."""
+    found: dict[str, dict[str, int]] = {}
+    for sample in samples:
+        if sample.name != "meshproxy_authz_decisions_total":
+            continue
+        labels = dict(sample.labels)
+        listener, rule = labels["listener"], labels["rule"]
+        if listener == "(other)":
+            return {}
+        if rule:
+            rules = found.setdefault(listener, {})
+            rules[rule] = rules.get(rule, 0) + int(sample.value)
+    return found
+
+
 _STATES: Final = frozenset({Fold.LOWEST, Fold.HIGHEST})
 
 

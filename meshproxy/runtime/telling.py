@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from meshproxy.telemetry.events import LogLevel
 from meshproxy.telemetry.record import Recorder
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Telling:
     access: AccessLog
     writer: LogWriter
     metrics: Metrics
+    log_level: LogLevel = field(default_factory=LogLevel)
 
     def recorder(self, monotonic: Callable[[], float]) -> Recorder:
         """Return who is told what happens on listeners."""

@@ -26,9 +26,10 @@ from meshproxy.telemetry.facts import Facts
 from meshproxy.telemetry.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from meshproxy.admin.roster import ConnectionRow
     from meshproxy.inbound.accept import Services
     from meshproxy.runtime.auditing import Auditing
     from meshproxy.runtime.lifeline import Lifeline
@@ -132,6 +133,32 @@ class Views:
             audit=() if self._auditing is None else (self._auditing.status(),),
         )
 
+    @property
+    def configuration(self) -> Configuration:
+        """What is in force."""
+        return self._in_force.configuration
+
+    async def describe(self) -> Status:
+        """Return `status`."""
+        return self.status()
+
+    async def roster(self, most: int) -> tuple[Sequence[ConnectionRow], int]:
+        """Return `connections`."""
+        return self.connections(most)
+
+    async def granted(self) -> Mapping[str, Mapping[str, int]]:
+        """Return how often each rule has granted, by listener; see `ListenerCounts.granted`."""
+        counts = self._services.recorder.counts
+        found = ((name, each.granted) for name, each in counts.items())
+        return {name: granted for name, granted in found if granted is not None}
+
+    def connections(self, most: int) -> tuple[tuple[ConnectionRow, ...], int]:
+        """Return the newest `most` that are open, newest first, and how many are left out."""
+        visits = [visit for station in self._stations.all for visit in station.acceptor.visits.values()]
+        newest = nlargest(most, visits, key=lambda visit: visit.started)
+        now = self._wall().timestamp()
+        return tuple(visit.row(now) for visit in newest), len(visits) - len(newest)
+
     def facts(self) -> Facts:
         """Return what may explain a curve; asked each second."""
         store, state = self._services.identity, self._in_force.state
@@ -196,7 +223,14 @@ class Views:
             last_error=store.last_error,
             serial=f"{loaded.leaf.serial:x}" if loaded else "",
             certificates=tuple(
-                CertificateStatus(term.role, timestamp(term.not_after), (term.not_after - now).total_seconds())
+                CertificateStatus(
+                    term.role,
+                    timestamp(term.not_after),
+                    (term.not_after - now).total_seconds(),
+                    term.subject,
+                    term.serial,
+                    timestamp(term.not_before),
+                )
                 for term in (loaded.material.terms if loaded else ())
             ),
             renewal=None if self._lifeline is None else self._lifeline.status(),

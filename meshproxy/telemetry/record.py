@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from meshproxy.limits.rate import Rate
 from meshproxy.telemetry.access import JsonAccessLog
+from meshproxy.telemetry.denials import Fresh, Refused
 from meshproxy.telemetry.flows import Flows
 from meshproxy.telemetry.text import printable
 
@@ -172,6 +173,7 @@ class Recorder:
         self._access = access
         self._monotonic = monotonic
         self.flows = Flows()
+        self.fresh = Fresh()
         self._rates: dict[tuple[str, str], Rate] = {}
         self.denials: deque[Denial] = deque(maxlen=_DENIALS_KEPT)
         self.counts: dict[str, ListenerCounts] = {}
@@ -286,6 +288,9 @@ class Recorder:
 
     def objected(self, objection: Objection, ts: str, nearest: str) -> None:
         """Count what the allow-list has against a caller, for the summary since start; `nearest` may be empty."""
+        self.fresh.note(
+            Refused(objection.listener, objection.outcome, objection.caller, objection.asked, objection.reason), ts
+        )
         tally = self.objections.get(objection)
         if tally is None:
             whose = (objection.listener, objection.caller)

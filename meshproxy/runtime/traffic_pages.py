@@ -38,7 +38,7 @@ class Subject(Protocol):
         """What is in force."""
 
 
-class Gallery:
+class TrafficPages:
     """The pages of one sidecar, whether it has workers or not; `address` is where it is asked, `file` names it."""
 
     def __init__(self, file: str, address: str, chronicle: Chronicle, subject: Subject) -> None:
@@ -48,7 +48,7 @@ class Gallery:
         self._subject = subject
 
     def __repr__(self) -> str:
-        return f"<Gallery of {self._file}>"
+        return f"<TrafficPages of {self._file}>"
 
     def all(self) -> Mapping[str, Inquiry]:
         """Return every page by its path."""
