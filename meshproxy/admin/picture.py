@@ -55,7 +55,8 @@ def series_in_parts(series: Series, tier: Tier, *, since: float | None, edge: st
 
     Between two parts the series may go on.
     """
-    first, columns = window_of(tier, series.latest, since)
+    # A second is put into the series when it is over: of the one that has just begun nothing is known.
+    first, columns = window_of(tier, series.latest - 0.5, since)
     head: dict[str, object] = {
         "now": series.latest,
         "tier": tier.name,

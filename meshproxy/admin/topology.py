@@ -66,7 +66,7 @@ def topology(
     edges: list[dict[str, object]] = []
     for each in traffic:
         _count(nodes, each)
-        edges.append({"data": _edge(each)})
+        edges.append({"data": _edge(each, trust_domain)})
     for number, (edge, rule) in enumerate(sorted(idle, key=lambda item: (item[0].source, item[0].target, item[1])), 1):
         if (edge.source, edge.target, edge.listener) in used:
             continue
@@ -74,7 +74,7 @@ def topology(
         nodes.setdefault(edge.source, _Node(edge.source))
         nodes.setdefault(edge.target, _Node(edge.target)).is_root = False
         unused = Traffic(f"idle-{number}", edge, Point(), window)
-        edges.append({"data": _edge(unused, rule=rule)})
+        edges.append({"data": _edge(unused, trust_domain, rule=rule)})
     answer = {
         "timestamp": int(now),
         "duration": int(window),
@@ -117,7 +117,7 @@ def _node(node: _Node, trust_domain: str) -> dict[str, object]:
     return data | {name: True for name, is_so in flags.items() if is_so}
 
 
-def _edge(each: Traffic, *, rule: str = "") -> dict[str, object]:
+def _edge(each: Traffic, trust_domain: str, *, rule: str = "") -> dict[str, object]:
     edge, point = each.edge, each.point
     share = point.errors / point.requests if point.requests else 0.0
     mesh: dict[str, object] = {
@@ -143,8 +143,8 @@ def _edge(each: Traffic, *, rule: str = "") -> dict[str, object]:
         "id": each.id,
         "source": edge.source,
         "target": edge.target,
-        "sourcePrincipal": edge.source,
-        "destPrincipal": edge.target,
+        "sourcePrincipal": _principal(edge.source, trust_domain),
+        "destPrincipal": _principal(edge.target, trust_domain),
         "healthStatus": "Failure" if share >= _FAILING else "Degraded" if share >= _DEGRADED else "Healthy",
         "isMTLS": "100" if edge.mtls else "0",
         "responseTime": _text(mean),
@@ -152,6 +152,10 @@ def _edge(each: Traffic, *, rule: str = "") -> dict[str, object]:
         "traffic": _traffic(each, share),
         "mesh": mesh,
     }
+
+
+def _principal(name: str, trust_domain: str) -> str:
+    return f"spiffe://{trust_domain}{name}" if name.startswith("/") and trust_domain else name
 
 
 def _traffic(each: Traffic, share: float) -> Mapping[str, object]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import socket
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -13,12 +11,10 @@ import click
 import msgspec
 
 from meshproxy.admin.status import Status
-from meshproxy.cli.terminal import Tone, fail, os_error_words, paint, print_problems
-from meshproxy.errors import FaultyInput
-from meshproxy.settings.load import load_admin
+from meshproxy.cli.asking import PATIENCE, NoAnswer, admin_address, get
+from meshproxy.cli.terminal import Tone, fail, paint
 from meshproxy.settings.schema import DEFAULT_ADMIN
 from meshproxy.units import format_duration
-from meshproxy.wire.address import UnixAddress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +30,6 @@ if TYPE_CHECKING:
     )
     from meshproxy.wire.address import Address
 
-_PATIENCE = 5.0
 _SHORTEST_PATIENCE = 0.1
 _ASK_EVERY = 1.0
 _POLL_EVERY = 0.1
@@ -44,24 +39,9 @@ _OBJECTIONS_SHOWN = 10
 _RULES_SHOWN = 8
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, *, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-class NoAnswer(Exception):
-    """The sidecar could not be asked; the text is a sentence for people."""
-
-
 def ask(file: Path | None) -> Status:
     """Return what the sidecar of `file` (None: the default admin address) says. Ends the command when it cannot."""
-    address = DEFAULT_ADMIN if file is None else _admin_address(file)
+    address = DEFAULT_ADMIN if file is None else admin_address(file)
     try:
         return _ask(address, file)
     except NoAnswer as error:
@@ -70,7 +50,7 @@ def ask(file: Path | None) -> Status:
 
 def watch_status(file: Path | None, *, as_json: bool) -> None:
     """Show the status again every second, on a screen of its own where there is one, until Ctrl-C."""
-    address = DEFAULT_ADMIN if file is None else _admin_address(file)
+    address = DEFAULT_ADMIN if file is None else admin_address(file)
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             try:
@@ -86,12 +66,12 @@ def watch_status(file: Path | None, *, as_json: bool) -> None:
 
 def wait_until_ready(file: Path | None, timeout: float) -> str:
     """Return an empty text once the sidecar serves, or after `timeout` seconds what it said or did not say last."""
-    address = DEFAULT_ADMIN if file is None else _admin_address(file)
+    address = DEFAULT_ADMIN if file is None else admin_address(file)
     deadline = time.monotonic() + timeout
     while True:
         left = max(deadline - time.monotonic(), _SHORTEST_PATIENCE)
         try:
-            answer = _ask(address, file, within=min(left, _PATIENCE))
+            answer = _ask(address, file, within=min(left, PATIENCE))
             if answer.state == "serving":
                 return ""
             why = f"it is {answer.state}" + (f": {answer.identity.reason}" if answer.identity.reason else "")
@@ -102,37 +82,13 @@ def wait_until_ready(file: Path | None, timeout: float) -> str:
         time.sleep(min(_POLL_EVERY, max(deadline - time.monotonic(), 0.0)))
 
 
-def _ask(address: Address, file: Path | None, *, within: float = _PATIENCE) -> Status:
-    connection: http.client.HTTPConnection
-    if isinstance(address, UnixAddress):
-        connection = _UnixConnection(address.path, timeout=within)
-    else:
-        connection = http.client.HTTPConnection(address.host, address.port, timeout=within)
-    try:
-        connection.request("GET", "/status")
-        response = connection.getresponse()
-        body = response.read()
-    except (ConnectionRefusedError, FileNotFoundError):
-        started = f"start it with: meshproxy run {file or 'FILE'}"
-        raise NoAnswer(f"no sidecar answers at {address}; {started}") from None
-    except (OSError, http.client.HTTPException) as error:
-        words = os_error_words(error) if isinstance(error, OSError) else "it speaks no HTTP"
-        raise NoAnswer(f"cannot ask the sidecar at {address}: {words}") from error
-    finally:
-        connection.close()
+def _ask(address: Address, file: Path | None, *, within: float = PATIENCE) -> Status:
+    http_status, body = get(address, "/status", within=within, starting=f"meshproxy run {file or 'FILE'}")
     try:
         return msgspec.json.decode(body, type=Status)
     except msgspec.DecodeError:
-        what = f"what answers at {address} is not a meshproxy sidecar of this version (HTTP {response.status})"
+        what = f"what answers at {address} is not a meshproxy sidecar of this version (HTTP {http_status})"
         raise NoAnswer(what) from None
-
-
-def _admin_address(file: Path) -> Address:
-    try:
-        return load_admin(file).listen
-    except FaultyInput as faulty:
-        print_problems(faulty.problems)
-        fail(f"{file} does not say where its sidecar can be asked")
 
 
 def in_words(status: Status) -> str:
