@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _CHUNK: Final = 64 * 1024
 _MOST_HEAD: Final = 16 * 1024
 _MOST_WORDS: Final = 300  # characters of an error that are told on
-_GONE: Final = "nothing listens there; is the sidecar running?"
+_GONE: Final = "nothing listens there"
 
 
 class NoAnswer(Exception):
@@ -44,10 +44,16 @@ async def get(address: Address, target: str, *, within: float, most: int) -> byt
         raise NoAnswer(_in_words(error)) from None
 
 
-def _in_words(error: Exception) -> str:
-    cause = error if isinstance(error, OSError) else error.__cause__ or error
-    words = cause.strerror if isinstance(cause, OSError) else None
-    return f"the connection failed: {(words or type(cause).__name__).lower()}"
+def _in_words(error: BaseException) -> str:
+    """What the system said: trio wraps it, once or twice, in errors that only say that nothing worked."""
+    while not (isinstance(error, OSError) and error.strerror) and error.__cause__ is not None:
+        error = error.__cause__
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+    if isinstance(error, ConnectionRefusedError):
+        return _GONE
+    words = error.strerror if isinstance(error, OSError) else None
+    return f"the connection failed: {(words or type(error).__name__).lower()}"
 
 
 async def _get(address: Address, target: str, most: int) -> bytes:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from hashlib import blake2b
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from meshproxy.admin.answers import Asked, Inquiry, Page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from importlib.resources.abc import Traversable
+    from collections.abc import Mapping
 
 ROOT: Final = "/dashboard"
 
+_STATIC: Final = Path(__file__).parent / "static"
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -30,39 +31,44 @@ _POLICY: Final = (
 
 
 def views() -> Mapping[str, Inquiry]:
-    """Return a view for each file, and for the page itself at /dashboard; reads all of them, once.
+    """Return a view for each file, and for the page itself at /dashboard.
 
-    They are some dozen files of 200 KB in all, which never change while a process runs.
+    Which files there are is looked up once, here; each is read when it is first asked for, for most sidecars are never
+    looked at.
     """
-    files = dict(_files(resources.files(__package__) / "static", ""))
-    index = files.pop("/index.html")
-    return {ROOT: index, **{ROOT + path: view for path, view in sorted(files.items())}}
+    files = sorted(path for path in _STATIC.rglob("*") if path.suffix in _TYPES)
+    return {_place(path): Inquiry(_Asset(path).answer) for path in files}
 
 
-def _files(directory: Traversable, path: str) -> Iterator[tuple[str, Inquiry]]:
-    for entry in directory.iterdir():
-        name = f"{path}/{entry.name}"
-        if entry.is_dir():
-            yield from _files(entry, name)
-        elif (content_type := _TYPES.get(name[name.rfind(".") :])) is not None:
-            yield name, _view(entry.read_bytes(), content_type)
+def _place(path: Path) -> str:
+    name = path.relative_to(_STATIC).as_posix()
+    return ROOT if name == "index.html" else f"{ROOT}/{name}"
 
 
-def _view(content: bytes, content_type: str) -> Inquiry:
-    tag = b'"%b"' % blake2b(content, digest_size=12).hexdigest().encode()
-    headers = (
-        (b"cache-control", b"no-cache"),  # kept, but asked about each time: an update shows at once
-        (b"etag", tag),
-        (b"content-security-policy", _POLICY),
-        (b"referrer-policy", b"no-referrer"),
-        (b"cross-origin-opener-policy", b"same-origin"),
-        (b"cross-origin-resource-policy", b"same-origin"),
-    )
-    whole = Page(200, content_type, content, headers)
-    unchanged = Page(304, content_type, b"", headers)
+class _Asset:
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
-    def answer(asked: Asked) -> Page:
+    def __repr__(self) -> str:
+        return f"<_Asset {self._path.name}>"
+
+    @cached_property
+    def _whole(self) -> Page:
+        content = self._path.read_bytes()
+        headers = (
+            (b"cache-control", b"no-cache"),  # kept, but asked about each time: an update shows at once
+            (b"etag", b'"%b"' % blake2b(content, digest_size=12).hexdigest().encode()),
+            (b"content-security-policy", _POLICY),
+            (b"referrer-policy", b"no-referrer"),
+            (b"cross-origin-opener-policy", b"same-origin"),
+            (b"cross-origin-resource-policy", b"same-origin"),
+        )
+        return Page(200, _TYPES[self._path.suffix], content, headers)
+
+    def answer(self, asked: Asked) -> Page:
+        """Return the file, or that it has not changed (RFC 9110 section 13.1.2)."""
+        whole = self._whole
         known = [each.strip().removeprefix(b"W/") for each in asked.fields.get(b"if-none-match", b"").split(b",")]
-        return unchanged if tag in known or b"*" in known else whole  # RFC 9110 section 13.1.2
-
-    return Inquiry(answer)
+        if dict(whole.more_headers)[b"etag"] in known or b"*" in known:
+            return Page(304, whole.content_type, b"", whole.more_headers)
+        return whole

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from meshproxy.admin.answers import Send
     from meshproxy.dashboard.gathering import Gathering
     from meshproxy.dashboard.merging import Call, Report
+    from meshproxy.dashboard.told import CertificateTold
 
 _PATIENCE: Final = 5.0
 _PATIENCE_FOR_DAYS: Final = 15.0
@@ -204,11 +205,7 @@ class Pages:
         asked.query.done()
         told = await self._gathering.everybody("/certificates", CertificatesTold, within=_PATIENCE, most=_MOST)
         home = self._gathering.home
-        rows = [
-            msgspec.structs.replace(each, owner=watch.name_in(home))
-            for watch, answer in told
-            for each in answer.certificates
-        ]
+        rows = [_owned(each, answer, watch.name_in(home)) for watch, answer in told for each in answer.certificates]
         rows.sort(key=lambda each: (each.not_after, each.owner, each.serial))
         return json_page({"now": self._gathering.wall(), "certificates": rows})
 
@@ -248,6 +245,12 @@ class Pages:
 def _escaped(text: str) -> str:
     """Percent-encode everything but what never means anything in a query (RFC 3986 section 2.3)."""
     return "".join(chr(c) if (chr(c).isalnum() and c < 128) or chr(c) in "-._~" else f"%{c:02X}" for c in text.encode())
+
+
+def _owned(row: CertificateTold, answer: CertificatesTold, owner: str) -> CertificateTold:
+    if row.role != "leaf":
+        return msgspec.structs.replace(row, owner=owner)
+    return msgspec.structs.replace(row, owner=owner, id=answer.id, renewal=answer.renewal)
 
 
 def _edge(call: Call) -> Edge:

@@ -150,7 +150,7 @@ class RuleTold(msgspec.Struct, frozen=True):
     owner: Text = ""
     expires: Text | float | None = None
     line: Count = 0
-    count: Count | None = None
+    granted: Count | None = None
 
 
 class ListenerTold(msgspec.Struct, frozen=True, rename={"from_": "from"}):
@@ -181,11 +181,11 @@ class RenewalTold(msgspec.Struct, frozen=True):
 
 
 class CertificateTold(msgspec.Struct, frozen=True):
-    """A row of /certificates; `owner` is ours."""
+    """A row of /certificates; `id` (of a leaf), `renewal` (of a leaf) and `owner` are ours."""
 
     role: Text
     serial: Text
-    not_before: float
+    not_before: float | None
     not_after: float
     seconds_left: float
     id: Text = ""
@@ -195,9 +195,11 @@ class CertificateTold(msgspec.Struct, frozen=True):
 
 
 class CertificatesTold(msgspec.Struct, frozen=True):
-    """The answer of /certificates."""
+    """The answer of /certificates; `id` and `renewal` are about the leaf."""
 
     certificates: Annotated[list[CertificateTold], Meta(max_length=256)]
+    id: Text = ""
+    renewal: RenewalTold | None = None
 
 
 class RecordTold(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -46,6 +47,7 @@ class Line:
     denied: float = 0.0
     protocol: str = "http"
     allowed: bool = True
+    samples: int = 24  # dice thrown for a second's durations
 
     def point(self, dice: random.Random, length: float) -> Point:
         """What happens in `length` seconds."""
@@ -57,7 +59,7 @@ class Line:
         )
         denied = round(self.denied * length + dice.random() - 0.5) if self.denied else 0
         counts, micros = [0] * BUCKETS, 0
-        samples = min(requests, 40)
+        samples = min(requests, self.samples)
         for index in range(samples):
             each = round(self.seconds * dice.lognormvariate(0, 0.5) * 1e6)
             weight = requests // samples + (index < requests % samples)
@@ -77,7 +79,7 @@ class Sidecar:
     state: str = "serving"
     reason: str = ""
     denials: list[dict[str, object]] = field(default_factory=list)
-    certificates: list[dict[str, object]] = field(default_factory=list)
+    certificates: dict[str, object] = field(default_factory=dict)
     rules: list[dict[str, object]] = field(default_factory=list)
     connections: list[dict[str, object]] = field(default_factory=list)
     records: list[dict[str, object]] | None = None
@@ -107,7 +109,7 @@ class Sidecar:
             "/series": Inquiry(self._series),
             "/topology": Inquiry(self._topology),
             "/denials": page(lambda: {"now": self.series.latest, "denials": self.denials}),
-            "/certificates": page(lambda: {"certificates": self.certificates}),
+            "/certificates": page(lambda: self.certificates),
             "/connections": page(lambda: {"now": self.series.latest, "connections": self.connections, "more": 0}),
             "/policy": page(
                 lambda: {"listeners": [{"listener": "api", "file": f"{self.name[1:]}.allow.toml", "rules": self.rules}]}
@@ -127,6 +129,7 @@ class Sidecar:
         tier = TIERS[query.word("tier", tuple(TIERS), "1s")]
         since = query.number("since", None, least=0, most=1e11)
         edge = query.text("edge")
+        query.number("step", None, least=1, most=86_400)  # whoever asks folds columns himself where we do not
         query.done()
         return Page(200, "application/json", b"".join(series_in_parts(self.series, tier, since=since, edge=edge)))
 
@@ -208,6 +211,36 @@ class Play:
         return next(line for line in self.lines if (line.source, line.target) == (source, target))
 
 
+class Crowd(Sidecar):
+    """A whole mesh told by one, as who gathers it tells it: for what a page makes of very many."""
+
+    names: tuple[str, ...] = ()
+
+    def mesh(self) -> dict[str, object]:
+        own = {"id": "", "address": "unix:", "state": "serving", "reason": "", "since": self.series.began}
+        now = self.series.latest
+        sidecars = [{**own, "name": name} for name in self.names]
+        return {"api": 1, "kind": "mesh", "now": now, "version": "0.1.0", "trust_domain": "", "sidecars": sidecars}
+
+    @classmethod
+    def of(cls, lines: Sequence[Line], now: float, *, past: int = 600) -> Crowd:
+        """Let `past` seconds pass, ten at a time."""
+        dice = random.Random(3)
+        crowd = cls("", Series(now - past, most=len(lines)), Feed(now))
+        crowd.names = tuple(sorted({name for line in lines for name in (line.source, line.target)}))
+        edges = [(Edge("destination", line.source, line.target, "api", line.protocol), line) for line in lines]
+        for ago in range(past, 0, -10):
+            crowd.series.take(now - ago, [(edge, line.point(dice, 10)) for edge, line in edges])
+        return crowd
+
+    def second(self, now: float, lines: Sequence[Line], dice: random.Random) -> None:
+        """Let a second pass."""
+        happened = [
+            (Edge("destination", each.source, each.target, "api", each.protocol), each.point(dice, 1)) for each in lines
+        ]
+        self.feed.tell("tick", tick(now, self.series.take(now, happened), {}))
+
+
 @contextmanager
 def listening(server: AdminServer) -> Iterator[None]:
     """Close the server's listener in the end."""
@@ -217,29 +250,31 @@ def listening(server: AdminServer) -> Iterator[None]:
         close_listener(server._listener)
 
 
-def certificates(name: str, now: float) -> list[dict[str, object]]:
+def certificates(name: str, now: float) -> dict[str, object]:
     """A leaf in the middle of its day, an intermediate and a root."""
     number = sum(map(ord, name))
     begins = now - 3600 * (3 + number % 7)
     own = f"spiffe://{TRUST_DOMAIN}{name}"
     rows = (
-        ("leaf", own, f"CN={name}", f"{number:04x}" * 8, begins, 86_400),
-        ("intermediate", "", f"CN={TRUST_DOMAIN} intermediate", "51" * 16, now - 40 * 86_400, 180 * 86_400),
-        ("root", "", f"CN={TRUST_DOMAIN} root", "0a" * 16, now - 400 * 86_400, 3650 * 86_400),
+        ("leaf", own, f"{number:04x}" * 8, begins, 86_400),
+        ("intermediate", f"CN={TRUST_DOMAIN} intermediate", "51" * 16, now - 40 * 86_400, 180 * 86_400),
+        ("root", f"CN={TRUST_DOMAIN} root", "0a" * 16, now - 400 * 86_400, 3650 * 86_400),
     )
-    return [
-        {
-            "role": role,
-            "id": identity,
-            "subject": subject,
-            "serial": serial,
-            "not_before": since,
-            "not_after": since + life,
-            "seconds_left": since + life - now,
-            "renewal": {"next_renewal": since + life / 2, "last_error": ""} if role == "leaf" else None,
-        }
-        for role, identity, subject, serial, since, life in rows
-    ]
+    return {
+        "id": own,
+        "renewal": {"next_renewal": datetime.fromtimestamp(begins + 43_200, UTC).isoformat(), "last_error": ""},
+        "certificates": [
+            {
+                "role": role,
+                "subject": subject,
+                "serial": serial,
+                "not_before": since,
+                "not_after": since + life,
+                "seconds_left": since + life - now,
+            }
+            for role, subject, serial, since, life in rows
+        ],
+    }
 
 
 def denial(caller: str, target: str, *, now: float, count: int = 1, path: str = "/entries/7") -> dict[str, object]:

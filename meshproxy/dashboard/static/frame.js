@@ -110,6 +110,6 @@ function brokenOnes(broken, all) {
       ),
       broken.length > some.length ? h("li", { class: "quiet" }, `and ${broken.length - some.length} more`) : null,
     ),
-    h("span", { class: "quiet" }, "What it says of itself, on its machine: ", h("code", {}, "meshproxy status FILE.toml")),
+    h("span", { class: "quiet" }, "What it says of itself, on its machine: ", h("code", {}, `meshproxy status ${some.find(({ file }) => file)?.file ?? "FILE.toml"}`)),
   ];
 }

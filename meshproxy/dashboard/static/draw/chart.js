@@ -27,12 +27,12 @@ export class Cursor {
 }
 
 /**
- * `lines` are { name, tone, fill } with `tone` a custom property of the theme; `format` writes a value; `most` is the top
- * of the axis where it does not follow the data. With `small` there are no axes.
+ * `lines` are { name, tone, fill } with `tone` a custom property of the theme; `format` writes a value; a `share` is shown
+ * up to 1, from as near below its least value as can be seen. With `small` there are no axes.
  */
 export class Chart {
-  constructor({ title, lines, format, most = null, least = 0, cursor = new Cursor(), small = false }) {
-    Object.assign(this, { title, lines, format, most, least, cursor, small });
+  constructor({ title, lines, format, share = false, cursor = new Cursor(), small = false }) {
+    Object.assign(this, { title, lines, format, share, cursor, small });
     this.data = { times: [], values: lines.map(() => []), markers: [], now: 0 };
     this.canvas = new Canvas({ class: "plot", tabindex: small ? null : "0", role: "img" }, (...all) => this.#paint(...all));
     this.readings = lines.map(() => h("b", { class: "number" }));
@@ -104,8 +104,8 @@ export class Chart {
     const area = this.small
       ? { left: 1, right: width - 1, top: 3, bottom: height - 2 }
       : { left: LEFT, right: width - RIGHT, top: TOP, bottom: height - BOTTOM };
-    const highest = this.most ?? Math.max(1e-9, ...values.flat().filter((value) => value !== null));
-    const scale = this.most === null ? ticks(highest) : [this.least, (this.least + this.most) / 2, this.most];
+    const highest = Math.max(1e-9, ...values.flat().filter((value) => value !== null));
+    const scale = this.share ? shareScale(values.flat()) : ticks(highest);
     const [low, top] = [scale[0], scale[scale.length - 1]];
     const x = (index) => area.left + (index / Math.max(times.length - 1, 1)) * (area.right - area.left);
     const y = (value) => area.bottom - ((Math.max(value, low) - low) / (top - low)) * (area.bottom - area.top);
@@ -170,6 +170,12 @@ export class Chart {
       context.fill();
     });
   }
+}
+
+function shareScale(values) {
+  const least = Math.min(1, ...values.filter((value) => value !== null));
+  const low = [0.99, 0.95, 0.9, 0.75, 0.5].find((each) => each <= least) ?? 0;
+  return [low, (low + 1) / 2, 1];
 }
 
 function lastOf(values) {

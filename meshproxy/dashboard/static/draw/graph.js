@@ -1,15 +1,17 @@
 /** The graph of who calls whom. It is laid out again only when services or calls come or go; else numbers change in place. */
 
-import { layered } from "../measure/layout.js";
+import { layered, stretched } from "../measure/layout.js";
 import { duration, percent, rate, serviceName } from "../measure/words.js";
 import { put, s, say } from "./elements.js";
 import { RADIUS, routes } from "./routes.js";
 import { Viewport } from "./viewport.js";
 
-const RING = 2 * Math.PI * RADIUS;
+const RING = 100; // the length of a ring, as its strokes are counted
 const MOST_LABELS = 48; // beyond so many calls, numbers are shown only for what is looked at
-const FAR = 0.55; // below this scale names could not be read
-const LONGEST_NAME = 16;
+const FAR = 0.42; // below this scale names could not be read
+const LONGEST_NAME = { wide: 17, narrow: 9 }; // letters
+const MOST_STRETCH = 1.5;
+const MANY = 40; // services, which may be stretched as far as it takes
 const LOCK = "M-2.4 -1v-1.6a2.4 2.4 0 0 1 4.8 0v1.6M-3.4 -1h6.8v5h-6.8z";
 const LETTER = 5.7; // width of one in a label, about
 
@@ -46,15 +48,17 @@ export class Graph {
 
   #build(picture, vertical) {
     const names = [...picture.services.keys()];
-    const size = vertical ? { across: 120, along: 96 } : { across: 232, along: 82 };
-    const layout = layered(names, picture.calls, { vertical, ...size });
+    const size = vertical ? { across: 112, along: 84 } : { across: 232, along: 82 };
+    const frame = { width: this.svg.clientWidth || 1, height: this.svg.clientHeight || 1 };
+    const layout = stretched(layered(names, picture.calls, { vertical, ...size }), frame, names.length > MANY ? MOST_STRETCH * 6 : MOST_STRETCH);
     const ways = routes(picture.calls, layout, vertical);
     this.layout = layout;
     this.calls = new Map(picture.calls.map((call) => [call.pair, callElement(call, ways.get(call.pair))]));
-    this.nodes = new Map(names.map((name) => [name, serviceElement(name, layout.nodes.get(name))]));
+    this.nodes = new Map(names.map((name) => [name, serviceElement(name, layout.nodes.get(name), vertical ? LONGEST_NAME.narrow : LONGEST_NAME.wide)]));
     const lines = s("g", {}, [...this.calls.values()].map(({ group }) => group));
     const labels = s("g", { class: "labels", "aria-hidden": "true" }, [...this.calls.values()].map(({ label }) => label));
     this.world.replaceChildren(lines, labels, s("g", {}, [...this.nodes.values()].map(({ group }) => group)));
+    this.svg.classList.toggle("narrow", vertical);
     this.svg.classList.toggle("many", picture.calls.length > MOST_LABELS);
     const first = [...this.nodes.values()][0];
     if (first) first.group.setAttribute("tabindex", "0");
@@ -65,8 +69,8 @@ export class Graph {
     const { group, ok, bad, figure } = this.nodes.get(name);
     put(group, "class", `node ${health}`);
     const failed = sum.errorShare ?? 0;
-    // A share that can be seen: even one failure in a thousand is a stroke of two pixels.
-    const stroke = failed > 0 ? Math.max(failed, 2 / RING) : 0;
+    // Even one failure in a thousand is a stroke that can be seen.
+    const stroke = failed > 0 ? Math.max(failed, 0.015) : 0;
     put(bad, "stroke-dasharray", `${(stroke * RING).toFixed(1)} ${RING.toFixed(1)}`);
     put(ok, "stroke-dasharray", `${((1 - stroke) * RING).toFixed(1)} ${RING.toFixed(1)}`);
     put(ok, "stroke-dashoffset", (-stroke * RING).toFixed(1));
@@ -91,7 +95,7 @@ export class Graph {
   }
 
   #call({ pair, sum, idle, denied, health, mtls }, covered) {
-    const { group, line, text, failed, lock } = this.calls.get(pair);
+    const { group, line, text, failed, lock, plate } = this.calls.get(pair);
     const kind = idle ? "idle" : denied ? "denied" : health;
     put(group, "class", `call ${kind}`);
     const perSecond = sum.requests / covered;
@@ -102,8 +106,12 @@ export class Graph {
     const refused = sum.denied > 0 ? `${sum.denied} denied` : "";
     say(failed, [sum.errorShare > 0 ? percent(sum.errorShare) : "", refused].filter(Boolean).join(" \u00b7 "));
     put(lock, "class", idle || denied ? "lock none" : mtls ? "lock" : "lock open");
-    put(lock, "transform", `translate(${(-text.textContent.length * LETTER) / 2 - 2} 0)`);
-    put(text, "y", 4);
+    const wide = Math.max(text.textContent.length, failed.textContent.length) * LETTER + (text.textContent ? 20 : 8);
+    const lines = (text.textContent ? 1 : 0) + (failed.textContent ? 1 : 0);
+    put(plate, "x", -wide / 2);
+    put(plate, "width", wide);
+    put(plate, "height", lines * 13 + 2);
+    put(lock, "transform", `translate(${(-text.textContent.length * LETTER) / 2 - 3} 0)`);
     put(failed, "y", text.textContent ? 17 : 4);
   }
 
@@ -167,11 +175,11 @@ function arrow(kind) {
   return s("marker", { id: `arrow-${kind}`, orient: "auto", ...size }, s("path", { class: kind, d: "M0 0.5L7 3.5L0 6.5z" }));
 }
 
-function serviceElement(name, { x, y }) {
+function serviceElement(name, { x, y }, longest) {
   const shown = serviceName(name);
-  const short = shown.length > LONGEST_NAME ? `\u2026${shown.slice(1 - LONGEST_NAME)}` : shown;
-  const ok = s("circle", { class: "ring ok", r: RADIUS, transform: "rotate(-90)" });
-  const bad = s("circle", { class: "ring bad", r: RADIUS, transform: "rotate(-90)" });
+  const short = shown.length > longest ? `\u2026${shown.slice(1 - longest)}` : shown;
+  const ok = s("circle", { class: "ring ok", r: RADIUS, pathLength: RING, transform: "rotate(-90)" });
+  const bad = s("circle", { class: "ring bad", r: RADIUS, pathLength: RING, transform: "rotate(-90)" });
   const figure = s("text", { class: "figure", y: 4 });
   const group = s(
     "g",
@@ -189,10 +197,11 @@ function serviceElement(name, { x, y }) {
 
 function callElement({ pair }, { path, label: { x, y } }) {
   const line = s("path", { class: "line", d: path });
-  const text = s("text", { class: "text", x: 5 });
+  const text = s("text", { class: "text", x: 5, y: 4 });
   const failed = s("text", { class: "text failed" });
+  const plate = s("rect", { class: "plate", y: -8, rx: 3 });
   const lock = s("path", { class: "lock", d: LOCK });
   const group = s("g", { dataset: { pair } }, s("title", {}, pair), s("path", { class: "touch", d: path }), line);
-  const label = s("g", { transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`, class: "label" }, lock, text, failed);
-  return { group, line, label, text, failed, lock };
+  const label = s("g", { transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`, class: "label" }, plate, lock, text, failed);
+  return { group, line, label, text, failed, lock, plate };
 }

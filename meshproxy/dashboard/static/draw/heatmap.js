@@ -37,7 +37,9 @@ export class HeatMap {
   show(rows, { mode, now, step, rowNames }) {
     Object.assign(this, { rows, mode, now, step, rowNames });
     this.times = rows[0]?.cells.map(({ at }) => at) ?? [];
-    this.room.style.height = `${HEAD + rows.length * ROW + 4}px`;
+    const height = HEAD + rows.length * ROW + 4;
+    this.room.style.height = `${height}px`;
+    this.canvas.element.style.height = `min(${height}px, 72vh)`;
     this.canvas.dirty();
   }
 

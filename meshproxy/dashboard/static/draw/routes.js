@@ -19,14 +19,19 @@ export function routes(edges, layout, vertical) {
   const at = (name) => turn(layout.nodes.get(name));
   const ahead = edges.filter(({ source, target }) => at(source).u < at(target).u - 1);
   const ports = { out: fan(ahead, "source", "target", at), in: fan(ahead, "target", "source", at) };
-  const found = new Map();
+  const lines = new Map();
   const taken = [...layout.nodes.values()].map(({ x, y }) => ({ x, y: y + 8, wide: 2 * RADIUS + 12, high: 2 * RADIUS + 26 }));
   for (const { pair, source, target } of edges) {
     const from = at(source);
     const to = at(target);
     const bends = (layout.bends.get(`${source}\n${target}`) ?? []).map(turn);
     const line = from.u < to.u - 1 ? forward(from, to, bends, ports.out.get(pair), ports.in.get(pair)) : around(from, to);
-    found.set(pair, { path: drawn(line, back), label: labelled(line.map(({ u, v }) => back(u, v)), taken) });
+    lines.set(pair, line.map(({ u, v }) => back(u, v)));
+  }
+  // Short lines first: they have the fewest places to choose from.
+  const found = new Map();
+  for (const [pair, points] of [...lines].sort(([, one], [, other]) => length(one) - length(other))) {
+    found.set(pair, { path: drawn(points), label: labelled(points, taken) });
   }
   return found;
 }
@@ -102,11 +107,13 @@ function along([a, b, c, d], t) {
   return { x: mix("x"), y: mix("y") };
 }
 
-function drawn(points, back) {
-  const text = points.map(({ u, v }) => {
-    const { x, y } = back(u, v);
-    return `${x.toFixed(1)} ${y.toFixed(1)}`;
-  });
+function length(points) {
+  const [from, to] = [points[0], points[points.length - 1]];
+  return Math.hypot(to.x - from.x, to.y - from.y);
+}
+
+function drawn(points) {
+  const text = points.map(({ x, y }) => `${x.toFixed(1)} ${y.toFixed(1)}`);
   let path = `M${text[0]}`;
   for (let index = 1; index < text.length; index += 3) path += `C${text[index]} ${text[index + 1]} ${text[index + 2]}`;
   return path;

@@ -224,7 +224,12 @@ export class Store {
 
   async #certificates() {
     const told = await ask("/certificates");
-    this.certificates = told.certificates.map((each) => ({ ...each, owner: each.owner || this.own }));
+    const leaf = { id: told.id, renewal: told.renewal }; // as a lone sidecar tells it: beside the rows, about the leaf
+    this.certificates = told.certificates.map((each) => ({
+      ...(each.role === "leaf" ? { ...leaf, ...each } : each),
+      owner: each.owner || this.own,
+      not_before: each.not_before ?? told.now ?? 0,
+    }));
     this.changed("certificates");
   }
 

@@ -7,6 +7,7 @@ import { services, sumsByColumn } from "./sums.js";
 export const MODES = ["latency", "errors", "rate"];
 
 const LEAST_REQUESTS = 3; // for a latency to be told
+const NOISE = 1.25; // times the usual: less is how things always go up and down
 
 /**
  * Return rows [{ key, name, pair, usual, cells: [{ at, sum, value, heat }] }], the hottest first.
@@ -59,7 +60,7 @@ export function heatOf(mode, value, { usual, busiest }) {
   if (mode === "errors") return Math.min(Math.sqrt(value / 0.1), 1);
   if (mode === "rate") return Math.sqrt(value / busiest);
   if (!usual) return 0;
-  return Math.min(Math.max(Math.log2(value / usual) / 2, 0), 1);
+  return Math.min(Math.max(Math.log2(value / usual / NOISE) / Math.log2(4 / NOISE), 0), 1);
 }
 
 function incomingByService(history) {

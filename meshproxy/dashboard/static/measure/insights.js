@@ -203,8 +203,7 @@ function broken(view) {
       service: name,
       since,
       parts: [
-        "The sidecar of ",
-        name ? { service: name } : address,
+        ...(name ? ["The sidecar of ", { service: name }] : [`The sidecar at ${address}`]),
         state === "unreachable" ? " does not answer" : ` is ${state.replace("_", " ")}`,
         reason ? `: ${reason}.` : ".",
       ],

@@ -16,18 +16,50 @@ const MOST_BENDS = 400; // beyond so many, long edges get no places of their own
  * bends: Map "source\ntarget" -> [{ x, y }] (where a long edge passes layers), width, height }.
  *
  * `across` is the distance between layers, `along` that between neighbours in one; layers follow each other to the
- * right, or downwards with `vertical`.
+ * right, or downwards with `vertical`. Who neither calls nor is called stands apart, in rows behind all others.
  */
 export function layered(names, edges, { seed = 1, across = 200, along = 80, vertical = false } = {}) {
-  const nodes = [...new Set(names)].sort((a, b) => hash(a, seed) - hash(b, seed) || (a < b ? -1 : 1));
-  const known = new Set(nodes);
+  const known = new Set(names);
   const calls = unique(edges).filter(({ source, target }) => known.has(source) && known.has(target));
+  const joined = new Set(calls.flatMap(({ source, target }) => [source, target]));
+  const all = [...known].sort((a, b) => hash(a, seed) - hash(b, seed) || (a < b ? -1 : 1));
+  const nodes = all.filter((name) => joined.has(name));
   const forward = withoutCircles(nodes, calls);
   const layerOf = layering(nodes, forward);
   const graph = withBends(nodes, forward, layerOf);
   const layers = ordered(graph);
   const place = straightened(layers, graph, along);
-  return placed(layers, place, { across, along, vertical });
+  const picture = placed(layers, place, { across, along, vertical });
+  const alone = all.filter((name) => !joined.has(name)).sort();
+  return alone.length > 0 ? withLoners(picture, alone, along) : picture;
+}
+
+/** The picture with more services in rows below it. */
+function withLoners({ nodes, bends, width, height }, alone, gap) {
+  const most = Math.ceil(Math.sqrt(alone.length * 2));
+  const perRow = Math.max(Math.floor(width / gap), Math.min(alone.length, most), 1);
+  const wide = Math.max(width, perRow * gap);
+  alone.forEach((name, index) => {
+    const inRow = Math.min(perRow, alone.length - Math.floor(index / perRow) * perRow);
+    const x = wide / 2 + ((index % perRow) - (inRow - 1) / 2) * gap;
+    nodes.set(name, { x, y: height + (Math.floor(index / perRow) + 0.5) * gap, layer: -1 });
+  });
+  for (const point of [...[...nodes.values()].filter(({ layer }) => layer >= 0), ...[...bends.values()].flat()]) {
+    point.x += (wide - width) / 2;
+  }
+  return { nodes, bends, width: wide, height: height + Math.ceil(alone.length / perRow) * gap };
+}
+
+/** The layout stretched, by `most` at most, towards the shape of a frame. */
+export function stretched({ nodes, bends, width, height }, frame, most) {
+  const shape = frame.width / frame.height / (width / height);
+  const x = Math.min(Math.max(shape, 1), most);
+  const y = Math.min(Math.max(1 / shape, 1), most);
+  for (const point of [...nodes.values(), ...[...bends.values()].flat()]) {
+    point.x *= x;
+    point.y *= y;
+  }
+  return { nodes, bends, width: width * x, height: height * y };
 }
 
 /** A number for a text, the same everywhere: FNV-1a. */

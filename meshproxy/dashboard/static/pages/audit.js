@@ -6,7 +6,7 @@ import { copyable, emptyState, h, replace, say, table } from "../draw/elements.j
 import { serviceLink } from "./calls.js";
 
 const LIMIT = 200;
-const CONFIGURATION = '[[inbound]]\n# ...\naudit = "audit.jsonl"\n';
+const CONFIGURATION = '[audit]\nfile = "audit.jsonl"\n\n[[inbound]]     # beside its other keys\naudit = "all"\n';
 
 /** The page at #/audit. */
 export class Audit {
@@ -67,5 +67,5 @@ export class Audit {
 }
 
 function none(words) {
-  return h("div", { class: "empty" }, h("h2", {}, "No audit log"), h("p", {}, words), h("p", { class: "quiet" }, "A listener keeps one when its settings say where:"), copyable(CONFIGURATION));
+  return h("div", { class: "empty" }, h("h2", {}, "No audit log"), h("p", {}, words), h("p", { class: "quiet" }, "A sidecar keeps one when its settings say where, and for which listeners:"), copyable(CONFIGURATION));
 }

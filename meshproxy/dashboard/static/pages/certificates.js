@@ -54,7 +54,7 @@ function grouped(certificates) {
 
 function columns(now) {
   return [
-    { title: "Ends in", class: "number", cell: (each) => h("span", { class: `state ${urgency(each)}` }, each.seconds_left > 0 ? span(each.seconds_left) : `ended ${span(-each.seconds_left)} ago`) },
+    { title: "Ends in", class: "number", cell: (each) => h("span", { class: urgency(each) === "good" ? null : `state ${urgency(each)}` }, each.seconds_left > 0 ? span(each.seconds_left) : `ended ${span(-each.seconds_left)} ago`) },
     { title: "Life", cell: life },
     { title: "Of", cell: ({ id, subject }) => (id ? h("span", { title: id }, serviceName(id.replace(/^spiffe:\/\/[^/]*/, "") || id)) : subject) },
     { title: "Role", cell: ({ role }) => role },

@@ -19,7 +19,7 @@ export class Curves {
     const chart = (title, lines, format, more = {}) => new Chart({ title, lines, format, cursor, ...more });
     this.charts = [
       chart("Requests", [{ name: "", tone: "accent", fill: true }], rate),
-      chart("Success", [{ name: "", tone: "good" }], percent, { most: 1 }),
+      chart("Success", [{ name: "", tone: "good" }], percent, { share: true }),
       chart("Duration", [{ name: "p50", tone: "accent" }, { name: "p95", tone: "violet" }, { name: "p99", tone: "bad" }], duration),
       chart("Denied", [{ name: "", tone: "warn", fill: true }], rate),
     ];
@@ -56,12 +56,13 @@ export class Curves {
     for (const each of this.charts) each.close();
   }
 
-  /** The last ten minutes come from the seconds, whose durations are means of ten seconds' buckets beside them. */
+  /** The last ten minutes come from the seconds; durations, of which those have no buckets, and the rare denials from the tens. */
   #curves() {
     const { store } = this;
     const byTheSecond = store.span.seconds <= 600 && store.loaded.has("seconds");
     const history = byTheSecond ? store.histories.seconds : store.history;
-    const columns = byTheSecond ? history.columns(store.span.seconds).slice(0, -1) : store.columns;
+    const all = history.columns(store.span.seconds);
+    const columns = history.step > 60 ? all : all.slice(0, -1); // the newest is still filling
     const sums = sumsByColumn(this.#edges(history), columns);
     const times = columns.map((column) => history.timeOf(column));
     const data = { times, step: history.step, now: store.now, markers: store.markers };
@@ -69,23 +70,20 @@ export class Curves {
     const [requests, success, durations, denied] = this.charts;
     requests.show({ ...data, values: [sums.map((sum, index) => sum.requests / length(index))] });
     success.show({ ...data, values: [sums.map((sum) => (sum.errorShare === null ? null : 1 - sum.errorShare))] });
-    durations.show({ ...data, values: this.#durations(times, sums, byTheSecond) });
-    denied.show({ ...data, values: [sums.map((sum, index) => sum.denied / length(index))] });
-    say(this.note, `${store.span.words}, ${byTheSecond ? "each second (durations: each ten)" : `a point is ${history.step / 60} min`}`);
+    const wide = byTheSecond ? this.#tens(times) : sums;
+    durations.show({ ...data, values: [0.5, 0.95, 0.99].map((q) => wide.map((sum) => sum.quantile(q))) });
+    denied.show({ ...data, values: [wide.map((sum, index) => sum.denied / (byTheSecond ? 10 : length(index)))] });
+    say(this.note, `${store.span.words}, ${byTheSecond ? "each second (durations and denials: each ten)" : `a point is ${history.step / 60} min`}`);
   }
 
-  #durations(times, sums, byTheSecond) {
-    const quantiles = [0.5, 0.95, 0.99];
-    if (!byTheSecond) return quantiles.map((q) => sums.map((sum) => sum.quantile(q)));
+  /** For each second the sum of the ten seconds it is in. */
+  #tens(times) {
     const { tens } = this.store.histories;
-    const edges = this.#edges(tens);
-    const known = new Map();
-    const at = (time) => {
-      const column = tens.columnAt(time);
-      if (!known.has(column)) known.set(column, sumsByColumn(edges, [column])[0]);
-      return known.get(column);
-    };
-    return quantiles.map((q) => times.map((time) => at(time).quantile(q)));
+    const columns = times.map((time) => tens.columnAt(time));
+    const different = [...new Set(columns)];
+    const sums = sumsByColumn(this.#edges(tens), different);
+    const known = new Map(different.map((column, index) => [column, sums[index]]));
+    return columns.map((column) => known.get(column));
   }
 
   #edges(history) {

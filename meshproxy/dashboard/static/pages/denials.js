@@ -60,7 +60,7 @@ function item({ at, last, count: times, listener, target, principal, method, pat
       h("span", { class: "quiet number" }, since),
     ),
     h("p", { class: "why" }, explanation),
-    nearest ? h("p", { class: "quiet" }, `Nearest rule: ${nearest.rule} (${nearest.file}:${nearest.line}); it fails by ${[nearest.failed].flat().join(" and ")}.`) : null,
+    nearest && !explanation.includes(nearest.rule) ? h("p", { class: "quiet" }, `Nearest rule: ${nearest.rule} (${nearest.file}:${nearest.line}); it fails by ${[nearest.failed].flat().join(" and ")}.`) : null,
     edit ? h("details", {}, h("summary", {}, "The edit that would grant it"), copyable(edit, "Copy the edit")) : null,
   );
 }

@@ -72,11 +72,11 @@ export class Details {
 
   #curves() {
     const { history, columns, now } = this.store;
-    const sums = sumsByColumn(this.#edges(history), columns);
-    const times = columns.map((column) => history.timeOf(column));
+    const shown = history.step > 60 ? columns : columns.slice(0, -1); // the newest is still filling
+    const sums = sumsByColumn(this.#edges(history), shown);
+    const times = shown.map((column) => history.timeOf(column));
     const data = { times, step: history.step, now, markers: this.store.markers };
-    const newest = Math.max(now - times[times.length - 1], 1);
-    const length = (index) => (index === times.length - 1 ? Math.min(newest, history.step) : history.step);
+    const length = (index) => Math.min(Math.max(now - times[index], 1), history.step);
     this.charts.rate.show({ ...data, values: [sums.map((sum, index) => sum.requests / length(index))] });
     this.charts.latency.show({ ...data, values: [sums.map((sum) => sum.mean), sums.map((sum) => sum.quantile(0.95))] });
   }

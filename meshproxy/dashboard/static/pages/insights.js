@@ -1,6 +1,6 @@
 /** What stands out, as a list of sentences. */
 
-import { count, serviceName } from "../measure/words.js";
+import { count } from "../measure/words.js";
 import { h } from "../draw/elements.js";
 import { serviceLink } from "./calls.js";
 
@@ -29,8 +29,7 @@ function item({ severity, kind, parts }) {
 
 function quiet(store) {
   if (!store.ready) return h("p", { class: "quiet" }, "Asking the sidecars \u2026");
-  const { services } = store.picture();
-  const names = [...services.keys()].slice(0, 3).map(serviceName).join(", ");
+  const { calls } = store.picture();
   return h(
     "div",
     { class: "all-well" },
@@ -38,8 +37,8 @@ function quiet(store) {
     h(
       "p",
       { class: "quiet" },
-      services.size > 0
-        ? `No service is slower than it was, none fails more, nobody was refused, no certificate is about to end (${names}${services.size > 3 ? " \u2026" : ""}).`
+      calls.length > 0
+        ? "No service is slower than it was, none fails more, nobody was refused, no certificate is about to end."
         : "Sentences about slow or failing services, denials and certificates will stand here.",
     ),
   );

@@ -70,7 +70,7 @@ export class Overview {
     this.frame.hidden = this.asTable;
     this.list.hidden = !this.asTable;
     if (this.asTable) replace(this.list, callsTable(picture.calls, this.store.covered, this.go));
-    else this.graph.show(picture, this.store.covered, this.chosen);
+    else if (this.store.ready) this.graph.show(picture, this.store.covered, this.chosen);
     this.#side(picture, what);
   }
 
@@ -96,10 +96,14 @@ export class Overview {
     say(this.note, calls.length > 0 ? `${count(services.size)} services, ${count(used.length)} calls, ${this.store.span.words}` : "");
     const nothing = this.store.ready && used.length === 0 && !this.idle;
     this.none.hidden = !nothing;
+    this.graph.svg.classList.toggle("bare", nothing);
     if (!nothing) return;
-    const words = "The sidecars answer, but no request or connection has come through in this time.";
-    const hint = this.store.idle.length > 0 ? ` ${this.store.idle.length} calls are allowed: show them with \u201cIdle calls\u201d.` : "";
-    replace(this.none, emptyState(`No calls in ${this.store.span.words}`, words + hint));
+    const words = "The sidecars answer, but nothing has come through them. Where each of their listeners leads:";
+    const file = this.store.mesh.sidecars.find((sidecar) => sidecar.file)?.file ?? "FILE.toml";
+    const state = emptyState(`No calls in ${this.store.span.words}`, words, `meshproxy status ${file}`);
+    const allowed = count(this.store.idle.length);
+    if (this.store.idle.length > 0) state.append(h("p", {}, `${allowed} calls are allowed: \u201cIdle calls\u201d shows them.`));
+    replace(this.none, state);
   }
 
   #side(picture, what) {
@@ -121,7 +125,7 @@ export class Overview {
     success.say(sum.errorShare === null ? "\u2013" : percent(1 - sum.errorShare), sum.errors > 0 ? `${count(sum.errors)} failed` : "none failed");
     put(success.element, "data-tone", sum.errorShare >= 0.1 ? "bad" : sum.errorShare >= 0.01 ? "warn" : "");
     const [p50, p95] = [sum.quantile(0.5), sum.quantile(0.95)];
-    latency.say(duration(p95), p50 === null ? "95 of 100 are faster" : `half below ${duration(p50)}`);
+    latency.say(duration(p95), p50 === null ? "of all requests" : `half below ${duration(p50)}`);
     denied.say(count(sum.denied), this.#deniedWords());
     put(denied.element, "data-tone", sum.denied > 0 ? "warn" : "");
     this.#expiry(expiry);
@@ -157,7 +161,7 @@ function figures() {
     const value = h("strong", { class: "number" });
     const words = h("span", { class: "quiet" });
     const lines = [{ name: "", tone, fill: true }];
-    const chart = tone ? new Chart({ title, lines, format: String, small: true, most: title === "Success" ? 1 : null }) : null;
+    const chart = tone ? new Chart({ title, lines, format: String, small: true, share: title === "Success" }) : null;
     const plot = chart?.canvas.element;
     plot?.setAttribute("aria-hidden", "true");
     const element = h("a", { class: "card figure", href }, h("span", { class: "title" }, title), value, words, plot);
