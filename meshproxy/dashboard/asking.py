@@ -78,7 +78,12 @@ async def _answer(connection: h11.Connection, stream: trio.SocketStream, most: i
     status, size = 0, 0
     parts: list[bytes] = []
     while True:
-        event = connection.next_event()
+        try:
+            event = connection.next_event()
+        except h11.RemoteProtocolError:
+            if status:
+                raise NoAnswer("it broke off in the middle of its answer") from None
+            raise
         if event is h11.NEED_DATA:
             connection.receive_data(await stream.receive_some(_CHUNK))
         elif isinstance(event, h11.Response):
@@ -91,4 +96,4 @@ async def _answer(connection: h11.Connection, stream: trio.SocketStream, most: i
         elif isinstance(event, h11.EndOfMessage):
             return status, b"".join(parts)
         elif isinstance(event, h11.ConnectionClosed):
-            raise NoAnswer("it closed the connection before its answer was complete")
+            raise NoAnswer("it broke off before its answer")

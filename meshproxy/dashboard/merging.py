@@ -76,7 +76,7 @@ class _Sides:
 def name_in(name: str, of: str, home: str) -> str:
     """Return the name of a service for people of the trust domain `home`; it was told in the trust domain `of`."""
     full = name if name.startswith(("spiffe://", "(")) or not of else f"spiffe://{of}{name}"
-    return full.removeprefix(f"spiffe://{home}") if home else full
+    return full.removeprefix(f"spiffe://{home}") if home and full.startswith(f"spiffe://{home}/") else full
 
 
 def merged(reports: Iterable[Report], home: str) -> list[Call]:

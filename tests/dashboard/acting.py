@@ -1,12 +1,11 @@
 """A mesh that is acted: sidecars' admin APIs with a past, over real sockets, made by dice that always fall the same.
 
-What they say of traffic is written by the code that writes it in a sidecar; the rest by the shapes of docs/admin-api.md.
+What they say of traffic is written by the code that writes it in a sidecar; the rest is of the documented shapes.
 """
 
 from __future__ import annotations
 
 import random
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -22,10 +21,10 @@ from meshproxy.telemetry.flows import BUCKETS, Edge, Point, bucket_of
 from meshproxy.telemetry.rings import TIERS
 from meshproxy.telemetry.series import Marker, Series
 from meshproxy.wire.address import TcpAddress
-from meshproxy.wire.listen import bind, bound_address, close_listener
+from meshproxy.wire.listen import bind, bound_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from meshproxy.admin.answers import Send
     from meshproxy.wire.address import Address
@@ -239,15 +238,6 @@ class Crowd(Sidecar):
             (Edge("destination", each.source, each.target, "api", each.protocol), each.point(dice, 1)) for each in lines
         ]
         self.feed.tell("tick", tick(now, self.series.take(now, happened), {}))
-
-
-@contextmanager
-def listening(server: AdminServer) -> Iterator[None]:
-    """Close the server's listener in the end."""
-    try:
-        yield
-    finally:
-        close_listener(server._listener)
 
 
 def certificates(name: str, now: float) -> dict[str, object]:

@@ -13,7 +13,6 @@ import shutil
 import subprocess
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +20,7 @@ import trio
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: apt-get install chromium")
@@ -84,7 +84,7 @@ class Tab:
         """Wait for JavaScript to become true; returns what it became."""
         last: Any = None
         with trio.move_on_after(within):
-            while not (last := await self.ask(expression)):
+            while not (last := await self.ask(expression)):  # noqa: ASYNC110 - the page cannot set our events
                 await trio.sleep(0.05)
             return last
         page = await self.ask("document.body.innerText")
@@ -93,7 +93,7 @@ class Tab:
     async def shoot(self, path: Path) -> None:
         """Save a picture of what is seen."""
         told = await self.call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(told["data"]))
+        await trio.Path(path).write_bytes(base64.b64decode(told["data"]))
 
     def hear(self, method: str, told: dict[str, Any]) -> None:
         """Take an event."""

@@ -17,6 +17,7 @@ from meshproxy.telemetry.quantiles import quantile
 from tests.dashboard.acting import large
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 NODE = shutil.which("node")
@@ -25,8 +26,8 @@ HOUR = 3600
 
 
 def story(
-    calls: dict[tuple[str, str], tuple[float, float]],
-    after: dict[tuple[str, str], tuple[float, float, float]],
+    calls: Mapping[tuple[str, str], tuple[float, float]],
+    after: Mapping[tuple[str, str], tuple[float, float, float]],
     *,
     since: int,
 ) -> dict[str, object]:

@@ -8,6 +8,7 @@ import { Viewport } from "./viewport.js";
 
 const RING = 100; // the length of a ring, as its strokes are counted
 const MOST_LABELS = 48; // beyond so many calls, numbers are shown only for what is looked at
+const HEAVY = 250; // calls; beyond so many they are not drawn anew for each movement
 const FAR = 0.42; // below this scale names could not be read
 const LONGEST_NAME = { wide: 17, narrow: 9 }; // letters
 const MOST_STRETCH = 1.5;
@@ -53,13 +54,14 @@ export class Graph {
     const layout = stretched(layered(names, picture.calls, { vertical, ...size }), frame, names.length > MANY ? MOST_STRETCH * 6 : MOST_STRETCH);
     const ways = routes(picture.calls, layout, vertical);
     this.layout = layout;
-    this.calls = new Map(picture.calls.map((call) => [call.pair, callElement(call, ways.get(call.pair))]));
+    this.calls = new Map(picture.calls.map((call) => [call.pair, callElement(call, ways.get(call.pair), picture.calls.length <= HEAVY)]));
     this.nodes = new Map(names.map((name) => [name, serviceElement(name, layout.nodes.get(name), vertical ? LONGEST_NAME.narrow : LONGEST_NAME.wide)]));
     const lines = s("g", {}, [...this.calls.values()].map(({ group }) => group));
     const labels = s("g", { class: "labels", "aria-hidden": "true" }, [...this.calls.values()].map(({ label }) => label));
     this.world.replaceChildren(lines, labels, s("g", {}, [...this.nodes.values()].map(({ group }) => group)));
     this.svg.classList.toggle("narrow", vertical);
     this.svg.classList.toggle("many", picture.calls.length > MOST_LABELS);
+    this.view.heavy = picture.calls.length > HEAVY;
     const first = [...this.nodes.values()][0];
     if (first) first.group.setAttribute("tabindex", "0");
     this.view.show(layout.width, layout.height + 16);
@@ -195,13 +197,13 @@ function serviceElement(name, { x, y }, longest) {
   return { group, ok, bad, figure };
 }
 
-function callElement({ pair }, { path, label: { x, y } }) {
+function callElement({ pair }, { path, label: { x, y } }, wide) {
   const line = s("path", { class: "line", d: path });
   const text = s("text", { class: "text", x: 5, y: 4 });
   const failed = s("text", { class: "text failed" });
   const plate = s("rect", { class: "plate", y: -8, rx: 3 });
   const lock = s("path", { class: "lock", d: LOCK });
-  const group = s("g", { dataset: { pair } }, s("title", {}, pair), s("path", { class: "touch", d: path }), line);
+  const group = s("g", { dataset: { pair } }, s("title", {}, pair), wide ? s("path", { class: "touch", d: path }) : null, line);
   const label = s("g", { transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`, class: "label" }, plate, lock, text, failed);
   return { group, line, label, text, failed, lock, plate };
 }

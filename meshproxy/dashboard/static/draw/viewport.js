@@ -3,6 +3,7 @@
 const CLOSEST = 1.6;
 const FARTHEST = 0.08;
 const PADDING = 18;
+const SETTLED = 140; // milliseconds without a movement, after which a picture that was only moved is drawn anew
 const MOVED = 4; // pixels from which on a press is a drag and no click
 
 /** Moves the group `world` of an SVG element; `onZoom(scale)` is told of each change of scale. */
@@ -15,6 +16,8 @@ export class Viewport {
     this.place = { x: 0, y: 0, scale: 1 };
     this.fitted = true; // nobody has moved it since it was fitted, so it may follow the frame
     this.fingers = new Map();
+    this.heavy = false; // so many lines that drawing them takes longer than a frame
+    this.drawn = this.place;
     svg.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     svg.addEventListener("pointerdown", (event) => this.#down(event));
     svg.addEventListener("pointermove", (event) => this.#move(event));
@@ -59,13 +62,33 @@ export class Viewport {
   #put(place) {
     const zoomed = place.scale !== this.place.scale;
     this.place = place;
-    this.world.setAttribute("transform", `translate(${place.x.toFixed(2)} ${place.y.toFixed(2)}) scale(${place.scale.toFixed(4)})`);
-    if (zoomed) this.onZoom(place.scale);
+    if (this.heavy) this.#slide();
+    else this.#draw();
+    if (zoomed && !this.heavy) this.onZoom(place.scale);
+  }
+
+  #draw() {
+    const { x, y, scale } = this.place;
+    this.drawn = this.place;
+    this.svg.style.transform = "";
+    this.world.setAttribute("transform", `translate(${x.toFixed(2)} ${y.toFixed(2)}) scale(${scale.toFixed(4)})`);
+  }
+
+  /** Move what was drawn as a picture, which costs next to nothing, and draw when the movement is over. */
+  #slide() {
+    const by = this.place.scale / this.drawn.scale;
+    const [x, y] = [this.place.x - this.drawn.x * by, this.place.y - this.drawn.y * by];
+    this.svg.style.transform = `translate(${x.toFixed(2)}px, ${y.toFixed(2)}px) scale(${by.toFixed(4)})`;
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => {
+      this.#draw();
+      this.onZoom(this.place.scale);
+    }, SETTLED);
   }
 
   #wheel(event) {
     event.preventDefault();
-    const box = this.svg.getBoundingClientRect();
+    const box = this.svg.parentElement.getBoundingClientRect(); // that of the frame: the picture itself may be moved
     this.zoom(Math.exp(-event.deltaY * (event.deltaMode === 1 ? 0.05 : 0.0015)), event.clientX - box.left, event.clientY - box.top);
   }
 
@@ -92,7 +115,7 @@ export class Viewport {
 
   #pinch(before) {
     const [one, other] = [...this.fingers.values()];
-    const box = this.svg.getBoundingClientRect();
+    const box = this.svg.parentElement.getBoundingClientRect();
     this.zoom(this.#apart() / Math.max(before, 1), (one.x + other.x) / 2 - box.left, (one.y + other.y) / 2 - box.top);
   }
 
