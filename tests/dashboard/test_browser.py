@@ -215,10 +215,15 @@ async def test_hundred_services_and_a_thousand_calls_do_not_stutter(tmp_path: Pa
             await opened(tab, f"http://{address}")
             await tab.until(f"{CALLS}.length === 1000")
             await kept(tab, "large", tmp_path)
+            # What is loaded at first takes as long as it takes; then nothing may.
+            await tab.until(
+                "performance.getEntriesByType('resource').filter((e) => e.name.includes('/series')).length > 4"
+            )
             found = await tab.ask(watch)
+            busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # others' work is not the page's
             print(found)
-            assert found["median"] < 50, found  # of a software renderer on a shared machine
-            assert found["longest"] < 1000, found
+            assert found["median"] < 50 * busy, found  # of a software renderer on a shared machine
+            assert found["longest"] < 500 * busy, found
             nursery.cancel_scope.cancel()
         assert tab.complaints.console == []
 

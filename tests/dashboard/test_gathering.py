@@ -97,16 +97,19 @@ async def silent(_stream: trio.SocketStream) -> None:
 
 
 async def endless(stream: trio.SocketStream) -> None:
+    await stream.receive_some(4096)  # else our end is a reset
     await stream.send_all(ENDLESS)
     while True:
         await stream.send_all(b" " * 65536)
 
 
 async def garbage(stream: trio.SocketStream) -> None:
+    await stream.receive_some(4096)
     await stream.send_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
 
 
 async def half(stream: trio.SocketStream) -> None:
+    await stream.receive_some(4096)
     await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")
 
 

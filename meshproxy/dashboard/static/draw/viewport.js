@@ -3,7 +3,7 @@
 const CLOSEST = 1.6;
 const FARTHEST = 0.08;
 const PADDING = 18;
-const SETTLED = 140; // milliseconds without a movement, after which a picture that was only moved is drawn anew
+const SETTLED = 300; // milliseconds without a movement, after which a picture that was only moved is drawn anew
 const MOVED = 4; // pixels from which on a press is a drag and no click
 
 /** Moves the group `world` of an SVG element; `onZoom(scale)` is told of each change of scale. */
@@ -88,7 +88,7 @@ export class Viewport {
 
   #wheel(event) {
     event.preventDefault();
-    const box = this.svg.parentElement.getBoundingClientRect(); // that of the frame: the picture itself may be moved
+    const box = this.#frame();
     this.zoom(Math.exp(-event.deltaY * (event.deltaMode === 1 ? 0.05 : 0.0015)), event.clientX - box.left, event.clientY - box.top);
   }
 
@@ -115,8 +115,16 @@ export class Viewport {
 
   #pinch(before) {
     const [one, other] = [...this.fingers.values()];
-    const box = this.svg.parentElement.getBoundingClientRect();
+    const box = this.#frame();
     this.zoom(this.#apart() / Math.max(before, 1), (one.x + other.x) / 2 - box.left, (one.y + other.y) / 2 - box.top);
+  }
+
+  /** Where the frame is: the picture itself may be moved. Not asked in each frame, for it makes the browser lay out. */
+  #frame() {
+    const now = performance.now();
+    if (!this.box || now - this.boxed > 300) this.box = this.svg.parentElement.getBoundingClientRect();
+    this.boxed = now;
+    return this.box;
   }
 
   #apart() {

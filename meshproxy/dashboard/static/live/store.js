@@ -57,7 +57,7 @@ export class Store {
 
   /** Tell that something changed. */
   changed(what) {
-    this.memory.clear();
+    if (what !== "tick") this.memory.clear();
     for (const listener of [...this.listeners]) listener(what);
   }
 
@@ -209,7 +209,7 @@ export class Store {
     for (const marker of answer.markers ?? []) this.mark(marker);
     this.loaded.add(name);
     this.asked[name] = Date.now() / 1000;
-    this.changed("numbers");
+    this.changed(name === this.span.history ? "numbers" : name === "seconds" ? "tick" : "background");
   }
 
   async #denials() {

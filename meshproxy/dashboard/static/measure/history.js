@@ -28,8 +28,8 @@ export class History {
     this.step = step;
     this.keep = keep;
     this.last = -1; // the newest column heard of, whether or not anything happened in it
+    this.known = new Map(); // column -> what `inColumn` has computed of it
     this.edges = new Map(); // pair -> { pair, source, target, protocol, mtls, ids, points, histograms }
-    this.changes = 0;
   }
 
   /** The column in which the time `at` (Unix seconds) lies. */
@@ -50,6 +50,7 @@ export class History {
   take(answer, own = "local") {
     const heard = new Set();
     const firstColumn = this.columnAt(answer.start);
+    for (const column of this.known.keys()) if (column >= firstColumn) this.known.delete(column);
     for (const [pair, group] of byPair(answer.edges, own)) {
       const edge = this.#edge(pair, group[0], own);
       heard.add(pair);
@@ -69,6 +70,16 @@ export class History {
     this.#trim();
   }
 
+  /** What `compute(column)` makes of a column of all edges, computed once until something is told of that column. */
+  inColumn(column, compute) {
+    let found = this.known.get(column);
+    if (found === undefined) {
+      found = compute(column);
+      this.known.set(column, found);
+    }
+    return found;
+  }
+
   /** Time goes on, though nothing may have happened. */
   reach(at) {
     this.last = Math.max(this.last, this.columnAt(at));
@@ -78,7 +89,10 @@ export class History {
   tick(edges, own = "local") {
     for (const [pair, group] of byPair(edges, own)) {
       const edge = this.#edge(pair, group[0], own);
-      for (const told of group) edge.points.delete(told.point[0]);
+      for (const told of group) {
+        edge.points.delete(told.point[0]);
+        this.known.delete(told.point[0]);
+      }
       for (const told of group) {
         edge.ids.add(told.edge);
         addPoint(edge.points, told.point[0], told.point.slice(1));
@@ -112,11 +126,14 @@ export class History {
     const first = this.last - this.keep + 1;
     for (const [pair, edge] of this.edges) {
       for (const kept of [edge.points, edge.histograms]) {
-        for (const column of kept.keys()) if (column < first) kept.delete(column);
+        for (const column of kept.keys()) {
+          if (column >= first) break; // columns come in the order of time
+          kept.delete(column);
+        }
       }
       if (edge.points.size === 0 && edge.histograms.size === 0) this.edges.delete(pair);
     }
-    this.changes += 1;
+    for (const column of this.known.keys()) if (column < first) this.known.delete(column);
   }
 }
 

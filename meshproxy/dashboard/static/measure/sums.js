@@ -83,6 +83,16 @@ export function sumOf(edges, columns) {
   return sum;
 }
 
+/** One sum per column, of all edges of a history. */
+export function totals(history, columns) {
+  return columns.map((column) => history.inColumn(column, (each) => sumOf(history.edges.values(), [each])));
+}
+
+/** The sum of sums. */
+export function together(sums) {
+  return sums.reduce((all, sum) => all.plus(sum), new Sum());
+}
+
 /** One sum per column, of some edges together. */
 export function sumsByColumn(edges, columns) {
   return columns.map((column) => {

@@ -1,6 +1,25 @@
 /** The long past in coarse columns and the recent in fine ones, as one line of time; pure. */
 
-import { Sum } from "./sums.js";
+import { ERRORS, REQUESTS, SECONDS } from "./history.js";
+
+/** What a sentence needs to know of a slot. */
+export class Count {
+  constructor() {
+    this.requests = 0;
+    this.errors = 0;
+    this.seconds = 0;
+  }
+
+  /** The share that failed; null where nothing was asked. */
+  get errorShare() {
+    return this.requests > 0 ? Math.min(this.errors / this.requests, 1) : null;
+  }
+
+  /** The mean duration in seconds. */
+  get mean() {
+    return this.requests > 0 ? this.seconds / this.requests : null;
+  }
+}
 
 /** Columns of `past` that ended before `recent` begins, then those of `recent`: [{ history, column, at, seconds }]. */
 export function timeline(past, recent, seconds) {
@@ -13,15 +32,18 @@ export function timeline(past, recent, seconds) {
   return [...coarse, ...fine];
 }
 
-/** The sums of the edges of these pairs in each slot. */
+/** What happened at the edges of these pairs, in each slot. */
 export function sumsAlong(slots, pairs) {
   return slots.map(({ history, column }) => {
-    const sum = new Sum();
+    const count = new Count();
     for (const pair of pairs) {
-      const edge = history.edges.get(pair);
-      if (edge) sum.column(edge, column);
+      const point = history.edges.get(pair)?.points.get(column);
+      if (!point) continue;
+      count.requests += point[REQUESTS];
+      count.errors += point[ERRORS];
+      count.seconds += point[SECONDS];
     }
-    return sum;
+    return count;
   });
 }
 

@@ -1,6 +1,6 @@
 /** Curves over time with one cursor: rate, success, durations, denials; and what was done meanwhile. */
 
-import { services, sumsByColumn } from "../measure/sums.js";
+import { services, sumsByColumn, totals } from "../measure/sums.js";
 import { clock, count, duration, percent, rate, serviceName } from "../measure/words.js";
 import { Chart, Cursor } from "../draw/chart.js";
 import { h, replace, say } from "../draw/elements.js";
@@ -63,7 +63,7 @@ export class Curves {
     const history = byTheSecond ? store.histories.seconds : store.history;
     const all = history.columns(store.span.seconds);
     const columns = history.step > 60 ? all : all.slice(0, -1); // the newest is still filling
-    const sums = sumsByColumn(this.#edges(history), columns);
+    const sums = this.#sums(history, columns);
     const times = columns.map((column) => history.timeOf(column));
     const data = { times, step: history.step, now: store.now, markers: store.markers };
     const length = (index) => (byTheSecond ? 1 : Math.min(Math.max(store.now - times[index], 1), history.step));
@@ -81,9 +81,13 @@ export class Curves {
     const { tens } = this.store.histories;
     const columns = times.map((time) => tens.columnAt(time));
     const different = [...new Set(columns)];
-    const sums = sumsByColumn(this.#edges(tens), different);
+    const sums = this.#sums(tens, different);
     const known = new Map(different.map((column, index) => [column, sums[index]]));
     return columns.map((column) => known.get(column));
+  }
+
+  #sums(history, columns) {
+    return this.scope === ALL ? totals(history, columns) : sumsByColumn(this.#edges(history), columns);
   }
 
   #edges(history) {

@@ -1,6 +1,6 @@
 /** The first page: a few figures, the graph, and beside it what stands out, or what is known of what was chosen. */
 
-import { sumOf } from "../measure/sums.js";
+import { together, totals } from "../measure/sums.js";
 import { count, duration, percent, rate, serviceName, span } from "../measure/words.js";
 import { Chart } from "../draw/chart.js";
 import { emptyState, h, put, replace, say, toggle } from "../draw/elements.js";
@@ -63,6 +63,7 @@ export class Overview {
       this.details.update("tick");
       return;
     }
+    if (what === "background" && !this.chosen) replace(this.side, insightList(this.store));
     if (!["numbers", "mesh", "span", "chosen", "denials", "certificates", "theme"].includes(what)) return;
     const picture = this.store.picture({ idle: this.idle });
     this.#figures();
@@ -118,7 +119,7 @@ export class Overview {
   /** The figures of the chosen stretch, with the last two minutes as small curves. */
   #figures() {
     const { seconds } = this.store.histories;
-    const sum = sumOf(this.store.history.edges.values(), this.store.columns);
+    const sum = together(totals(this.store.history, this.store.columns));
     const { covered } = this.store;
     const [requests, success, latency, denied, expiry] = this.figures;
     requests.say(rate(sum.requests / covered), `${count(sum.requests)} requests`);
@@ -130,7 +131,7 @@ export class Overview {
     put(denied.element, "data-tone", sum.denied > 0 ? "warn" : "");
     this.#expiry(expiry);
     const columns = seconds.columns(RECENT).slice(0, -1);
-    const each = columns.map((column) => sumOf(seconds.edges.values(), [column]));
+    const each = totals(seconds, columns);
     const show = (index, history, at, values) =>
       this.figures[index].chart.show({ times: at.map((column) => history.timeOf(column)), values: [values], now: this.store.now });
     show(0, seconds, columns, each.map((one) => one.requests));
@@ -138,7 +139,7 @@ export class Overview {
     show(3, seconds, columns, each.map((one) => one.denied));
     const { tens } = this.store.histories;
     const ten = tens.columns(RECENT * 5).slice(0, -1);
-    show(2, tens, ten, ten.map((column) => sumOf(tens.edges.values(), [column]).quantile(0.95)));
+    show(2, tens, ten, totals(tens, ten).map((sum) => sum.quantile(0.95)));
   }
 
   #deniedWords() {
