@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from meshproxy.dashboard.serving import serve
 from meshproxy.errors import FaultyInput, StartError
 from meshproxy.settings.schema import DEFAULT_ADMIN
 from meshproxy.wire.address import TcpAddress, UnixAddress, parse_address
-from meshproxy.wire.listen import bind, bound_address, close_listener
+from meshproxy.wire.listen import bind, bound_address
 
 if TYPE_CHECKING:
     from meshproxy.wire.address import Address
@@ -51,15 +50,11 @@ def dashboard(sidecars: Path | None, listen: str) -> None:
         listener = bind(address)
     except StartError as error:
         fail(str(error), exit_code=1)
-    try:
-        bound = bound_address(listener)
-        where = f"{bound} (GET {ROOT})" if isinstance(bound, UnixAddress) else f"http://{bound}{ROOT}"
-        of = f"{len(posts)} {'sidecar' if len(posts) == 1 else 'sidecars'}"
-        click.echo(f"{paint(where, Tone.STRONG)}  {of}")
-        with contextlib.suppress(KeyboardInterrupt):
-            trio.run(serve, listener, address, posts, sidecars)
-    finally:
-        close_listener(listener)
+    bound = bound_address(listener)
+    where = f"{bound} (GET {ROOT})" if isinstance(bound, UnixAddress) else f"http://{bound}{ROOT}"
+    of = f"{len(posts)} {'sidecar' if len(posts) == 1 else 'sidecars'}"
+    click.echo(f"{paint(where, Tone.STRONG)}  {of}")
+    trio.run(serve, listener, address, posts, sidecars)
 
 
 def _address(text: str) -> Address:

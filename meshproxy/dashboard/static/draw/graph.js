@@ -73,6 +73,7 @@ export class Graph {
     const failed = sum.errorShare ?? 0;
     // Even one failure in a thousand is a stroke that can be seen.
     const stroke = failed > 0 ? Math.max(failed, 0.015) : 0;
+    put(bad, "visibility", failed > 0 ? "visible" : "hidden");
     put(bad, "stroke-dasharray", `${(stroke * RING).toFixed(1)} ${RING.toFixed(1)}`);
     put(ok, "stroke-dasharray", `${((1 - stroke) * RING).toFixed(1)} ${RING.toFixed(1)}`);
     put(ok, "stroke-dashoffset", (-stroke * RING).toFixed(1));
@@ -179,7 +180,7 @@ function arrow(kind) {
 
 function serviceElement(name, { x, y }, longest) {
   const shown = serviceName(name);
-  const short = shown.length > longest ? `\u2026${shown.slice(1 - longest)}` : shown;
+  const short = shown.length > longest ? `\u2026${ending(shown, longest - 1)}` : shown;
   const ok = s("circle", { class: "ring ok", r: RADIUS, pathLength: RING, transform: "rotate(-90)" });
   const bad = s("circle", { class: "ring bad", r: RADIUS, pathLength: RING, transform: "rotate(-90)" });
   const figure = s("text", { class: "figure", y: 4 });
@@ -195,6 +196,12 @@ function serviceElement(name, { x, y }, longest) {
     s("text", { class: "name", y: RADIUS + 17 }, short),
   );
   return { group, ok, bad, figure };
+}
+
+/** The end of a long name: its last segments that fit, else its last letters. */
+function ending(name, longest) {
+  const at = name.indexOf("/", name.length - longest);
+  return at >= 0 && at < name.length - 3 ? name.slice(at) : name.slice(-longest);
 }
 
 function callElement({ pair }, { path, label: { x, y } }, wide) {

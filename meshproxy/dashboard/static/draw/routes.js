@@ -3,7 +3,7 @@
 export const RADIUS = 25;
 const ARROW = 7;
 const SHARES = [0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73, 0.2, 0.8]; // of a line, where its label may stand
-const LABEL = { wide: 90, high: 17 };
+const LABEL = { wide: 88, high: 25 };
 const FAN = 0.85; // radians to either side within which lines leave and arrive
 
 /**
