@@ -22,7 +22,7 @@ _RETRY: Final = b"retry: 2000\n\n"  # milliseconds after which a browser tries a
 
 
 class FellBehind(Exception):
-    """A listener reads more slowly than things happen."""
+    """A listener cannot be told everything: he reads more slowly than things happen, or there is no room for him."""
 
 
 class Feed:
@@ -82,6 +82,8 @@ class Feed:
 
         It begins with an event `state` of what `greeting` says, and, if something was missed that is gone, with `gap`.
         """
+        if self.is_full:  # somebody took the place since he was let in
+            raise FellBehind
         self._listeners += 1
         try:
             at = self._last if last_seen is None else last_seen

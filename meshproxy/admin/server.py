@@ -156,7 +156,10 @@ class AdminServer:
             return _not_allowed(self._refusal_of_writes(), allow=b"GET, HEAD")
         view = self._views.get(path)
         if view is None:
-            there = [*sorted(self._views), *(f"POST {action}" for action in sorted(self._actions))]
+            there = [
+                *sorted(path for path in self._views if path.count("/") == 1),
+                *(f"POST {action}" for action in sorted(self._actions)),
+            ]
             return text_page(404, f"there is: {' '.join(there)}\n")
         return await _shown(view, target, fields or {})
 

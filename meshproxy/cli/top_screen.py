@@ -84,12 +84,13 @@ def lines_of(sight: Sight, look: Look) -> list[str]:
     table = _table(rows, look, some_answer=sight.unreachable < len(sight.sidecars))
     if not look.height:
         return [*head, *table, *tail]
-    room = look.height - len(head) - len(keys)
+    room = max(look.height - len(head) - len(keys), 0)
     # Edges are what one looks for: they have at least half of the screen, and the rest gives way first.
     tail = tail[: max(room - min(len(table), max(room // 2, 3)), 0)]
     table = _cut(table, room - len(tail), look)
     filler = [""] * (room - len(tail) - len(table))
-    return [*head, *table, *tail, *filler, *keys][: look.height]
+    shown = [*head, *table, *tail, *filler][: max(look.height - len(keys), 0)]
+    return [*shown, *keys][: look.height]
 
 
 def _title(sight: Sight, look: Look) -> list[str]:

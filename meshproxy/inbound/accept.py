@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import socket
 
     from meshproxy.identity.store import IdentityStore
-    from meshproxy.telemetry.flows import Flow
+    from meshproxy.telemetry.flows import Flow, Stream
     from meshproxy.telemetry.record import Recorder
     from meshproxy.wire.address import Address
     from meshproxy.wire.dial import Resolver
@@ -87,15 +87,13 @@ class Visit(msgspec.Struct):
     upstream: str = ""
     upstream_id: str = ""
     flow: Flow | None = None  # where it is counted, once it is known whose it is; it has entered that
+    stream: Stream | None = None  # TCP, or once upgraded: counted at `flow` while it moves
     talk: Talk | None = None  # HTTP: how it goes with its requests
 
     def row(self, now: float) -> ConnectionRow:
         """Return it as /connections shows it; `now` is in seconds since 1970."""
-        inbound, traffic, talk = self.direction == "inbound", self.traffic, self.talk
-        if talk is None:
-            moved = (traffic.to_plain, traffic.to_tls) if inbound else (traffic.to_tls, traffic.to_plain)
-        else:
-            moved = talk.bytes_in, talk.bytes_out
+        inbound, talk = self.direction == "inbound", self.talk
+        bytes_in, bytes_out = (0, 0) if self.stream is None else self.stream.moved
         return ConnectionRow(
             id=self.id,
             listener=self.listener,
@@ -104,8 +102,8 @@ class Visit(msgspec.Struct):
             principal=self.caller if inbound else self.upstream_id or self.upstream,
             rule=self.rule if talk is None else talk.rule,
             since=round(now - (trio.current_time() - self.started), 3),
-            bytes_in=moved[0],
-            bytes_out=moved[1],
+            bytes_in=bytes_in + (0 if talk is None else talk.bytes_in),
+            bytes_out=bytes_out + (0 if talk is None else talk.bytes_out),
             protocol="" if self.flow is None else self.flow.edge.protocol,
             requests=0 if talk is None else talk.requests,
         )
@@ -233,6 +231,8 @@ class Acceptor:
             reset(sock)
             del self.visits[visit.id]
             self._post.occupancy.leave()
+            if visit.flow is not None and visit.stream is not None:
+                visit.flow.end(visit.stream)
             if visit.traffic.bare_fin:
                 self._recorder.bare_fin(visit.listener)
             self._recorder.closed(visit.listener, None if visit.end is None else visit.line(visit.end), visit.flow)

@@ -24,8 +24,7 @@ def enter_inbound(visit: Visit, settings: Inbound, guest: Guest, services: Servi
     """Count a connection that was authenticated at the edge from its caller to this service."""
     caller, own, home = guest.leaf.id, guest.identity.leaf.id, guest.home
     edge = Edge("destination", _name(caller, home), own.path, visit.listener, settings.protocol.value)
-    visit.flow = services.recorder.flows.of(edge)
-    visit.flow.enter()
+    _enter(visit, edge, services)
 
 
 def enter_outbound(visit: Visit, settings: Outbound, services: Services) -> None:
@@ -35,8 +34,14 @@ def enter_outbound(visit: Visit, settings: Outbound, services: Services) -> None
         source, target = _LOCAL, settings.to
     else:
         source, target = own.leaf.id.path, _name(complete_once(settings.to, own.home), own.home)
-    visit.flow = services.recorder.flows.of(Edge("source", source, target, visit.listener, settings.protocol.value))
-    visit.flow.enter()
+    _enter(visit, Edge("source", source, target, visit.listener, settings.protocol.value), services)
+
+
+def _enter(visit: Visit, edge: Edge, services: Services) -> None:
+    flow = visit.flow = services.recorder.flows.of(edge)
+    flow.enter()
+    if edge.protocol == "tcp":
+        visit.stream = flow.begin(visit.traffic, inbound=visit.direction == "inbound")
 
 
 def _name(identity: SpiffeId, home: TrustDomain) -> str:

@@ -151,7 +151,11 @@ async def _carry_upgraded(stream: Upgraded, conversation: Conversation, term: Te
     """Relay an upgraded stream to its end, as long as its request would be granted and both ends are believed."""
     services, visit, exchange = conversation.services, conversation.visit, stream.exchange
     ended = _UNTOLD
-    traffic = Traffic()
+    traffic, inbound = Traffic(), visit.direction == "inbound"
+    if visit.flow is not None:
+        visit.flow.bytes_in += exchange.bytes_in
+        visit.flow.bytes_out += exchange.bytes_out
+        visit.stream = visit.flow.begin(traffic, inbound=inbound)
     try:
         with contextlib.ExitStack() as stack:
             call = None
@@ -176,7 +180,8 @@ async def _carry_upgraded(stream: Upgraded, conversation: Conversation, term: Te
         if stream.upstream.session is not None:
             stream.upstream.session.leave()
         exchange.ended = clock()
-        inbound = visit.direction == "inbound"
+        if visit.flow is not None and visit.stream is not None:
+            visit.flow.end(visit.stream)
         exchange.bytes_in += traffic.to_plain if inbound else traffic.to_tls
         exchange.bytes_out += traffic.to_tls if inbound else traffic.to_plain
         Story(visit, services).upgraded(exchange, stream.upstream, ended)

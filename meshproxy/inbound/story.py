@@ -157,8 +157,8 @@ class Story:
         """Tell of an exchange that became a stream, which is over."""
         line = self.line(exchange, upstream)
         self._requests.tell(msgspec.structs.replace(line, end=ended.end, detail=ended.detail))
-        # How long the stream lasted says nothing of how quick the service is.
-        self._count(exchange, exchange.answered - exchange.started)
+        # How long the stream lasted says nothing of how quick the service is; its bytes were counted as they moved.
+        self._flow.over(exchange.answered - exchange.started, failed=False)
 
     def _count(self, exchange: Exchange, lasted: float) -> None:
         """Count an exchange at the edge of its caller and its service."""

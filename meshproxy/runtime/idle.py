@@ -9,29 +9,30 @@ from typing import TYPE_CHECKING, Final
 from meshproxy.telemetry.flows import Edge, short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from meshproxy.settings.load import Configuration
+    from meshproxy.policy.compile import Policy
+    from meshproxy.settings.schema import Settings
 
 _MOST: Final = 1000  # a list may have ten thousand rules; a graph of that many edges shows nothing
 
 
-def idle_edges(configuration: Configuration, own: str, now: float) -> list[tuple[Edge, str]]:
+def idle_edges(settings: Settings, policies: Mapping[str, Policy], own: str, now: float) -> list[tuple[Edge, str]]:
     """Return the edges that somebody may use, each with the rule that says so (outbound: none), at most 1,000.
 
     `own` is this sidecar's SPIFFE ID, empty while it has none; `now` is in seconds since 1970. A pattern stands for
     itself: `/batch/*` is one source.
     """
-    return list(islice(_edges(configuration, own, datetime.fromtimestamp(now, UTC)), _MOST))
+    return list(islice(_edges(settings, policies, own, datetime.fromtimestamp(now, UTC)), _MOST))
 
 
-def _edges(configuration: Configuration, own: str, now: datetime) -> Iterator[tuple[Edge, str]]:
+def _edges(settings: Settings, policies: Mapping[str, Policy], own: str, now: datetime) -> Iterator[tuple[Edge, str]]:
     domain = own.removeprefix("spiffe://").partition("/")[0]
     name = short(own, domain) or "local"
-    for outbound in configuration.settings.outbound:
+    for outbound in settings.outbound:
         yield Edge("source", name, short(outbound.to, domain), outbound.name, outbound.protocol.value), ""
-    for inbound in configuration.settings.inbound:
-        for rule in configuration.policies[inbound.name].rules:
+    for inbound in settings.inbound:
+        for rule in policies[inbound.name].rules:
             if rule.expired(now):
                 continue
             for pattern in rule.callers:

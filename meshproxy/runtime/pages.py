@@ -129,7 +129,7 @@ def log_level_action(set_level: Callable[[str], None], log: Logger) -> Order:
         asked.query.done()
         if not level:
             raise BadQuestion(f"which level? Expected level= and one of: {' '.join(LEVELS)}")
-        log.warning("log_level", level=level, reason="POST /log-level")
+        log.warning("log_level", least=level, reason="POST /log-level")
         set_level(level)
         await trio.lowlevel.checkpoint()
         return _json(200, {"level": level})

@@ -100,7 +100,8 @@ class TrafficPages:
                 found.append(Traffic(track.id, track.edge, point, seconds))
             await trio.lowlevel.checkpoint()
         own = self._own_id()
-        idle = idle_edges(self._subject.configuration, own, series.latest) if wants_idle else ()
+        now = self._subject.configuration
+        idle = idle_edges(now.settings, now.policies, own, series.latest) if wants_idle else ()
         domain = own.removeprefix("spiffe://").partition("/")[0]
         body = topology(found, now=series.latest, window=window, idle=idle, trust_domain=domain)
         return Page(200, "application/json", body)

@@ -7,7 +7,7 @@ bound: what comes beyond is counted together, at an edge of its listener that na
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -92,6 +92,49 @@ class Point(msgspec.Struct, frozen=True, array_like=True, gc=False):
         )
 
 
+class Traffic(Protocol):
+    """Bytes that a stream has moved so far."""
+
+    @property
+    def to_tls(self) -> int:
+        """Towards the network."""
+
+    @property
+    def to_plain(self) -> int:
+        """Towards this machine."""
+
+    def refresh(self) -> None:
+        """Bring both up to date."""
+
+
+class Stream:
+    """A connection whose bytes are counted while they move: it may last for days."""
+
+    __slots__ = ("_counted_in", "_counted_out", "_inbound", "_traffic")
+
+    def __init__(self, traffic: Traffic, *, inbound: bool) -> None:
+        self._traffic = traffic
+        self._inbound = inbound
+        self._counted_in = self._counted_out = 0
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.moved}>"
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes towards the upstream, and back."""
+        traffic = self._traffic
+        traffic.refresh()
+        return (traffic.to_plain, traffic.to_tls) if self._inbound else (traffic.to_tls, traffic.to_plain)
+
+    def count_at(self, flow: Flow) -> None:
+        """Count at `flow` what has moved since the last time."""
+        moved_in, moved_out = self.moved
+        flow.bytes_in += moved_in - self._counted_in
+        flow.bytes_out += moved_out - self._counted_out
+        self._counted_in, self._counted_out = moved_in, moved_out
+
+
 class Flow:
     """What has happened at one edge since somebody took it off.
 
@@ -108,6 +151,7 @@ class Flow:
         "open",
         "opened",
         "quiet",
+        "streams",
         "took",
         "took_failed",
     )
@@ -123,6 +167,7 @@ class Flow:
         self.opened = 0
         self.open = 0  # connections that are open now
         self.quiet = 0  # looks without news
+        self.streams: set[Stream] = set()  # bounded by the connections that have entered
 
     def __repr__(self) -> str:
         return f"<Flow {self.edge.source} -> {self.edge.target} at {self.edge.listener} open={self.open}>"
@@ -136,7 +181,18 @@ class Flow:
         """Count its end."""
         self.open -= 1
 
-    def over(self, seconds: float, *, failed: bool, bytes_in: int, bytes_out: int) -> None:
+    def begin(self, traffic: Traffic, *, inbound: bool) -> Stream:
+        """Count the bytes of a stream from now on, until it is over: `end`."""
+        stream = Stream(traffic, inbound=inbound)
+        self.streams.add(stream)
+        return stream
+
+    def end(self, stream: Stream) -> None:
+        """Count what is left of a stream; idempotent."""
+        stream.count_at(self)
+        self.streams.discard(stream)
+
+    def over(self, seconds: float, *, failed: bool, bytes_in: int = 0, bytes_out: int = 0) -> None:
         """Count a request, or a connection in TCP mode, that was let through and is over."""
         micros = max(int(seconds * 1e6 + 0.5), 0)
         (self.took_failed if failed else self.took)[bucket_of(micros)] += 1
@@ -146,6 +202,8 @@ class Flow:
 
     def take(self) -> Point | None:
         """Return what has happened since the last time, and begin anew; None: nothing."""
+        for stream in self.streams:
+            stream.count_at(self)
         good, failed = sum(self.took), sum(self.took_failed)
         if not (good or failed or self.denied or self.opened or self.bytes_in or self.bytes_out):
             return None

@@ -1,8 +1,8 @@
 """What happened at every edge in the last two days, in three resolutions, and what was news meanwhile; pure.
 
 An edge takes at most `rings.BYTES_PER_EDGE` (551 KB), when something happened at it in every second, for two days; one
-that nobody used for that long is forgotten. With the 256 edges there may be, that is 141 MB at the very most. Who has
-ten busy edges pays 5.5 MB.
+that nobody used for that long is forgotten. With the 256 edges there may be, and 64 without a name, that is 176 MB at
+the very most. Who has ten busy edges pays 5.5 MB.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Series:
         self.began = min(self.began, now)
         for track in self:
             for name, ring in track.rings.items():
-                ring.forget_from(TIERS[name].column_of(now))
+                ring.forget_from(TIERS[name].column_of(now) + 1)  # what was in this very step before stays
 
 
 def window_of(tier: Tier, now: float, since: float | None) -> tuple[int, int]:

@@ -45,6 +45,12 @@ class Traffic(msgspec.Struct):
     to_tls: int = 0
     to_plain: int = 0
     bare_fin: bool = False
+    source: Splice | None = None  # while it moves: who counts, at no cost of ours
+
+    def refresh(self) -> None:
+        """Bring the bytes up to date."""
+        if self.source is not None:
+            self.to_tls, self.to_plain = self.source.sent_to_tls, self.source.sent_to_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +76,11 @@ class Relay:
     ) -> ConnectionEnd:
         """Relay between the two until the end, and close both sockets: properly after a clean end, else by RST.
 
-        Returns how it ended; `traffic` is kept up to date even when this is cancelled. `held` is what an upgraded
-        exchange left unsent. `on_cut` is told how to end it from outside before a byte moves, and may do so at once:
-        a cancel scope for that costs 20 us. Raises what a callback raised.
+        Returns how it ended; `traffic` is right then, also when this is cancelled, and after each `refresh` before.
+        `held` is what an upgraded exchange left unsent. `on_cut` is told how to end it from outside before a byte
+        moves, and may do so at once: a cancel scope for that costs 20 us. Raises what a callback raised.
         """
-        splice = Splice(self.engine, self.buffers, plain, tls, peer_eof)
+        splice = traffic.source = Splice(self.engine, self.buffers, plain, tls, peer_eof)
         attendant = _Attendant(splice, term, self.wall, self.sweeper.now)
         clean = False
         try:
@@ -92,7 +98,8 @@ class Relay:
         finally:
             self.sweeper.discard(attendant)
             splice.release()
-            traffic.to_tls, traffic.to_plain = splice.sent_to_tls, splice.sent_to_plain
+            traffic.refresh()
+            traffic.source = None
             traffic.bare_fin = splice.bare_fin
             for sock in (plain, tls.sock):
                 if clean:

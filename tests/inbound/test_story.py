@@ -18,6 +18,7 @@ from meshproxy.inbound.accept import Services, Visit
 from meshproxy.inbound.story import Story
 from meshproxy.telemetry.access import RequestLine, make_access_log
 from meshproxy.telemetry.events import LogStyle
+from meshproxy.telemetry.flows import Edge, Flow
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.record import Recorder
 from meshproxy.upstream.pool import UpstreamConnection
@@ -45,10 +46,11 @@ class Told:
     def __init__(self) -> None:
         self.lines: list[AccessLine] = []
         self.metrics = Metrics()
-        recorder = Recorder(self.metrics, listening_log()[0], self.lines.append, trio.current_time)
+        self.recorder = Recorder(self.metrics, listening_log()[0], self.lines.append, trio.current_time)
         nobody = cast("Relay", None), cast("Resolver", None), cast("IdentityStore", None)  # a story asks none of them
         self.visit = Visit("api", "inbound", "10.0.0.9:1", id="id-1", caller="spiffe://td/c")
-        self.story = Story(self.visit, Services(*nobody, recorder))
+        self.services = Services(*nobody, self.recorder)
+        self.story = Story(self.visit, self.services)
 
     def tell(self, exchange: Exchange, upstream: UpstreamConnection | None) -> dict[str, object]:
         self.story.finished(exchange, upstream)
@@ -115,6 +117,31 @@ async def test_every_field_of_a_line_tells_what_its_name_says(told: Told) -> Non
     assert told.metrics.requests.labels("api", "5xx", "limit").value == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "failure", "counted"),
+    [
+        (200, None, (1, 0, 0)),
+        (404, None, (1, 0, 0)),
+        (500, None, (1, 1, 0)),
+        (503, Failure.LIMIT, (1, 1, 0)),
+        (200, Failure.RESPONSE_TRUNCATED, (1, 1, 0)),
+        (0, Failure.CLIENT_GONE, (1, 0, 0)),
+        (400, Failure.BAD_REQUEST, (1, 0, 0)),
+        (403, Failure.DENIED, (0, 0, 1)),
+    ],
+)
+async def test_what_counts_as_an_error_and_what_as_a_refusal(
+    told: Told, status: int, failure: Failure | None, counted: tuple[int, int, int]
+) -> None:
+    told.visit.flow = told.recorder.flows.of(Edge("destination", "/c", "/api", "api", "http"))
+    story = Story(told.visit, told.services)
+    story.finished(Exchange(10.0, status=status, failure=failure, ended=10.1), None)
+    point = told.visit.flow.take()
+    assert point is not None
+    assert (point.requests, point.errors, point.denied) == counted
+    assert sum(point.histogram) == point.requests
+
+
 async def test_what_was_no_request_has_a_line_of_little(told: Told) -> None:
     """The upstream beside it is the one of the request before."""
     line = told.tell(Exchange(10.0, request_id=b"r", status=400, answered=10.1, ended=10.1234567), upstream())
@@ -179,7 +206,9 @@ def test_an_ordinary_line_is_written_as_any_other(told: list[tuple[Exchange, str
     log = make_access_log(cast("LogWriter", paper), LogStyle.JSON)
     nobody = cast("Relay", None), cast("Resolver", None), cast("IdentityStore", None)
     visit = Visit("api", "inbound", "10.0.0.9:1", id="id-1", caller="spiffe://td/c", started=0.0)
-    story = Story(visit, Services(*nobody, Recorder(metrics, listening_log()[0], log, lambda: 0.0)))
+    recorder = Recorder(metrics, listening_log()[0], log, lambda: 0.0)
+    flow = visit.flow = recorder.flows.of(Edge("destination", "/c", "/api", "api", "http"))
+    story = Story(visit, Services(*nobody, recorder))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("meshproxy.inbound.story.present_time", lambda: "2026-11-22T10:00:00.000Z")
         for exchange, target in told:
@@ -195,3 +224,11 @@ def test_an_ordinary_line_is_written_as_any_other(told: list[tuple[Exchange, str
     assert metrics.bytes.labels("api", "out").value == sum(exchange.bytes_out for exchange, _ in told)
     assert metrics.bytes.labels("api", "in").value == sum(exchange.bytes_in for exchange, _ in told)
     assert sum(number.value for _, number in metrics.requests.numbers()) == len(told)
+    meant, point = Flow(flow.edge), flow.take()
+    for exchange, _ in told:
+        failed = exchange.status >= 500 or exchange.failure is Failure.LIMIT
+        lasted = exchange.ended - exchange.started
+        meant.over(lasted, failed=failed, bytes_in=exchange.bytes_in, bytes_out=exchange.bytes_out)
+    assert point == meant.take()
+    assert (story.requests, story.bytes_out) == (len(told), sum(exchange.bytes_out for exchange, _ in told))
+    assert story.bytes_in == sum(exchange.bytes_in for exchange, _ in told)

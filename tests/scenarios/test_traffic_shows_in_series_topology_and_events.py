@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
 
 from tests.scenarios.http_actors import Origin, mesh_pair, response
 from tests.scenarios.stage import PATIENCE, poll
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.scenarios.http_actors import Message, Talk
     from tests.scenarios.stage import Sidecar, Stage
+
+pytestmark = pytest.mark.long
 
 
 def points(sidecar: Sidecar, tier: str = "1s") -> dict[tuple[str, str, str, str], list[float]]:
@@ -29,17 +31,33 @@ def points(sidecar: Sidecar, tier: str = "1s") -> dict[tuple[str, str, str, str]
     }
 
 
-def events(sidecar: Sidecar) -> Iterator[tuple[str, dict[str, object]]]:
-    """The stream of events, as it comes."""
-    host, port = sidecar.admin.rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=PATIENCE) as sock:
-        sock.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+class Events:
+    """The stream of events, as it comes; a context."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        host, port = sidecar.admin.rsplit(":", 1)
+        self._sock = socket.create_connection((host, int(port)), timeout=PATIENCE)
+        self._sock.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self._lines = self._sock.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+        self._sock.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[str, dict[str, Any]]:
         kind = ""
-        for line in sock.makefile("rb"):
+        for line in self._lines:
             if line.startswith(b"event: "):
                 kind = line[7:].strip().decode()
             elif line.startswith(b"data: "):
-                yield kind, json.loads(line[6:])
+                return kind, json.loads(line[6:])
+        raise AssertionError("the stream has ended")
 
 
 def answer(talk: Talk, asked: Message) -> None:
@@ -50,7 +68,7 @@ def answer(talk: Talk, asked: Message) -> None:
 def test_what_was_asked_is_what_is_told(stage: Stage) -> None:
     stage.write("web.allow.toml", '[[allow]]\nname = "web-reads"\nfrom = "/web"\nmethods = ["GET", "POST"]\n')
     pair = mesh_pair(stage, stage.keep(Origin(answer)))
-    heard = events(pair.api)
+    heard = stage.keep(Events(pair.api))
     assert next(heard)[0] == "state"
     with pair.caller() as caller:
         for _ in range(20):
@@ -81,7 +99,7 @@ def test_what_was_asked_is_what_is_told(stage: Stage) -> None:
     requests = denied = 0
     for kind, data in heard:
         if kind == "tick":
-            for each in data["edges"]:  # type: ignore[attr-defined]  # as documented
+            for each in data["edges"]:
                 requests += each["point"][1]
                 denied += each["point"][3]
         if (requests, denied) == (22, 1):
