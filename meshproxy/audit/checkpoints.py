@@ -99,7 +99,7 @@ def read(line: Checkpoint) -> Sealed:
         header = msgspec.json.decode(base64url.decode(line.protected), type=_Header)
         seal = msgspec.json.decode(base64url.decode(line.payload), type=Seal)
         signature = base64url.decode(line.signature)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"it is no signed document: {error}") from error
     if header.typ != KIND or header.crit:
         raise CheckpointError(f"it is a {header.typ[:80]!a}, expected a {KIND}")

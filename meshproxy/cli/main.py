@@ -35,7 +35,7 @@ COMMANDS: Final = {
     "enroll": Entry("meshproxy.cli.enrolment", "enroll", "Get an identity from a CA with a join token."),
     "renew": Entry("meshproxy.cli.enrolment", "renew", "Renew an identity, once or for ever."),
     "ca": Entry("meshproxy.cli.authority", "ca", "Make a certificate authority and issue identities."),
-    "policy": Entry("meshproxy.cli.policies", "policy", "Ask, check and compare allow-lists."),
+    "policy": Entry("meshproxy.cli.policy.group", "policy", "Ask, check and compare allow-lists."),
     "audit": Entry("meshproxy.cli.audits", "audit", "Judge and search audit logs."),
     "inspect": Entry("meshproxy.cli.identity", "inspect", "Tell what a certificate or a live endpoint is."),
 }

@@ -74,7 +74,11 @@ def wait_until_ready(file: Path | None, timeout: float) -> str:
             answer = _ask(address, file, within=min(left, PATIENCE))
             if answer.state == "serving":
                 return ""
-            why = f"it is {answer.state}" + (f": {answer.identity.reason}" if answer.identity.reason else "")
+            unwritten = (
+                f"the audit log {each.file} cannot be written: {each.error}" for each in answer.audit if each.error
+            )
+            reason = answer.identity.reason or next(unwritten, "")
+            why = f"it is {answer.state}" + (f": {reason}" if reason else "")
         except NoAnswer as error:
             why = str(error)
         if time.monotonic() >= deadline:

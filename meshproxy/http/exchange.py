@@ -20,6 +20,7 @@ class Decided(msgspec.Struct, frozen=True, gc=False):
     reason: str
     mode: str
     policy: str
+    recorded: bool | None = None  # whether its rule wants it in the audit log; None: the listener says
 
 
 class Exchange(msgspec.Struct, gc=False):

@@ -48,9 +48,9 @@ class Workshop:
         if isinstance(settings, Inbound):
             authorizer = None if previous is None else previous.authorizer
             if authorizer is None:
-                policy = Snapshot(configuration.policies[settings.name])
-                witness = None if self.auditing is None else self.auditing.witness(settings, self.services.recorder)
-                authorizer = Authorizer(settings, policy, self.services.recorder, witness)
+                policy, recorder = configuration.policies[settings.name], self.services.recorder
+                witness = None if self.auditing is None else self.auditing.witness(settings, policy, recorder)
+                authorizer = Authorizer(settings, Snapshot(policy), recorder, witness)
             return self._inbound(settings, authorizer, live)
         return self._outbound(settings, live)
 

@@ -202,7 +202,13 @@ class Views:
             self._services.identity.usable()
         except NotReady:
             return "refusing"
-        return "serving"
+        return "refusing" if self._refuses_for_want_of_a_record() else "serving"
+
+    def _refuses_for_want_of_a_record(self) -> bool:
+        if self._auditing is None:
+            return False
+        judges = (station.equipment.authorizer for station in self._stations.of("inbound"))
+        return any(self._auditing.refuses_all(judge.witness) for judge in judges if judge is not None)
 
     def _identity(self) -> IdentityStatus:
         store, now = self._services.identity, self._wall()

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ca.spiffe_id import SpiffeId, TrustDomain
 from ca.svid import Leaf
-from meshproxy.cli.allow_lists import AllowList
-from meshproxy.cli.explaining import Asked, explained
 from meshproxy.cli.main import cli
+from meshproxy.cli.policy.explain import Asked, explained
+from meshproxy.cli.policy.lists import AllowList
 from meshproxy.inbound.accept import Visit
 from meshproxy.inbound.authorize import Authorizer
 from meshproxy.policy.compile import compile_policy
@@ -95,6 +95,29 @@ def test_it_gives_the_running_sidecars_answer(
         ) == (running.decision == "allow", running.rule, running.reason, running.policy)
         granting = [each.rule for each in found.verdicts if each.failed is None]
         assert (granting[0] if granting else None) is decision.rule
+
+
+@settings(max_examples=60, deadline=None)
+@given(some_rules(), st.sampled_from(["/a", "/b/a", "/zz"]))
+def test_it_gives_the_running_sidecars_answer_about_connections(rules: tuple[Rule, ...], caller: str) -> None:
+    policy = compile_policy(Document("x.allow.toml", rules, "0"))
+    who = SpiffeId.of(HOME, caller)
+    here = TcpAddress("127.0.0.1", 0)
+    log, _ = listening_log()
+    recorder = Recorder(Metrics(), log, lambda _line: None, lambda: 0.0)
+    listener = Inbound("api", here, here, Protocol.TCP, Path("x.allow.toml"))
+    leaf = Leaf(who, 1, "00", NOW - timedelta(days=1), NOW + timedelta(days=9))
+    visit = Visit("api", "inbound", "p", started=0.0, caller=str(who))
+    allowed = Authorizer(listener, Snapshot(policy), recorder).ask(visit, leaf, home=HOME, now=NOW) is not None
+    found = explained(AllowList(Document("x", rules, "0"), policy, ()), Asked(who, HOME, None), now=NOW)
+    decision = found.decision
+    assert (decision.granted, decision.rule.name if decision.rule else "", decision.reason.value) == (
+        allowed,
+        visit.rule,
+        visit.reason,
+    )
+    granting = [each.rule for each in found.verdicts if each.failed is None]
+    assert (granting[0] if granting else None) is decision.rule
 
 
 def test_what_is_allowed_shows_the_rule_as_it_is_written() -> None:
@@ -214,6 +237,30 @@ def test_a_rule_is_shown_as_it_stands_whatever_else_ends_a_line_elsewhere() -> N
     Path("api.allow.toml").write_text('# \u2028 \x85 \x9b31m\n[[allow]]\nfrom = "/web"  # \x9b31m größer\r\n')
     said = explain("api.allow.toml", "--from", "/web", "--tcp")
     assert '\n    [[allow]]\n    from = "/web"  # \\x9b31m größer\n' in said.stdout
+
+
+def test_who_came_too_late_is_told_so() -> None:
+    line = {"event": "decision", "caller": "spiffe://mesh.test/web", "method": "GET", "path": "/orders/1"}
+    line |= {"decision": "deny", "reason": "certificate_expired", "listener": "api"}
+    told = explain("--log", "-", said=json.dumps(line))
+    assert told.exit_code == 1
+    assert "denied   spiffe://mesh.test/web GET /orders/1\nreason   certificate_expired: the caller's" in told.stdout
+    assert json.loads(explain("--log", "-", "--json", said=json.dumps(line)).stdout)["reason"] == "certificate_expired"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("G T", "/"), ("GÉT", "/"), ("", "/"), ("\x1b[2J", "/"), ("GET", "/\udcff"), ("CONNECT", "/")]
+)
+def test_what_a_sidecar_refuses_before_any_rule_is_told_so(method: str, path: str) -> None:
+    said = explain("api.allow.toml", "--from", "/web", "--method", method, "--path", path)
+    assert said.exit_code == 1
+    assert "before any rule is asked" in said.stderr
+
+
+def test_a_line_that_is_nested_too_deeply_is_passed_over() -> None:
+    deep = '{"event":"denied","caller":"spiffe://mesh.test/web","x":' + "[" * 100_000 + "]" * 100_000 + "}\n"
+    told = explain("api.allow.toml", "--log", "-", said=deep)
+    assert (told.exit_code, "holds no decision" in told.stderr) == (2, True)
 
 
 def test_a_line_of_nobody_does_not_end_the_reading_of_a_log() -> None:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from meshproxy.cli.main import cli
-from tests.cli.test_replays import line
+from tests.cli.policy.test_replay import line
 
 WEB = "spiffe://mesh.test/web"
 
@@ -66,14 +66,14 @@ def test_a_report_tells_which_rules_are_used_and_which_never() -> None:
     said = policy("report", "old.allow.toml", "--log", "a.log")
     assert said.exit_code == 1
     assert [" ".join(each.split()) for each in said.stdout.splitlines()] == [
-        "old 3 x old.allow.toml:1",
-        "idle never used old.allow.toml:4",
+        "3 x old (line 1)",
+        "never used idle (line 4)",
     ]
     assert said.stderr == "3 decisions; 1 of 2 rules were not used\n"
     rows = json.loads(policy("report", "old.allow.toml", "--log", "a.log", "--service", "other", "--json").stdout)
     assert [(row["rule"], row["count"]) for row in rows["rules"]] == [("old", 1), ("idle", 0)]
     Path("old.allow.toml").write_text('[[allow]]\nname = "new"\nfrom = "/web"\n')
-    assert "old          3 x, and no longer there" in policy("report", "old.allow.toml", "--log", "a.log").stdout
+    assert "3 x  old, and no longer there" in policy("report", "old.allow.toml", "--log", "a.log").stdout
 
 
 def test_connections_and_requests_make_no_list_together() -> None:

@@ -107,9 +107,34 @@ def test_a_promise_that_is_broken_is_an_error_with_a_request_that_shows_it() -> 
     assert check(".").exit_code == 0
     Path("invariants.toml").write_text("[[invariant]]")
     assert "invariants.toml:1: error faulty" in check(".").stdout
+    Path("below/wide.allow.toml").write_text("allow = [")
+    assert "invariants.toml:1: error faulty" in check("below").stdout
     Path("invariants.toml").unlink()
     Path("invariants.toml").symlink_to("gone")
     assert "invariants.toml: error unreadable" in check(".").stdout
+
+
+@pytest.mark.parametrize("asked", ["policies/team/pay.allow.toml", "policies/team", "policies", "."])
+def test_a_promise_counts_for_a_list_below_it_however_that_is_named(asked: str) -> None:
+    Path("policies/team").mkdir(parents=True)
+    Path("policies/team/pay.allow.toml").write_text(WEB)
+    Path("policies/invariants.toml").write_text('[[invariant]]\nname = "few"\nservices = "/team/pay"\nonly = []\n')
+    said = check(asked, "--ignore", "any_caller")
+    assert said.exit_code == 1
+    assert "pay.allow.toml:1: error invariant\n    rule 'web' breaks 'few'" in said.stdout
+    assert "the promise is policies/invariants.toml:1" in said.stdout
+    assert said.stdout.count("error invariant") == 1
+
+
+def test_a_promise_about_others_is_idle_only_where_all_lists_were_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("invariants.toml").write_text('[[invariant]]\nservices = "/nobody"\nonly = []\n')
+    for part in ("good.allow.toml", "below"):
+        assert "idle" not in check(part).stdout
+    assert "idle_invariant" in check(".").stdout
+    monkeypatch.chdir("below")
+    assert "idle" not in check(".").stdout
+    Path("../invariants.toml").write_text('[[invariant]]\nservices = "/below/wide"\nonly = []\n')
+    assert "the promise is ../invariants.toml:1" in check("wide.allow.toml").stdout
 
 
 def test_a_file_that_no_service_can_have_is_an_error_where_services_matter() -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ca import storage
-from meshproxy.cli.allow_lists import document_or_fail, own_domain, trust_domain_option
-from meshproxy.cli.recorded import log_option, records_of
+from meshproxy.cli.policy.lists import document_or_fail, own_domain, trust_domain_option
+from meshproxy.cli.policy.logs import log_option, records_of
 from meshproxy.cli.terminal import example, fail, os_error_words, printable
 from meshproxy.policy.cases import NOBODYS
 from meshproxy.policy.estate import file_of
@@ -72,7 +72,8 @@ def learn(
         click.echo("nothing is missing", err=True)
         raise SystemExit(1)
     _put(_text(learner, proposals), out)
-    click.echo(f"{len(proposals)} rules for {learner.taken:,} decisions; read each before you use it", err=True)
+    count = f"{len(proposals)} rule{'' if len(proposals) == 1 else 's'}"
+    click.echo(f"{count} for {learner.taken:,} decisions; read each before you use it", err=True)
 
 
 def is_of(record: Record, service: str) -> bool:
@@ -90,8 +91,9 @@ def _only_domain(learner: Learner) -> TrustDomain:
 
 def _text(learner: Learner, proposals: list[Proposal]) -> str:
     head = (
-        f"# Proposed by meshproxy policy learn from {learner.taken:,} recorded decisions. It grants what was seen,\n"
-        "# and what is said of `*`. Read each rule, say why it is there (reason, owner), and remove these comments.\n"
+        f"# Proposed by meshproxy policy learn from {learner.taken:,} recorded decisions. It\n"
+        "# grants what was seen, and what is said of `*`. Read each rule, say why it is\n"
+        "# there (reason, owner), and remove these comments.\n"
     )
     return head + "".join(f"\n{each.text}" for each in proposals)
 

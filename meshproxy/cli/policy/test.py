@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from meshproxy.cli.allow_lists import AllowList, load_or_fail, refuse, unreadable
+from meshproxy.cli.policy.lists import AllowList, load_or_fail, read_or_fail
 from meshproxy.cli.terminal import Tone, example, paint, print_json, printable
-from meshproxy.errors import FaultyInput
 from meshproxy.policy.cases import Case, Outcome, decide_case, read_cases
-from meshproxy.settings.files import UnreadableFile, read_file
+from meshproxy.settings.files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,13 +64,8 @@ def outcomes_of(files: tuple[Path, ...], *, now: datetime) -> Iterator[Outcome]:
 
 
 def _cases(file: Path) -> tuple[Case, ...]:
-    try:
-        content, _ = read_file(file)
-        return read_cases(content, file=str(file))
-    except UnreadableFile as error:
-        unreadable(file, error)
-    except FaultyInput as faulty:
-        refuse(faulty.problems)
+    with read_or_fail(file):
+        return read_cases(read_file(file)[0], file=str(file))
 
 
 def _show(outcome: Outcome) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from meshproxy.cli.allow_lists import caller_and_home, document_or_fail, lists_in, trust_domain_option
+from meshproxy.cli.policy.lists import caller_and_home, document_or_fail, lists_in, say, trust_domain_option, wrapped
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, printable
 from meshproxy.policy.estate import Access, accesses, file_of, service_of, what_can, who_can
 from meshproxy.policy.match import PathPattern
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from meshproxy.policy.document import Document
+
+_WIDEST_MARGIN: Final = 30  # columns of a subject beside which something is said
 
 directory_option: Final = click.option(
     "--policies",
@@ -96,13 +99,27 @@ def _tell(found: list[Access], *, as_json: bool, by_service: bool) -> None:
     else:
         width = max((len(_subject(each, by_service=by_service)) for each in found), default=0)
         for each in found:
-            subject = f"{_subject(each, by_service=by_service):<{width}}"
-            until = f", until {each.rule.expires:%Y-%m-%d}" if each.rule.expires else ""
-            place = paint(f"({each.rule.name}, {each.file}:{each.rule.line})", Tone.FAINT)
-            click.echo(f"{paint(subject, Tone.STRONG)}  {each.what}{until}  {place}")
+            _show(_subject(each, by_service=by_service), each, width + 2)
         if not found:
             click.echo("nothing" if by_service else "nobody", err=True)
     raise SystemExit(0 if found else 1)
+
+
+def _show(subject: str, access: Access, margin: int) -> None:
+    """In one line for whoever looks for words in it; on a terminal where that is too long the rule in a line below."""
+    place = f"({access.rule.name}, {access.file}:{access.rule.line})"
+    one_line = f"{access.for_what}  {place}"
+    if not sys.stdout.isatty() or len(wrapped(one_line, margin)) == 1:
+        said = paint(f"{subject:<{margin}}", Tone.STRONG)
+        click.echo(f"{said}{access.for_what}  {paint(place, Tone.FAINT)}")
+        return
+    margin = min(margin, _WIDEST_MARGIN)
+    if len(subject) >= margin:
+        click.echo(paint(subject, Tone.STRONG))
+        subject = ""
+    say(subject, access.for_what, tone=Tone.STRONG, margin=margin)
+    for line in wrapped(place, margin):
+        click.echo(" " * margin + paint(line, Tone.FAINT))
 
 
 def _subject(access: Access, *, by_service: bool) -> str:

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
-from meshproxy.cli.allow_lists import (
+from meshproxy.cli.policy.lists import (
     AllowList,
     caller_and_home,
-    judged_path,
+    judged,
     load_or_fail,
+    own_domain,
     say,
     trust_domain_option,
     visible,
 )
-from meshproxy.cli.recorded import records_of
+from meshproxy.cli.policy.logs import records_of
 from meshproxy.cli.terminal import Tone, example, fail, print_json, printable
 from meshproxy.policy.decide import Decision, Reason, decide_connection, decide_request
 from meshproxy.policy.edit import Edit, smallest_edit
@@ -89,7 +90,7 @@ def explained(allow_list: AllowList, asked: Asked, *, now: datetime) -> Explanat
 @click.command(
     short_help="Why one caller is allowed or denied.",
     epilog=example(
-        "meshproxy policy explain api.allow.toml --from /web --method GET --path /orders/7",
+        "meshproxy policy explain api.allow.toml --from /web --method GET --path /a",
         "meshproxy policy explain ledger.allow.toml --from /orders --tcp",
         "grep '\"denied\"' sidecar.log | tail -1 | meshproxy policy explain --log -",
     ),
@@ -131,7 +132,7 @@ def explain(
     if tcp == (method is not None and path is not None) or (tcp and (method or path)):
         raise click.UsageError("give --method and --path for a request, or --tcp for a connection")
     who, home = caller_and_home(caller, trust_domain)
-    request = None if method is None or path is None else (method, judged_path(method, path))
+    request = None if method is None or path is None else judged(method, path)
     allow_list = load_or_fail(file, tcp=tcp)
     found = explained(allow_list, Asked(who, home, request), now=now)
     if as_json:
@@ -145,8 +146,13 @@ def _explain_log(
     log: str, file: Path | None, trust_domain: str | None, *, as_json: bool, everything: bool, now: datetime
 ) -> None:
     lists: dict[tuple[Path, bool], AllowList] = {}
+    own = own_domain(trust_domain)
     told = denied = 0
-    for line in records_of((log,)):
+    for line in records_of((log,), prints=True):
+        if line.is_out_of_time:
+            _tell_out_of_time(line, as_json=as_json, apart=bool(told))
+            told, denied = told + 1, denied + 1
+            continue
         if not (line.is_decision or line.is_objection):
             continue
         named = file or Path(line.file)
@@ -156,11 +162,10 @@ def _explain_log(
         if kind not in lists:
             lists[kind] = load_or_fail(named, tcp=not line.method)
         try:
-            line.identity()
+            who = line.identity()
         except ValueError:
             continue  # not of a sidecar's writing
-        who, home = caller_and_home(line.caller, trust_domain)
-        asked = Asked(who, home, (line.method, line.path) if line.method else None)
+        asked = Asked(who, own or who.trust_domain, (line.method, line.path) if line.method else None)
         found = explained(lists[kind], asked, now=now)
         denied += not found.decision.granted
         if as_json:
@@ -174,6 +179,17 @@ def _explain_log(
     if not told:
         fail(f"{log} holds no decision: expected lines of a sidecar's log, as JSON, with `caller`")
     raise SystemExit(1 if denied else 0)
+
+
+def _tell_out_of_time(line: Record, *, as_json: bool, apart: bool) -> None:
+    if as_json:
+        asked = {"caller": line.caller, "method": line.method or None, "path": line.path or None}
+        click.echo(msgspec.json.encode({"allowed": False, **asked, "reason": line.reason}))
+        return
+    if apart:
+        click.echo()
+    say("denied", printable(" ".join(filter(None, (line.caller, line.method, line.path)))), tone=Tone.BAD)
+    say("reason", f"{line.reason}: the caller's certificate had ended by then; no allow-list was asked")
 
 
 def _tell_change(line: Record, found: Explanation) -> None:

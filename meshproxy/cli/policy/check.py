@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
-from meshproxy.cli.allow_lists import lists_in, own_domain, read_document, trust_domain_option, wrapped
+from meshproxy.cli.policy.lists import lists_in, own_domain, read_document, trust_domain_option, wrapped
 from meshproxy.cli.terminal import Tone, example, paint, print_json
 from meshproxy.errors import FaultyInput
 from meshproxy.policy import invariants
 from meshproxy.policy.estate import service_of
 from meshproxy.policy.lint import Code, Strictness, left_out, lint
-from meshproxy.settings.files import UnreadableFile, read_file
+from meshproxy.settings.files import UnreadableFile, file_name, read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ca.spiffe_id import TrustDomain
     from meshproxy.errors import Problem
     from meshproxy.policy.document import Document
+
+_T = TypeVar("_T")
 
 _FORMATS: Final = ("text", "json", "github")
 # GitHub's workflow commands: what ends one must be escaped in its text, and more in a property.
@@ -89,7 +93,8 @@ def check(
 ) -> None:
     """Judge allow-lists: errors keep a file from being loaded; warnings are sound, and probably not meant.
 
-    Of a DIR all *.allow.toml below it, and whether they keep what its invariants.toml promises. Exits 0 when there is
+    Of a DIR all *.allow.toml below it are judged. What an invariants.toml in a directory above a list promises is
+    proved of it. Exits 0 when there is
     no error (with --strict: no warning either), 1 otherwise, 2 when there is nothing to judge.
     """
     home, now = own_domain(trust_domain), datetime.now(UTC)
@@ -99,7 +104,14 @@ def check(
     files = tuple(dict.fromkeys(file for path in paths for file in directories.get(path, (path,))))
     judged = _Judged(home, now, strictness, codes, {})
     remarks = [each for file in files for each in judged.remarks(file)]
-    remarks += [each for path, lists in directories.items() for each in judged.of_directory(path, lists)]
+    remarks += [each for path, lists in directories.items() for each in _misplaced(path, lists)]
+    remarks += [
+        each
+        for root, services in _promising(files, judged.sound).items()
+        for each in judged.broken_promises(
+            root, services, whole=any(map(root.is_relative_to, map(_absolute, directories)))
+        )
+    ]
     faulty = sum(each.weight is Weight.ERROR for each in remarks)
     if as_json or form == "json":
         print_json({"files": [str(file) for file in files], "sound": not faulty, "remarks": remarks})
@@ -123,52 +135,71 @@ class _Judged:
 
     def remarks(self, file: Path) -> Iterator[Remark]:
         """What there is to say of one allow-list."""
-        try:
-            document = self.sound[file] = read_document(file)
-        except UnreadableFile as error:
-            yield Remark(Weight.ERROR, "unreadable", str(file), None, error.found, error.remedy)
+        document, faults = _read(str(file), lambda: read_document(file))
+        yield from faults
+        if document is None:
             return
-        except FaultyInput as faulty:
-            yield from map(_fault, faulty.problems)
-            return
+        self.sound[file] = document
         found = lint(document, home=self.home, now=self.now, strictness=self.strictness)
         for finding in left_out(found, self.ignore):
             words = f"rule {finding.rule.name!r}: {finding.found}"
             yield Remark(Weight.WARNING, finding.code, str(file), finding.rule.line, words, finding.remedy)
 
-    def of_directory(self, directory: Path, lists: list[Path]) -> Iterator[Remark]:
-        """What there is to say of allow-lists that lie in one directory: their names, and what it promises of them."""
-        services: dict[str, Document] = {}
-        for file in lists:
-            try:
-                service = service_of(file.relative_to(directory).as_posix())
-            except ValueError as error:
-                yield Remark(Weight.ERROR, "no_service", str(file), None, f"a file of no service: {error}", _RENAME)
-                continue
-            if file in self.sound:
-                services[service] = self.sound[file]
-        yield from self._broken_promises(directory / invariants.FILE, services)
-
-    def _broken_promises(self, file: Path, services: Mapping[str, Document]) -> Iterator[Remark]:
-        if not os.path.lexists(file):
-            return
-        try:
-            promised = invariants.read_invariants(read_file(file)[0], file=str(file))
-        except UnreadableFile as error:
-            yield Remark(Weight.ERROR, "unreadable", str(file), None, error.found, error.remedy)
-            return
-        except FaultyInput as faulty:
-            yield from map(_fault, faulty.problems)
-            return
+    def broken_promises(self, root: Path, services: Mapping[str, Document], *, whole: bool) -> Iterator[Remark]:
+        """What breaks the promises of a directory; `whole`: these are all services that have a list there."""
+        file = root / invariants.FILE
+        name = file_name(file)
+        promised, faults = _read(name, lambda: invariants.read_invariants(read_file(file)[0], file=name))
+        yield from faults
         for service, document in services.items():
-            for broken in invariants.violations(promised, service, document.rules, home=self.home, now=self.now):
+            for broken in invariants.violations(promised or (), service, document.rules, home=self.home, now=self.now):
                 words = f"rule {broken.rule.name!r} breaks {broken.invariant.name!r}: {broken.found}"
-                remedy = f"Narrow the rule; the promise is {file}:{broken.invariant.line}"
+                remedy = f"Narrow the rule; the promise is {name}:{broken.invariant.line}"
                 yield Remark(Weight.ERROR, "invariant", document.file, broken.rule.line, words, remedy)
-        for each in promised:
-            if not any(map(each.is_about, services)):
+        for each in promised or ():
+            if whole and not any(map(each.is_about, services)):
                 words = f"{each.name!r} is about no service that has a list here: it promises nothing"
-                yield Remark(Weight.WARNING, "idle_invariant", str(file), each.line, words, "Correct `services`")
+                yield Remark(Weight.WARNING, "idle_invariant", name, each.line, words, "Correct `services`")
+
+
+def _misplaced(directory: Path, lists: Iterable[Path]) -> Iterator[Remark]:
+    """The allow-lists of a directory that lie where no service's list is looked for."""
+    for file in lists:
+        try:
+            service_of(file.relative_to(directory).as_posix())
+        except ValueError as error:
+            yield Remark(Weight.ERROR, "no_service", str(file), None, f"a file of no service: {error}", _RENAME)
+
+
+def _promising(files: Iterable[Path], sound: Mapping[Path, Document]) -> dict[Path, dict[str, Document]]:
+    """The directories that promise something, and the services that have one of these files there, if it is sound.
+
+    Which of the directories above a list a sidecar is told to look in nobody knows here, so the promises of each count.
+    """
+    promises = cache(lambda directory: os.path.lexists(directory / invariants.FILE))
+    found: dict[Path, dict[str, Document]] = {}
+    for file in files:
+        place = _absolute(file)
+        for root in filter(promises, place.parents):
+            services = found.setdefault(root, {})
+            with suppress(ValueError, KeyError):  # of no service, or faulty: both are told
+                services[service_of(place.relative_to(root).as_posix())] = sound[file]
+    return found
+
+
+def _absolute(path: Path) -> Path:
+    """Where a path is; the links on the way are its name."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow them
+
+
+def _read(name: str, read: Callable[[], _T]) -> tuple[_T | None, tuple[Remark, ...]]:
+    """What is in a file under judgement; or None, and why it cannot be used."""
+    try:
+        return read(), ()
+    except UnreadableFile as error:
+        return None, (Remark(Weight.ERROR, "unreadable", name, None, error.found, error.remedy),)
+    except FaultyInput as faulty:
+        return None, tuple(map(_fault, faulty.problems))
 
 
 def _fault(problem: Problem) -> Remark:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import textwrap
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 import click
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -16,10 +17,9 @@ from ca import identity_directory
 from ca.spiffe_id import SCHEME, SpiffeId, TrustDomain, complete
 from ca.svid import read_chain, read_leaf
 from meshproxy.cli.terminal import Tone, fail, os_error_words, paint, print_problems, printable
-from meshproxy.errors import FaultyInput, Problem
+from meshproxy.errors import FaultyInput
 from meshproxy.http.head import BadMessage
-from meshproxy.http.target import parse_target
-from meshproxy.policy.cases import NOBODYS
+from meshproxy.policy.cases import NOBODYS, judged_request
 from meshproxy.policy.compile import compile_policy
 from meshproxy.policy.document import parse_allow_list
 from meshproxy.policy.estate import SUFFIX
@@ -74,17 +74,24 @@ def read_document(path: Path) -> Document:
 
 def document_or_fail(path: Path) -> Document:
     """As `read_document`, of a list that is not itself under judgement; ends the command (exit 2) if it is faulty."""
-    try:
+    with read_or_fail(path):
         return read_document(path)
+
+
+@contextmanager
+def read_or_fail(name: object) -> Iterator[None]:
+    """Read a file that is not itself under judgement; ends the command (exit 2) when it cannot be read, or is faulty.
+
+    `name` is what the user knows the file as.
+    """
+    try:
+        yield
     except UnreadableFile as error:
-        unreadable(path, error)
+        fail(error.sentence(name))
     except FaultyInput as faulty:
-        refuse(faulty.problems)
-
-
-def unreadable(path: Path, error: UnreadableFile) -> NoReturn:
-    """Tell why a file cannot be read, and end the command (exit 2)."""
-    fail(f"{path} is {error.found}; {error.remedy[:1].lower()}{error.remedy[1:]}")
+        print_problems(faulty.problems)
+        count = len(faulty.problems)
+        fail(f"{count} {'problem' if count == 1 else 'problems'}; nothing was decided")
 
 
 def lists_in(directory: Path) -> list[Path]:
@@ -127,19 +134,8 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 
 def load_or_fail(path: Path, *, tcp: bool = False) -> AllowList:
     """Read an allow-list that is not itself under judgement; ends the command (exit 2) when it cannot be used."""
-    try:
+    with read_or_fail(path):
         return load(path, tcp=tcp)
-    except UnreadableFile as error:
-        unreadable(path, error)
-    except FaultyInput as faulty:
-        refuse(faulty.problems)
-
-
-def refuse(problems: tuple[Problem, ...]) -> NoReturn:
-    """Tell what is wrong with a file, and end the command (exit 2)."""
-    print_problems(problems)
-    count = len(problems)
-    fail(f"{count} {'problem' if count == 1 else 'problems'}; nothing was decided")
 
 
 def own_domain(given: str | None) -> TrustDomain | None:
@@ -193,9 +189,9 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
-def judged_path(method: str, path: str) -> str:
-    """The path as rules are asked about it; ends the command for one that is refused before any rule is."""
+def judged(method: str, path: str) -> tuple[str, str]:
+    """A request as rules are asked about it; ends the command (exit 1) for one that is refused before any rule is."""
     try:
-        return parse_target(method.encode(), path.encode()).path.decode("ascii")
+        return judged_request(method, path)
     except BadMessage as bad:
         fail(f"such a request is refused with {bad.status} before any rule is asked: {bad.detail}", exit_code=1)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from meshproxy.cli.allow_lists import document_or_fail
-from meshproxy.cli.learner import is_of
-from meshproxy.cli.recorded import log_option, records_of
-from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, printable
+from meshproxy.cli.policy.learn import is_of
+from meshproxy.cli.policy.lists import document_or_fail, say
+from meshproxy.cli.policy.logs import log_option, records_of
+from meshproxy.cli.terminal import Tone, example, fail, print_json, printable
 
 if TYPE_CHECKING:
     from meshproxy.policy.document import Rule
+
+
+_MARGIN: Final = 14
 
 
 @dataclass(slots=True)
@@ -57,27 +60,22 @@ def report(*, file: Path, logs: tuple[str, ...], service: str | None, as_json: b
     if as_json:
         print_json({"decided": decided, "rules": list(map(_row, uses.values())), "no_longer_there": gone})
     else:
-        _show(uses, gone, file)
+        _show(uses, gone)
         unused = sum(not use.count for use in uses.values())
         click.echo(f"{decided:,} decisions; {unused} of {len(uses)} rules were not used", err=True)
     raise SystemExit(0 if all(use.count for use in uses.values()) else 1)
 
 
-def _show(uses: dict[str, _Use], gone: dict[str, int], file: Path) -> None:
+def _show(uses: dict[str, _Use], gone: dict[str, int]) -> None:
     now = datetime.now(UTC)
-    width = max(map(len, uses), default=0)
     for use in uses.values():
-        tone = Tone.GOOD if use.count else Tone.WARNING
-        words = (
-            f"{use.count:>9,} x" + (f", last {printable(use.last[:19])}" if use.last else "")
-            if use.count
-            else "    never used"
-        )
+        last = f", last {printable(use.last[:19])}" if use.last else ""
         expired = ", expired" if use.rule.expired(now) else ""
-        name, place = paint(f"{use.rule.name:<{width}}", tone), paint(f"{file}:{use.rule.line}", Tone.FAINT)
-        click.echo(f"{name}  {words}{expired}  {place}")
-    for name, count in gone.items():
-        click.echo(f"{printable(name)}  {count:>9,} x, and no longer there")
+        count = f"{use.count:,} x" if use.count else "never used"
+        tone = Tone.GOOD if use.count else Tone.WARNING
+        say(f"{count:>12}", f"{use.rule.name} (line {use.rule.line}){last}{expired}", tone=tone, margin=_MARGIN)
+    for name, number in gone.items():
+        say(f"{number:>10,} x", f"{printable(name)}, and no longer there", tone=Tone.FAINT, margin=_MARGIN)
 
 
 def _row(use: _Use) -> dict[str, object]:

@@ -9,8 +9,8 @@ from typing import Final
 import click
 
 from ca.spiffe_id import SpiffeId, TrustDomain
-from meshproxy.cli.allow_lists import load_or_fail, own_domain, say, trust_domain_option
-from meshproxy.cli.recorded import log_option, records_of
+from meshproxy.cli.policy.lists import load_or_fail, own_domain, say, trust_domain_option
+from meshproxy.cli.policy.logs import log_option, records_of
 from meshproxy.cli.terminal import Tone, example, fail, print_json, printable
 from meshproxy.policy.cases import NOBODYS
 from meshproxy.policy.replaying import Group, Replay
@@ -22,7 +22,7 @@ _SHOWN: Final = 50
     short_help="Decide recorded calls again by a candidate.",
     epilog=example(
         "meshproxy policy replay api.allow.toml --log sidecar.log",
-        "journalctl -u api-sidecar -o cat | meshproxy policy replay api.allow.toml --log -",
+        "journalctl -u api -o cat | meshproxy policy replay api.allow.toml --log -",
     ),
 )
 @click.argument("candidate", metavar="CANDIDATE", type=click.Path(path_type=Path))

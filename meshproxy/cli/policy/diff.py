@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from meshproxy.cli.allow_lists import lists_in, own_domain, refuse, say, trust_domain_option, unreadable
+from meshproxy.cli.policy.lists import document_or_fail, lists_in, own_domain, read_or_fail, say, trust_domain_option
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, printable
-from meshproxy.errors import FaultyInput
 from meshproxy.policy.difference import Change, Kind, difference
 from meshproxy.policy.document import Document, parse_allow_list
 from meshproxy.policy.estate import SUFFIX
 from meshproxy.policy.regions import TooIntricate
-from meshproxy.settings.files import UnreadableFile, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,23 +87,13 @@ def _changes(old: Side, new: Side, name: str, home: TrustDomain | None, now: dat
 
 def _side_of(path: Path) -> Side:
     if not path.is_dir():
-        return Side(str(path), {"": _read(path)})
-    return Side(str(path), {str(file.relative_to(path)): _read(file) for file in lists_in(path)})
-
-
-def _read(path: Path) -> Document:
-    try:
-        content, _ = read_file(path)
-    except UnreadableFile as error:
-        unreadable(path, error)
-    return _parsed(content, str(path))
+        return Side(str(path), {"": document_or_fail(path)})
+    return Side(str(path), {str(file.relative_to(path)): document_or_fail(file) for file in lists_in(path)})
 
 
 def _parsed(content: bytes, name: str) -> Document:
-    try:
+    with read_or_fail(name):
         return parse_allow_list(content, file=name)
-    except FaultyInput as faulty:
-        refuse(faulty.problems)
 
 
 def _side_in_git(revision: str, path: Path, new: Side) -> Side:
@@ -180,17 +168,13 @@ def _show(changes: Mapping[str, list[Change]], old: Side, new: Side) -> None:
 def _grant(change: Change) -> str:
     """A grant as it is written in a rule."""
     grant = change.grant
-    who = _spelt(grant.callers.fixed, open_ended=grant.callers.open_ended)
+    who = str(grant.callers)
     methods = "any method" if grant.methods is None else ", ".join(sorted(grant.methods))
-    path = "any path" if grant.path is None else _spelt(grant.path.fixed, open_ended=grant.path.open_ended)
+    path = "any path" if grant.path is None else str(grant.path)
     what = "everything" if grant.methods is None and grant.path is None else f"{methods} on {path}"
     until = f" until {grant.expires:%Y-%m-%d}" if grant.expires else ""
     domain = f"spiffe://{grant.domain}" if grant.domain else ""
     return f"{domain}{who}: {what}{until}"
-
-
-def _spelt(fixed: tuple[str, ...], *, open_ended: bool) -> str:
-    return "".join(f"/{segment}" for segment in (*fixed, *(("**",) if open_ended else ())))
 
 
 def _row(name: str, change: Change) -> dict[str, object]:

@@ -7,23 +7,23 @@ from typing import Final
 
 import click
 
-from meshproxy.cli.auditing import what_can_command, who_can_command
-from meshproxy.cli.checking import check
-from meshproxy.cli.differing import diff
-from meshproxy.cli.explaining import explain
-from meshproxy.cli.graphing import graph
-from meshproxy.cli.learner import learn
-from meshproxy.cli.replays import replay
+from meshproxy.cli.policy.check import check
+from meshproxy.cli.policy.diff import diff
+from meshproxy.cli.policy.explain import explain
+from meshproxy.cli.policy.graph import graph
+from meshproxy.cli.policy.learn import learn
+from meshproxy.cli.policy.replay import replay
+from meshproxy.cli.policy.report import report
+from meshproxy.cli.policy.test import test
+from meshproxy.cli.policy.who_can import what_can_command, who_can_command
 from meshproxy.cli.terminal import example
-from meshproxy.cli.trying import test
-from meshproxy.cli.usage import report
 
 _OBJECTS_BETWEEN_LOOKS: Final = 500_000
 
 
 @click.group(
     epilog=example(
-        "meshproxy policy explain api.allow.toml --from /web --method GET --path /orders/7",
+        "meshproxy policy explain api.allow.toml --from /web --method GET --path /a",
         "meshproxy policy check policies/",
         "meshproxy policy diff --git main policies/",
     )
