@@ -147,6 +147,12 @@ export class Store {
     this.changed("denials");
   }
 
+  /** Some seconds were not heard of: ask for them. */
+  missed() {
+    this.asked.seconds = 0;
+    this.loaded.delete("seconds");
+  }
+
   /** Ask again who is there, at once. */
   async look() {
     this.asked.mesh = 0;

@@ -20,6 +20,7 @@ export class Stream {
     source.addEventListener("error", () => this.#failed(source));
     this.#on("tick", (data) => this.store.tick(data));
     this.#on("denial", (data) => this.store.deny(data));
+    this.#on("gap", () => this.store.missed());
     this.#on("state", () => this.store.look());
     this.#on("marker", (data) => {
       this.store.mark(data);

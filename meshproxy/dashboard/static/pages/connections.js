@@ -8,6 +8,13 @@ import { serviceLink } from "./calls.js";
 const EVERY = 3000; // milliseconds
 const MOST = 500;
 
+/** Inbound: who calls. Outbound: whom we reached. */
+function whom(store, { principal, direction }) {
+  if (!principal) return direction === "outbound" ? "outbound" : "\u2013";
+  const link = serviceLink(store.short(principal));
+  return direction === "outbound" ? ["to ", link] : link;
+}
+
 /** The page at #/connections. */
 export class Connections {
   constructor(store) {
@@ -51,7 +58,7 @@ export class Connections {
     say(this.note, all.length > 0 ? `${count(all.length)} open${this.told.more ? `, ${count(this.told.more)} more are not shown` : ""}` : "");
     if (all.length === 0) return replace(this.body, emptyState("No open connection", wanted ? "None has all of these letters." : "Callers are shown here from their handshake to their end."));
     return replace(this.body, table("Open connections", [
-      { title: "Caller", cell: ({ principal }) => (principal ? serviceLink(principal) : "\u2013") },
+      { title: "Who", cell: (each) => whom(this.store, each) },
       ...(all.some(({ sidecar }) => sidecar) ? [{ title: "At", cell: ({ sidecar }) => serviceName(sidecar ?? "") }] : []),
       { title: "Listener", cell: ({ listener, protocol }) => `${listener} (${protocol})` },
       { title: "Rule", cell: ({ rule }) => rule || "\u2013" },
