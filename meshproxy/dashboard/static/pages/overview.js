@@ -96,7 +96,8 @@ export class Overview {
     const used = calls.filter(({ idle }) => !idle);
     say(this.note, calls.length > 0 ? `${count(services.size)} services, ${count(used.length)} calls, ${this.store.span.words}` : "");
     const nothing = this.store.ready && used.length === 0 && !this.idle;
-    this.none.hidden = !nothing;
+    this.none.hidden = !nothing && this.store.ready;
+    if (!this.store.ready) replace(this.none, emptyState("Asking the sidecars \u2026", this.store.trouble));
     this.graph.svg.classList.toggle("bare", nothing);
     if (!nothing) return;
     const words = "The sidecars answer, but nothing has come through them. Where each of their listeners leads:";
@@ -122,6 +123,11 @@ export class Overview {
     const sum = together(totals(this.store.history, this.store.columns));
     const { covered } = this.store;
     const [requests, success, latency, denied, expiry] = this.figures;
+    this.#expiry(expiry);
+    if (!this.store.ready) {
+      for (const figure of [requests, success, latency, denied]) figure.say("\u2026", "asking");
+      return;
+    }
     requests.say(rate(sum.requests / covered), `${count(sum.requests)} requests`);
     success.say(sum.errorShare === null ? "\u2013" : percent(1 - sum.errorShare), sum.errors > 0 ? `${count(sum.errors)} failed` : "none failed");
     put(success.element, "data-tone", sum.errorShare >= 0.1 ? "bad" : sum.errorShare >= 0.01 ? "warn" : "");
@@ -129,7 +135,6 @@ export class Overview {
     latency.say(duration(p95), p50 === null ? "of all requests" : `half below ${duration(p50)}`);
     denied.say(count(sum.denied), this.#deniedWords());
     put(denied.element, "data-tone", sum.denied > 0 ? "warn" : "");
-    this.#expiry(expiry);
     const columns = seconds.columns(RECENT).slice(0, -1);
     const each = totals(seconds, columns);
     const show = (index, history, at, values) =>
