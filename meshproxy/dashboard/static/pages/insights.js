@@ -33,7 +33,7 @@ function quiet(store) {
   return h(
     "div",
     { class: "all-well" },
-    h("p", {}, "All is as usual."),
+    h("p", {}, calls.length > 0 ? "All is as usual." : "Nothing to tell yet."),
     h(
       "p",
       { class: "quiet" },
