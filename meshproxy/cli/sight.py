@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from ca import json_text
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -190,7 +192,7 @@ def sight_of(answers: Iterable[Answers], now: float) -> Sight:
             continue
         try:
             _read(each, found)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:
             why = f"what answers is no sidecar of this version: {error}"
             found.sidecars.append(Sidecar(each.address, each.address, "unreachable", why))
     return Sight(
@@ -206,12 +208,12 @@ def sight_of(answers: Iterable[Answers], now: float) -> Sight:
 
 def _read(answers: Answers, found: _Gathered) -> None:
     """Read all first, so that of one who says half of it nothing is shown."""
-    mesh = msgspec.json.decode(answers.mesh, type=_Mesh)
-    graph = msgspec.json.decode(answers.topology, type=_Topology)
-    series = msgspec.json.decode(answers.series, type=_Series)
-    denials = msgspec.json.decode(answers.denials, type=_Denials)
-    certificates = msgspec.json.decode(answers.certificates, type=_Certificates)
-    connections = msgspec.json.decode(answers.connections, type=_Tick)
+    mesh = json_text.read(answers.mesh, _Mesh)
+    graph = json_text.read(answers.topology, _Topology)
+    series = json_text.read(answers.series, _Series)
+    denials = json_text.read(answers.denials, _Denials)
+    certificates = json_text.read(answers.certificates, _Certificates)
+    connections = json_text.read(answers.connections, _Tick)
     curves = {curve.edge: curve for curve in series.edges}
     if mesh.trust_domain:
         found.domains.append(mesh.trust_domain)

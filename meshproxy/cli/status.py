@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from ca import json_text
 from meshproxy.admin.status import Status
 from meshproxy.cli.asking import PATIENCE, NoAnswer, admin_address, get
 from meshproxy.cli.terminal import Tone, fail, paint
@@ -89,8 +90,8 @@ def wait_until_ready(file: Path | None, timeout: float) -> str:
 def _ask(address: Address, file: Path | None, *, within: float = PATIENCE) -> Status:
     http_status, body = get(address, "/status", within=within, starting=f"meshproxy run {file or 'FILE'}")
     try:
-        return msgspec.json.decode(body, type=Status)
-    except msgspec.DecodeError:
+        return json_text.read(body, Status)
+    except ValueError:
         what = f"what answers at {address} is not a meshproxy sidecar of this version (HTTP {http_status})"
         raise NoAnswer(what) from None
 

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+import msgspec
 
+from ca import json_text
 from meshproxy.cli.asking import NoAnswer, admin_address, get_good
 from meshproxy.cli.sight import SECONDS, Answers, sight_of
 from meshproxy.cli.terminal import example, fail, print_json, printable, wants_colour
@@ -123,15 +125,14 @@ def _ask(address: Address, before: Answers | None) -> Answers:
         return Answers(str(address), str(no_answer).replace(f" at {address}", ""))
 
 
+class _Stamped(msgspec.Struct):
+    timestamp: float
+
+
 def _timestamp(graph: bytes) -> float:
-    import msgspec  # noqa: PLC0415 - one field of a page that is read as a whole later
-
-    class Stamped(msgspec.Struct):
-        timestamp: float
-
     try:
-        return msgspec.json.decode(graph, type=Stamped).timestamp
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return json_text.read(graph, _Stamped).timestamp
+    except ValueError:
         raise NoAnswer("what answers is no sidecar of this version") from None
 
 

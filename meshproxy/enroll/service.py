@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from ca import granting, messages
+from ca import granting, json_text, messages
 from ca.granting import Enrolment, Granted, Renewal
 from ca.ledger import LedgerBusy, LedgerError, LedgerFull
 from ca.messages import Certified, EnrolRequest, LateRenewRequest, Nonce, Refusal, RenewRequest, Trouble
@@ -264,8 +264,8 @@ def _said(value: msgspec.Struct) -> Answer:
 
 def _read(request: Request, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(request.body, type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return json_text.read(request.body, kind)
+    except ValueError as error:
         raise _bad(f"the body is not what is expected here: {str(error)[:200]}") from None
 
 

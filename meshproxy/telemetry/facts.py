@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -10,6 +10,9 @@ from meshproxy.telemetry.series import Marker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+
+_STARTING: Final = "starting"  # several workers, none of which serves yet
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -32,7 +35,9 @@ class Facts(msgspec.Struct, frozen=True):
 
 def news(before: Facts | None, after: Facts, now: float) -> Iterator[Marker]:
     """Yield what happened between two looks at one sidecar, as of `now`; None: it has just been started."""
-    if before is None:
+    if before is None or before.state == _STARTING:
+        if after.state == _STARTING:
+            return
         yield Marker(now, "start", f"started as {after.id}" if after.id else "started without an identity")
         return
     yield from _of_files(before, after, now)
@@ -42,7 +47,7 @@ def news(before: Facts | None, after: Facts, now: float) -> Iterator[Marker]:
     if after.state != before.state:
         if after.state == "draining":
             yield Marker(now, "drain", "draining: no new connections")
-        elif after.state != "starting":
+        elif after.state != _STARTING:
             why = f": {after.reason}" if after.reason else ""
             yield Marker(now, after.state, f"{after.state}{why}")
 

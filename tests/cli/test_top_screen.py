@@ -225,7 +225,9 @@ def test_the_same_root_of_two_sidecars_is_one_and_the_first_to_end_is_first() ->
 
 
 @pytest.mark.parametrize("page", ["mesh", "topology", "series", "denials", "certificates", "connections"])
-@pytest.mark.parametrize("lie", [b"", b"[]", b"{}", b"<html>", b'{"now":"soon"}', b"\xff", b"{" * 100_000])
+@pytest.mark.parametrize(
+    "lie", [b"", b"[]", b"{}", b"<html>", b'{"now":"soon"}', b"\xff", b"{" * 100_000, b'{"x":' + b"[" * 100_000]
+)
 def test_of_one_that_lies_nothing_is_shown_but_that(page: str, lie: bytes) -> None:
     lying: dict[str, Any] = {page: lie}
     sight = sight_of([replace(answers(), **lying), answers()], NOW)

@@ -44,6 +44,14 @@ def test_the_first_look_is_the_start() -> None:
     assert (marker.kind, marker.text) == ("start", "started as spiffe://mesh.test/api")
 
 
+def test_workers_that_are_being_started_are_no_news_until_one_serves() -> None:
+    starting = Facts("starting", generation=1, hash="h")
+    assert list(news(None, starting, 1.0)) == []
+    assert list(news(starting, starting, 2.0)) == []
+    [marker] = news(starting, CALM, 3.0)
+    assert (marker.kind, marker.at, marker.text) == ("start", 3.0, "started as spiffe://mesh.test/api")
+
+
 def test_a_failed_reload_is_told_once_and_a_healed_one_not_at_all() -> None:
     failed = msgspec.structs.replace(CALM, reload_error="x")
     assert list(news(failed, failed, 1.0)) == []
