@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import msgspec
 import trio
 
+from ca import json_text
 from meshproxy.dashboard.asking import NoAnswer, get
 from meshproxy.dashboard.merging import Report, name_in
 from meshproxy.dashboard.told import DenialsTold, MeshTold, SeriesTold, Untrue, judge_mesh, judge_series
@@ -100,9 +100,9 @@ class Watch:
         body = await get(self.post.address, target, within=within, most=most)
         try:
             if len(body) > _MOST:
-                return await trio.to_thread.run_sync(lambda: msgspec.json.decode(body, type=kind))
-            return msgspec.json.decode(body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                return await trio.to_thread.run_sync(lambda: json_text.read(body, kind))
+            return json_text.read(body, kind)
+        except ValueError as error:
             path = target.partition("?")[0]
             raise Untrue(f"answers {path} with what is none of this version: {str(error)[:200]}") from None
 

@@ -108,6 +108,18 @@ async def garbage(stream: trio.SocketStream) -> None:
     await stream.send_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n")
 
 
+async def nested(stream: trio.SocketStream) -> None:
+    await stream.receive_some(4096)
+    body = b"[" * 200_000
+    await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+
+
+async def deep(stream: trio.SocketStream) -> None:
+    await stream.receive_some(4096)
+    body = b'{"unknown":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+    await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+
+
 async def half(stream: trio.SocketStream) -> None:
     await stream.receive_some(4096)
     await stream.send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")
@@ -187,6 +199,8 @@ def _calls(gathering: Gathering) -> Any:
         (endless, "unreachable", "longer than 4 MiB"),
         (garbage, "unreachable", "speaks no HTTP"),
         (half, "unreachable", "broke off in the middle"),
+        (nested, "broken", "none of this version"),
+        (deep, "broken", "none of this version"),
         (answering({"api": 1}), "broken", "none of this version"),
         (answering([]), "broken", "none of this version"),
     ],
