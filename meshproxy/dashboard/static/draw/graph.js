@@ -62,6 +62,7 @@ export class Graph {
     this.svg.classList.toggle("narrow", vertical);
     this.svg.classList.toggle("many", picture.calls.length > MOST_LABELS);
     this.view.heavy = picture.calls.length > HEAVY;
+    this.svg.classList.toggle("heavy", this.view.heavy);
     const first = [...this.nodes.values()][0];
     if (first) first.group.setAttribute("tabindex", "0");
     this.view.show(layout.width, layout.height + 16);

@@ -3,7 +3,8 @@
 const CLOSEST = 1.6;
 const FARTHEST = 0.08;
 const PADDING = 18;
-const SETTLED = 300; // milliseconds without a movement, after which a picture that was only moved is drawn anew
+const SETTLED = 300; // milliseconds without a movement, after which a picture that was only moved is drawn anew,
+const SHARE = 4; // or so many times what drawing took last: a slow machine must not draw instead of moving
 const MOVED = 4; // pixels from which on a press is a drag and no click
 
 /** Moves the group `world` of an SVG element; `onZoom(scale)` is told of each change of scale. */
@@ -16,6 +17,7 @@ export class Viewport {
     this.place = { x: 0, y: 0, scale: 1 };
     this.fitted = true; // nobody has moved it since it was fitted, so it may follow the frame
     this.fingers = new Map();
+    this.cost = 0; // milliseconds that drawing took last
     this.heavy = false; // so many lines that drawing them takes longer than a frame
     this.drawn = this.place;
     svg.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
@@ -70,6 +72,7 @@ export class Viewport {
   #draw() {
     const { x, y, scale } = this.place;
     this.drawn = this.place;
+    if (this.heavy) this.#time();
     this.svg.style.transform = "";
     this.world.setAttribute("transform", `translate(${x.toFixed(2)} ${y.toFixed(2)}) scale(${scale.toFixed(4)})`);
   }
@@ -83,7 +86,13 @@ export class Viewport {
     this.settling = setTimeout(() => {
       this.#draw();
       this.onZoom(this.place.scale);
-    }, SETTLED);
+    }, Math.max(SETTLED, SHARE * this.cost));
+  }
+
+  /** Take the time that drawing takes: until the frame after the next. */
+  #time() {
+    const begun = performance.now();
+    requestAnimationFrame(() => requestAnimationFrame(() => (this.cost = performance.now() - begun)));
   }
 
   #wheel(event) {
