@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 
 .PHONY: demo demo-lifecycle demo-policy test check format scenarios soak fuzz tls-report corpus bench clean
 
+# make demo [ARGS=--keep]: with it the shop stays open, with customers and a dashboard, until Ctrl-C.
 demo: $(VENV)/ready
-	@$(BIN)/python examples/shop/demo.py
+	@$(BIN)/python examples/shop/demo.py $(ARGS)
 
 # Two minutes: certificates of thirty seconds, renewed, rotated and revoked under load.
 demo-lifecycle: $(VENV)/ready

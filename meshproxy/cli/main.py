@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "status": Entry("meshproxy.cli.operate", "status", "Ask a running sidecar how it is."),
     "top": Entry("meshproxy.cli.top", "top", "Watch sidecars: who calls whom, how often, how quick."),
     "wait-ready": Entry("meshproxy.cli.operate", "wait_ready", "Wait until a sidecar serves, for start ordering."),
+    "dashboard": Entry("meshproxy.cli.dashboard", "dashboard", "Show many sidecars as one mesh, in a browser."),
     "enroll": Entry("meshproxy.cli.enrolment", "enroll", "Get an identity from a CA with a join token."),
     "renew": Entry("meshproxy.cli.enrolment", "renew", "Renew an identity, once or for ever."),
     "ca": Entry("meshproxy.cli.authority", "ca", "Make a certificate authority and issue identities."),

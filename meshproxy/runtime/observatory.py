@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from meshproxy.dashboard import assets
 from meshproxy.runtime.chronicle import Chronicle
 from meshproxy.runtime.telling import wall_clock
 from meshproxy.runtime.traffic_pages import TrafficPages
@@ -31,7 +32,7 @@ class Observatory:
 
     def all(self) -> Mapping[str, Inquiry]:
         """Return every page by its path."""
-        return {**self._traffic.all(), **self._trust.all()}
+        return {**self._traffic.all(), **self._trust.all(), **assets.views()}
 
     async def tell_denials(self) -> None:
         """Tell those who listen of refusals, explained, until cancelled."""
