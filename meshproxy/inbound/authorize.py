@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from meshproxy.policy.requests import RequestIndex
     from meshproxy.settings.schema import Inbound
     from meshproxy.snapshot import Snapshot
-    from meshproxy.telemetry.metrics import Number
+    from meshproxy.telemetry.families import Number
     from meshproxy.telemetry.record import Recorder
     from meshproxy.wire.relay import Wall
 

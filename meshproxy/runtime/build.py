@@ -13,10 +13,14 @@ import trio
 
 from meshproxy.identity.store import IdentityStore
 from meshproxy.inbound.accept import Services
+from meshproxy.limits.flight import Flight
+from meshproxy.runtime.chronicle import next_second
 from meshproxy.runtime.doors import OwnDoors
 from meshproxy.runtime.drain import serve_until_drained
 from meshproxy.runtime.equip import Workshop
-from meshproxy.runtime.pages import reload_action
+from meshproxy.runtime.observatory import Observatory
+from meshproxy.runtime.pages import drain_action, log_level_action, reload_action
+from meshproxy.runtime.pressure import Pressure
 from meshproxy.runtime.reception import Reception
 from meshproxy.runtime.reload import Reloader
 from meshproxy.runtime.signals import follow_signals
@@ -30,6 +34,7 @@ from meshproxy.wire.relay import Relay
 from meshproxy.wire.sweep import Sweeper
 
 if TYPE_CHECKING:
+    from meshproxy.admin.answers import Action, Order
     from meshproxy.runtime.auditing import Auditing
     from meshproxy.runtime.doors import Doors
     from meshproxy.runtime.telling import Telling
@@ -49,6 +54,7 @@ class House:
     sweeper: Sweeper
     services: Services
     stations: Stations
+    pressure: Pressure
     auditing: Auditing | None = None
 
     @classmethod
@@ -67,16 +73,19 @@ class House:
             from meshproxy.runtime.auditing import Auditing  # noqa: PLC0415 - who records nothing does not pay for it
 
             auditing = Auditing.open(settings.audit, identity, recorder, worker=worker)
-        engine, sweeper = make_readiness(), Sweeper()
-        services = Services(
-            # A clock that a test moves has no faster one beside it.
-            relay=Relay(engine, Buffers(), sweeper, wall, time.time if wall is wall_clock else None),
-            resolver=Resolver(),
-            identity=identity,
-            recorder=recorder,
-        )
-        stations = Stations(Workshop(services, sweeper, auditing).equip, recorder, wall, doors)
-        return cls(identity, engine, sweeper, services, stations, auditing)
+        engine, sweeper = make_readiness(), Sweeper(recorder.metrics.loop_lag.labels().observe)
+        # A clock that a test moves has no faster one beside it.
+        relay = Relay(engine, Buffers(), sweeper, wall, time.time if wall is wall_clock else None)
+        resolver, tracer = Resolver(), None
+        if settings.tracing is not None:
+            from meshproxy.runtime.tracing import make_tracer  # noqa: PLC0415 - as above
+
+            tracer = make_tracer(settings.tracing, identity, relay, resolver, recorder)
+        services = Services(relay, resolver, identity, recorder, tracer)
+        flight = Flight(max_lag=settings.runtime.max_lag)
+        stations = Stations(Workshop(services, sweeper, auditing, flight).equip, recorder, wall, doors, flight)
+        pressure = Pressure(flight, engine, recorder)
+        return cls(identity, engine, sweeper, services, stations, pressure, auditing)
 
     def close(self) -> None:
         """Write down what is left to be written; nothing is decided any more."""
@@ -87,9 +96,12 @@ class House:
         """Start what everything else stands on."""
         await nursery.start(self.engine.run)
         await nursery.start(self.sweeper.run)
+        nursery.start_soon(self.pressure.run)
         nursery.start_soon(self.identity.watch)
         if self.auditing is not None and self.auditing.brake is not None:
             nursery.start_soon(self.auditing.brake.run)
+        if self.services.tracer is not None:
+            nursery.start_soon(self.services.tracer.exporter.run)
 
 
 def settle() -> None:
@@ -104,7 +116,7 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
     Raises FaultyInput for an identity that cannot be used and cannot heal, StartError when a listener cannot be bound.
     """
     settings, log = configuration.settings, telling.log
-    house = House.furnish(settings, telling.recorder(trio.current_time), OwnDoors(), wall_clock)
+    house = House.furnish(settings, telling.recorder(trio.current_time, settings.telemetry), OwnDoors(), wall_clock)
     identity, stations = house.identity, house.stations
     with ExitStack() as sockets:
         sockets.callback(house.close)
@@ -119,9 +131,24 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
 
             lifeline = Lifeline(settings.identity, telling, identity.look_now)
         views = Views(
-            file, stations, house.services, reloader, telling.writer, lifeline=lifeline, auditing=house.auditing
+            file,
+            stations,
+            house.services,
+            reloader,
+            telling.writer,
+            pressure=house.pressure,
+            lifeline=lifeline,
+            auditing=house.auditing,
         )
         stopping = trio.Event()
+        observatory = Observatory(file, str(reception.address), views)
+        recorder, chronicle = house.services.recorder, observatory.chronicle
+
+        async def look_back() -> None:
+            while True:
+                now, late = await next_second(wall_clock)
+                chronicle.refuse(*recorder.fresh.take())
+                chronicle.second(now, recorder.flows.take(), views.facts(), late)
 
         def begin_drain() -> RuntimeSettings:
             views.phase.draining = True
@@ -142,9 +169,14 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling)
             nursery.start_soon(reloader.grants.follow)
             if lifeline is not None:
                 nursery.start_soon(lifeline.run)
-            reception.serve(
-                nursery, views.all(), views.public(), {"/reload": reload_action(reloader, identity.look_now)}
-            )
+            nursery.start_soon(look_back)
+            nursery.start_soon(observatory.tell_denials)
+            actions: dict[str, Action | Order] = {
+                "/reload": reload_action(reloader, identity.look_now),
+                "/drain": drain_action(stopping, log),
+                "/log-level": log_level_action(telling.log_level.set, log),
+            }
+            reception.serve(nursery, {**views.all(), **observatory.all()}, views.public(), actions)
             listeners = {station.settings.name: station.acceptor.post.address for station in stations}
             announce(log, file, reception, listeners, configuration)
             nothing_cut = await serve_until_drained(stations, stopping, begin_drain)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import trio
 
-    from meshproxy.admin.server import Action, View
+    from meshproxy.admin.answers import Action, Inquiry, Order, View
     from meshproxy.settings.schema import AdminSettings
     from meshproxy.wire.address import Address
 
@@ -48,9 +48,9 @@ class Reception:
     def serve(
         self,
         nursery: trio.Nursery,
-        views: Mapping[str, View],
-        public_views: Mapping[str, View],
-        actions: Mapping[str, Action],
+        views: Mapping[str, View | Inquiry],
+        public_views: Mapping[str, View | Inquiry],
+        actions: Mapping[str, Action | Order],
     ) -> None:
         """Answer from now on."""
         nursery.start_soon(AdminServer(self.admin, self.settings.listen, views, actions, check_host=True).run)

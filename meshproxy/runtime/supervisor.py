@@ -17,8 +17,9 @@ import trio
 from meshproxy.runtime.crew import Crew
 from meshproxy.runtime.doorkeeper import Doorkeeper
 from meshproxy.runtime.life import Life
+from meshproxy.runtime.observatory import Observatory
 from meshproxy.runtime.overview import Overview
-from meshproxy.runtime.pages import reload_action
+from meshproxy.runtime.pages import drain_action, log_level_action, reload_action
 from meshproxy.runtime.reception import Reception
 from meshproxy.runtime.reload import Reloader
 from meshproxy.runtime.signals import follow_signals
@@ -26,6 +27,7 @@ from meshproxy.runtime.telling import announce, wall_clock
 from meshproxy.settings.load import load_and_keep
 
 if TYPE_CHECKING:
+    from meshproxy.admin.answers import Action, Order
     from meshproxy.runtime.life import Launch
     from meshproxy.runtime.telling import Telling
     from meshproxy.settings.load import Configuration
@@ -59,6 +61,7 @@ async def run_supervisor(launch: Launch, configuration: Configuration, telling: 
 
             lifeline = Lifeline(settings.identity, telling, crew.look_at_identity)
         overview = Overview(file, crew, doors, reloader, telling, lifeline=lifeline)
+        observatory = Observatory(file, str(reception.address), overview)
         stopping, cutting = trio.Event(), trio.Event()
 
         def reload() -> None:
@@ -88,11 +91,22 @@ async def run_supervisor(launch: Launch, configuration: Configuration, telling: 
 
         async with trio.open_nursery() as house:
             await house.start(follow_signals, stopping, reload, cutting.set, log)
-            actions = {"/reload": reload_action(reloader, crew.look_at_identity)}
-            reception.serve(house, overview.all(), overview.public(), actions)
+            house.start_soon(overview.look_back, observatory.chronicle)
+            house.start_soon(observatory.tell_denials)
+            actions: dict[str, Action | Order] = {
+                "/reload": reload_action(reloader, crew.look_at_identity),
+                "/drain": drain_action(stopping, log),
+                "/log-level": log_level_action(partial(_log_from, crew, telling), log),
+            }
+            reception.serve(house, {**overview.all(), **observatory.all()}, overview.public(), actions)
             house.start_soon(lead)
             house.start_soon(end)
             await crew.run()
             house.cancel_scope.cancel()
         log.info("stopped", nothing_cut=crew.nothing_cut)
         return crew.nothing_cut
+
+
+def _log_from(crew: Crew, telling: Telling, level: str) -> None:
+    telling.log_level.set(level)
+    crew.log_from(level)
