@@ -25,6 +25,7 @@ from meshproxy.dashboard.told import (
     judge_series,
 )
 from meshproxy.telemetry.flows import Edge, Point
+from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,7 +106,7 @@ class Pages:
             rows = [row(call, first, by) for call in calls if edge in {None, call.id}]
             return json_page({**answer, "edges": rows})
 
-        return await trio.to_thread.run_sync(written)
+        return await in_thread(written)
 
     async def _calls(self, tier: str, since: float) -> list[Call]:
         """Ask everybody for a tier, or remember what was answered a moment ago."""
@@ -128,7 +129,7 @@ class Pages:
                 reports.append(watch.report(series))
                 for marker in series.markers:
                     gathering.mark(watch, marker, home)
-            calls = await trio.to_thread.run_sync(merged, reports, home)
+            calls = await in_thread(merged, reports, home)
             self._kept[key] = (now, calls)
             return calls
 

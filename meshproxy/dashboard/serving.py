@@ -14,6 +14,7 @@ from meshproxy.dashboard.pages import Pages
 from meshproxy.dashboard.roll import read_roll
 from meshproxy.errors import FaultyInput
 from meshproxy.wire.listen import close_listener
+from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     import socket
@@ -52,6 +53,6 @@ async def _follow(place: Path, gathering: Gathering) -> None:
     while True:
         await trio.sleep(_LOOK_EVERY)
         try:
-            gathering.watch(await trio.to_thread.run_sync(read_roll, place))
+            gathering.watch(await in_thread(read_roll, place))
         except (FaultyInput, OSError):  # half written, or away for a moment
             continue

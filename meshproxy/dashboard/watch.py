@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import trio
-
 from ca import json_text
 from meshproxy.dashboard.asking import NoAnswer, get
 from meshproxy.dashboard.merging import Report, name_in
 from meshproxy.dashboard.told import DenialsTold, MeshTold, SeriesTold, Untrue, judge_mesh, judge_series
+from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     from meshproxy.dashboard.roll import Post
@@ -100,7 +99,7 @@ class Watch:
         body = await get(self.post.address, target, within=within, most=most)
         try:
             if len(body) > _MOST:
-                return await trio.to_thread.run_sync(lambda: json_text.read(body, kind))
+                return await in_thread(lambda: json_text.read(body, kind))
             return json_text.read(body, kind)
         except ValueError as error:
             path = target.partition("?")[0]

@@ -22,6 +22,7 @@ from ca.messages import Trust
 from ca.premises import AuthorityError, Rotated
 from ca.rows import BUNDLE, sequence
 from ca.spiffe_bundle import SpiffeBundle
+from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,7 +138,7 @@ class Books:
 
         try:
             with self._measured():
-                return await trio.to_thread.run_sync(working)
+                return await in_thread(working)
         finally:
             self._turn.release()
 

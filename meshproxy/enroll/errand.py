@@ -22,6 +22,7 @@ from meshproxy.enroll.client import request_for
 from meshproxy.enroll.faults import RefusedByCa, Untrusted, Unwritable
 from meshproxy.enroll.holding import Enrolment, Holding, leads_to
 from meshproxy.enroll.plan import patience
+from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -83,23 +84,23 @@ class Errands:
 
     async def look(self) -> Held | None:
         """What is held now."""
-        return await trio.to_thread.run_sync(lambda: self.holding.look(now=self._wall()))
+        return await in_thread(lambda: self.holding.look(now=self._wall()))
 
     async def addresses(self, given: Sequence[TcpAddress] = (), token: JoinToken | None = None) -> list[TcpAddress]:
         """Where the CA is: as we are told, else as the token says, else as it was when we last got something."""
-        enrolment = await trio.to_thread.run_sync(self.holding.enrolment)
+        enrolment = await in_thread(self.holding.enrolment)
         return list(given) or (_of_token(token) if token is not None else []) or list(enrolment.parsed)
 
     async def enrol(self, token: JoinToken, given: Sequence[TcpAddress] = ()) -> Taken:
         """Use a token; who did that before, with this very token, has what it gave (`elsewhere`)."""
         async with self._alone():
             held = await self.look()
-            enrolment = await trio.to_thread.run_sync(self.holding.enrolment)
-            await trio.to_thread.run_sync(self.holding.forget_used, held)
+            enrolment = await in_thread(self.holding.enrolment)
+            await in_thread(self.holding.forget_used, held)
             if held is not None and enrolment.token == token.id.hex() and held.may_renew(self._wall()):
                 return Taken(held, elsewhere=True)
             addresses = await self.addresses(given, token)
-            key = await trio.to_thread.run_sync(self.holding.pending_key, held)
+            key = await in_thread(self.holding.pending_key, held)
             with _kept_if_useful(self.holding):
                 certified, anchor = await self._client.enrol(addresses, token, request_for(key))
             origin = Enrolment(tuple(map(str, addresses)), token.id.hex())
@@ -117,8 +118,8 @@ class Errands:
             if held.leaf.fingerprint != leaf:
                 return Taken(held, elsewhere=True)
             addresses = await self.addresses(given)
-            enrolment = await trio.to_thread.run_sync(self.holding.enrolment)
-            key = await trio.to_thread.run_sync(self.holding.pending_key, held)
+            enrolment = await in_thread(self.holding.enrolment)
+            key = await in_thread(self.holding.pending_key, held)
             csr, within = request_for(key), Patience().part(patience(held.life))
             with _kept_if_useful(self.holding):
                 if held.may_renew(self._wall()):
@@ -148,8 +149,8 @@ class Errands:
             changed = set(believed.bundle.roots) != set(held.roots)
             fits = leads_to(held, believed.bundle.roots)
             if changed and fits:
-                await trio.to_thread.run_sync(self.holding.take_roots, held, believed.bundle.roots)
-            await trio.to_thread.run_sync(self.holding.take_trust, believed)
+                await in_thread(self.holding.take_roots, held, believed.bundle.roots)
+            await in_thread(self.holding.take_trust, believed)
             must_renew = believed.deny_list.must_renew(held.der)
             return News(await self.look() or held, believed, must_renew, changed and fits, not fits)
 
@@ -163,7 +164,7 @@ class Errands:
         if before is not None and before.trust == said:
             return before
         home, now = held.leaf.id.trust_domain, self._wall()
-        return await trio.to_thread.run_sync(  # a long list takes a while, and others are served meanwhile
+        return await in_thread(  # a long list takes a while, and others are served meanwhile
             partial(judging.trust, said, home=home, before=before, now=now)
         )
 
@@ -184,10 +185,10 @@ class Errands:
         expected = None if held is None else held.leaf.id
         certificate = judging.certificate(certified.chain, key=key, expected=expected, home=home, roots=roots, now=now)
         # Before the identity: whoever sees that one knows where to renew it.
-        await trio.to_thread.run_sync(self.holding.note, origin)
-        await trio.to_thread.run_sync(self.holding.take, key, certificate, roots)
+        await in_thread(self.holding.note, origin)
+        await in_thread(self.holding.take, key, certificate, roots)
         if believed is not None and not doubt:
-            await trio.to_thread.run_sync(self.holding.take_trust, believed)
+            await in_thread(self.holding.take_trust, believed)
         taken = await self.look()
         if taken is None:
             raise Unwritable(f"the identity in {self.holding.directory} vanished as it was written")
@@ -196,7 +197,7 @@ class Errands:
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         """Be the only one who changes this directory, among all processes; a kill lets go."""
-        await trio.to_thread.run_sync(self.holding.prepare)
+        await in_thread(self.holding.prepare)
         tries = int(_LONGEST_LOCK / _LOOK_AT_LOCK)
         with ExitStack() as stack:
             for left in reversed(range(tries)):

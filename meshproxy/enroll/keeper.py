@@ -20,6 +20,7 @@ from meshproxy.enroll.remedies import remedy_for
 from meshproxy.enroll.token_file import NoTokenFile, TokenFileError, read_token_file
 from meshproxy.units import format_duration
 from meshproxy.watching import signature_of
+from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -114,7 +115,7 @@ class Keeper:
 
     async def _look_at_token_file(self) -> Signature:
         file = self._orders.token_file
-        return () if file is None else await trio.to_thread.run_sync(signature_of, [file], abandon_on_cancel=True)
+        return () if file is None else await in_thread(signature_of, [file], abandon_on_cancel=True)
 
     async def _nap(self) -> None:
         until = self._retry.at if self._retry is not None else self._planned
@@ -168,7 +169,7 @@ class Keeper:
 
     async def _fresh_token(self) -> JoinToken | None:
         """A token that was put there since we enrolled: it leads on where the certificate does not."""
-        enrolment = await trio.to_thread.run_sync(self._errands.holding.enrolment)
+        enrolment = await in_thread(self._errands.holding.enrolment)
         try:
             token = self._token()
         except TokenFileError:

@@ -20,6 +20,7 @@ from meshproxy.wire.closing import reset
 from meshproxy.wire.dial import ResolveError, Resolver, connect
 from meshproxy.wire.stream import StreamBroken, TlsStream
 from meshproxy.wire.sweep import Sweeper
+from meshproxy.wire.threads import in_thread
 from meshproxy.wire.tls import TlsConnection
 from meshproxy.wire.tls_faults import HandshakeError
 
@@ -121,7 +122,7 @@ class Partners:
         """Look every few seconds whether one is due, until cancelled."""
         while True:
             try:
-                partners = await trio.to_thread.run_sync(federation.every, self._directory)
+                partners = await in_thread(federation.every, self._directory)
             except OSError as error:
                 self._account.fails("federation", str(error))
                 partners = []
@@ -146,9 +147,7 @@ class Partners:
         try:
             document = await self._correspondent.fetch(endpoint, TrustDomain.parse(name), partner.bundle)
             fetched = msgspec.structs.replace(partner, bundle=_text(document, endpoint), at=self._wall())
-            changed = await trio.to_thread.run_sync(
-                lambda: federation.refresh(self._directory, fetched, home=self._home)
-            )
+            changed = await in_thread(lambda: federation.refresh(self._directory, fetched, home=self._home))
         except (FederationError, OSError) as error:
             self._not_before[name] = self._wall() + _AFTER_A_FAILURE
             self._account.fails(f"bundle of {name}", str(error))

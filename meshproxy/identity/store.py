@@ -25,6 +25,7 @@ from meshproxy.identity.usable import NotReady, denied, out_of_time, staleness
 from meshproxy.snapshot import Snapshot
 from meshproxy.units import format_duration
 from meshproxy.watching import Signature, signature_of, standing_of
+from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -139,7 +140,7 @@ class IdentityStore:
             with trio.move_on_after(_LOOK_EVERY):
                 await self._asked.wait()
                 self._asked, asked = trio.Event(), True
-            before, seen = seen, await trio.to_thread.run_sync(self._look, abandon_on_cancel=True)
+            before, seen = seen, await in_thread(self._look, abandon_on_cancel=True)
             news = asked or seen[0] == before[0] != self._signature
             trust_news = asked or seen[1] == before[1] != self._trust_signature
             if news:
@@ -156,7 +157,7 @@ class IdentityStore:
         """Read all anew; returns whether it was taken up, what is trusted with it."""
         read = partial(load, self._settings, before=self._trusted, now=self._wall())
         try:
-            loaded = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+            loaded = await in_thread(read, abandon_on_cancel=True)
             self._refuse_other_name(loaded.identity)
         except MissingIdentity as missing:
             self._failed(str(missing), missing.remedy)
@@ -176,7 +177,7 @@ class IdentityStore:
         read = partial(
             load_beside, current.material, self._settings, before=self._trusted, now=self._wall(), keep=current
         )
-        self._take_up_trust(await trio.to_thread.run_sync(read, abandon_on_cancel=True))
+        self._take_up_trust(await in_thread(read, abandon_on_cancel=True))
 
     def _refuse_other_name(self, identity: Identity) -> None:
         # Allow-lists were read in the own trust domain, and callers dial us by name: a new name is a new sidecar.

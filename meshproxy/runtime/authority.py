@@ -30,6 +30,7 @@ from meshproxy.runtime.telling import wall_clock
 from meshproxy.wire.address import TcpAddress, host_and_port
 from meshproxy.wire.listen import bind, bound_address, close_listener
 from meshproxy.wire.sweep import Sweeper
+from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     import socket
@@ -159,7 +160,7 @@ class _Served:
         """Read ca.toml again; a faulty one changes nothing."""
         reloads = self._account.figures.reloads
         try:
-            found = await trio.to_thread.run_sync(read_again, self._plan.directory, self._configured)
+            found = await in_thread(read_again, self._plan.directory, self._configured)
         except (AuthorityError, OSError) as error:
             reloads.labels("failed").inc()
             self._log.error("reload_failed", error=str(error), effect="the last good ca.toml is kept")

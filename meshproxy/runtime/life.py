@@ -29,6 +29,7 @@ from meshproxy.runtime.control import (
     WhoIsThere,
     Word,
 )
+from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -211,7 +212,7 @@ class Life:
             reply.come(word)
 
     async def _end(self) -> int:
-        wait = partial(trio.to_thread.run_sync, self._process.wait, abandon_on_cancel=True)
+        wait = partial(in_thread, self._process.wait, abandon_on_cancel=True)
         with trio.move_on_after(_REAP):
             return await wait()
         self.kill()

@@ -25,6 +25,7 @@ from meshproxy.settings.load import Configuration, FaultyConfiguration, load_con
 from meshproxy.settings.plan import Plan, newly_unchecked, plan_reload
 from meshproxy.telemetry.access import timestamp
 from meshproxy.watching import Signature, signature_of
+from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -163,7 +164,7 @@ class Reloader:
                 continue
             before, self._seen = (
                 self._seen,
-                await trio.to_thread.run_sync(signature_of, self._watched, abandon_on_cancel=True),
+                await in_thread(signature_of, self._watched, abandon_on_cancel=True),
             )
             now = trio.current_time()
             held_enough = self._held_until is not None and now >= self._held_until
@@ -180,7 +181,7 @@ class Reloader:
             if self._draining:
                 return Result.DRAINING
             # Looked at before it is read: what changes meanwhile differs from what was tried.
-            self._tried = await trio.to_thread.run_sync(signature_of, self._watched, abandon_on_cancel=True)
+            self._tried = await in_thread(signature_of, self._watched, abandon_on_cancel=True)
             try:
                 result = await self._attempt(patient=patient)
             except FaultyConfiguration as faulty:
@@ -201,7 +202,7 @@ class Reloader:
     async def _attempt(self, *, patient: bool) -> Result:
         generation = self.state.generation + 1
         load = partial(self._load, self._path, generation=generation, known=self._configuration.known)
-        new = await trio.to_thread.run_sync(load, abandon_on_cancel=True)
+        new = await in_thread(load, abandon_on_cancel=True)
         if self._draining:  # it began while the files were read
             return Result.DRAINING
         self._watch(new.files)

@@ -15,6 +15,7 @@ from meshproxy.admin.questions import BadQuestion
 from meshproxy.audit.query import Question, What
 from meshproxy.policy.match import IdentityPattern
 from meshproxy.runtime.audit_search import audit_files, search
+from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +105,7 @@ class TrustPages:
             row = self._explainer.row
             return [row(each, policies.get(each.listener), home=home, now=now) for each in refused]
 
-        return await trio.to_thread.run_sync(partial(explain, home), limiter=self._one_at_a_time)
+        return await in_thread(partial(explain, home), limiter=self._one_at_a_time)
 
     async def policy(self, asked: Asked) -> Page:
         """Return the allow-lists, and how often each rule has granted."""
@@ -146,7 +147,7 @@ class TrustPages:
         query.done()
         files = partial(audit_files, settings.file)
         look = partial(search, files, question, int(limit or _RECORDS_SHOWN))
-        found = await trio.to_thread.run_sync(look, limiter=self._searching, abandon_on_cancel=True)
+        found = await in_thread(look, limiter=self._searching, abandon_on_cancel=True)
         return json_page({"now": self._now(), "records": found.records, "more": found.more})
 
     def _now(self) -> float:

@@ -51,6 +51,7 @@ from meshproxy.runtime.views import Views
 from meshproxy.settings.load import load_kept
 from meshproxy.settings.plan import plan_reload
 from meshproxy.telemetry.access import timestamp
+from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     from meshproxy.policy.document import Rule
@@ -168,7 +169,7 @@ class Worker:
         load = partial(load_kept, Path(self._file), contents, generation=order.generation)
         try:
             self._doors.receive(order.doors, self._channel.take_descriptors())
-            configuration = await trio.to_thread.run_sync(load, abandon_on_cancel=True)
+            configuration = await in_thread(load, abandon_on_cancel=True)
             if self._house is None:
                 self._house = House.furnish(
                     configuration.settings,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshproxy.wire.address import Address, TcpAddress, UnixAddress, host_and_port
+from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +92,7 @@ class Resolver:
         complaint = f"no answer within {within:g} s"
         with trio.move_on_after(within) as scope:
             try:
-                found = await trio.to_thread.run_sync(
+                found = await in_thread(
                     self._ask, address.host, address.port, abandon_on_cancel=True, limiter=self._limiter
                 )
             except OSError as error:

@@ -84,7 +84,7 @@ class Threads:
         self.at_once = self.most_at_once = 0
         self.meanwhile: Callable[[], None] = _nothing
 
-    async def run_sync(self, work: Callable[..., object], *arguments: object, **_how: bool) -> object:
+    async def run_sync(self, work: Callable[..., object], *arguments: object, **_how: object) -> object:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         await trio.lowlevel.checkpoint()
