@@ -142,11 +142,11 @@ def crc_of_pattern(size: int) -> int:
 class Service:
     """A plain service on a free port, or on `port`, or at a unix path; each connection is a thread and a `Visit`."""
 
-    def __init__(self, behave: Behaviour, *, path: Path | None = None, port: int = 0) -> None:
+    def __init__(self, behave: Behaviour, *, path: Path | None = None, port: int = 0, host: str = "127.0.0.1") -> None:
         self._behave = behave
         self._listener = socket.socket(socket.AF_INET if path is None else socket.AF_UNIX)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("127.0.0.1", port) if path is None else str(path))
+        self._listener.bind((host, port) if path is None else str(path))
         self._listener.listen(4096)
         self._arrived = threading.Condition()
         self._open: set[socket.socket] = set()

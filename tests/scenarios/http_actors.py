@@ -255,8 +255,10 @@ def raw(answer: bytes) -> Respond:
 class Origin(Service):
     """The service behind a sidecar; `requests` are those whose head has come, in order."""
 
-    def __init__(self, respond: Respond = ok, *, path: Path | None = None, port: int = 0) -> None:
-        super().__init__(self._converse, path=path, port=port)
+    def __init__(
+        self, respond: Respond = ok, *, path: Path | None = None, port: int = 0, host: str = "127.0.0.1"
+    ) -> None:
+        super().__init__(self._converse, path=path, port=port, host=host)
         self.respond = respond
         self.requests: list[Message] = []
 
