@@ -115,7 +115,7 @@ class Beside:
     ("phase", "status", "error", "failure"),
     [
         ("accept", 504, "connection_timeout", "connect_timeout"),
-        ("handshake", 502, "tls_protocol_error", "upstream_tls"),
+        ("handshake", 504, "connection_timeout", "connect_timeout"),
         ("head", 504, "http_response_timeout", "response_timeout"),
         ("half-a-head", 504, "http_response_timeout", "response_timeout"),
     ],
