@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
 
 import h11
 import trio
@@ -37,6 +38,20 @@ class Page:
     more_headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
+class Upgrade(Protocol):
+    """Another protocol, to which a connection is switched by a POST that asks for it (RFC 9110 section 7.8)."""
+
+    @property
+    def token(self) -> bytes:
+        """What it is called in the Upgrade field."""
+
+    def refusal(self, sock: socket.socket) -> str | None:
+        """Why whoever is at the other end may not, in a sentence; None: he may."""
+
+    async def attend(self, sock: socket.socket) -> None:
+        """Speak it, from the first byte behind our 101 on; the socket is closed afterwards."""
+
+
 View = Callable[[], Page | Awaitable[Page]]  # at once, or asked of others first
 Action = Callable[[], Awaitable[Page]]
 
@@ -57,11 +72,14 @@ class AdminServer:
         actions: Mapping[str, Action],
         *,
         check_host: bool,
+        upgrades: Mapping[str, Upgrade] = MappingProxyType({}),
     ) -> None:
         self._listener = listener
         self._address = address
         self._views = views
         self._actions = actions if isinstance(address, UnixAddress) else {}
+        self._upgrades = upgrades if isinstance(address, UnixAddress) else {}
+        self.accepting = trio.CancelScope()  # cancelled when another process answers at this socket
         self._check_host = check_host and not isinstance(address, UnixAddress)
         self._open = 0
 
@@ -79,40 +97,40 @@ class AdminServer:
                 self._open += 1
                 nursery.start_soon(self._serve, sock)
 
-            await accept_forever(self._listener, take, lambda _error: None)
+            with self.accepting:
+                await accept_forever(self._listener, take, lambda _error: None)
 
     async def _serve(self, sock: socket.socket) -> None:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         try:
             with trio.fail_after(_PATIENCE):
-                await self._exchange(stream)
+                upgrade = await self._exchange(stream, sock)
+            if upgrade is not None:
+                await upgrade.attend(sock)
         except (trio.TooSlowError, trio.BrokenResourceError, h11.ProtocolError):
             pass  # whoever asks this way needs no answer
         finally:
             self._open -= 1
             await trio.aclose_forcefully(stream)
 
-    async def _exchange(self, stream: trio.SocketStream) -> None:
-        """One request per connection: status pages need no keep-alive."""
+    async def _exchange(self, stream: trio.SocketStream, sock: socket.socket) -> Upgrade | None:
+        """One request per connection: status pages need no keep-alive. Returns what it has been switched to."""
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_CHUNK)
         request = await _request(connection, stream)
         if request is None:
-            return
+            return None
+        upgrade = self._upgrades.get(_path(request.target)) if request.method == b"POST" else None
+        if upgrade is not None:
+            asked = dict(request.headers).get(b"upgrade", b"")
+            refusal = upgrade.refusal(sock) if asked == upgrade.token else _not_asked(upgrade)
+            return await _switched(connection, stream, upgrade, refusal)
         host = dict(request.headers).get(b"host", b"")
         action = self.action(request.method, request.target)
         page = await self.answer(request.method, request.target, host) if action is None else await _done(action)
-        headers = [
-            (b"content-type", page.content_type.encode()),
-            (b"content-length", str(len(page.body)).encode()),
-            (b"cache-control", b"no-store"),
-            (b"connection", b"close"),
-            *page.more_headers,
-        ]
-        out = connection.send(h11.Response(status_code=page.status, headers=headers)) or b""
-        if request.method != b"HEAD":
-            out += connection.send(h11.Data(data=page.body)) or b""
+        out = _written(connection, page, with_body=request.method != b"HEAD")
         await stream.send_all(out)
         await stream.send_eof()
+        return None
 
     def action(self, method: bytes, target: bytes) -> Action | None:
         """Return what a POST asks to be done, or None when it is nothing that may be asked here."""
@@ -164,6 +182,38 @@ async def _request(connection: h11.Connection, stream: trio.SocketStream) -> h11
         if event is not h11.NEED_DATA:
             return None
         connection.receive_data(await stream.receive_some(_CHUNK))
+
+
+def _not_asked(upgrade: Upgrade) -> str:
+    return f"only with Connection: upgrade and Upgrade: {upgrade.token.decode()}\n"
+
+
+async def _switched(
+    connection: h11.Connection, stream: trio.SocketStream, upgrade: Upgrade, refusal: str | None
+) -> Upgrade | None:
+    """Switch protocols, or say why not."""
+    connection.next_event()  # the end of the request: a body is none of this
+    if refusal is not None:
+        await stream.send_all(_written(connection, _text(403, refusal), with_body=True))
+        await stream.send_eof()
+        return None
+    fields = [(b"connection", b"upgrade"), (b"upgrade", upgrade.token)]
+    await stream.send_all(connection.send(h11.InformationalResponse(status_code=101, headers=fields)) or b"")
+    return upgrade
+
+
+def _written(connection: h11.Connection, page: Page, *, with_body: bool) -> bytes:
+    headers = [
+        (b"content-type", page.content_type.encode()),
+        (b"content-length", str(len(page.body)).encode()),
+        (b"cache-control", b"no-store"),
+        (b"connection", b"close"),
+        *page.more_headers,
+    ]
+    out = connection.send(h11.Response(status_code=page.status, headers=headers)) or b""
+    if with_body:
+        out += connection.send(h11.Data(data=page.body)) or b""
+    return out
 
 
 async def _done(action: Action) -> Page:

@@ -68,7 +68,11 @@ class Overview:
 
     async def ready(self) -> Page:
         """Return 200 while calls are served, else 503 with the state in one word."""
-        return pages.ready_page(self._state(await self._states()))
+        return pages.ready_page(await self.state())
+
+    async def state(self) -> str:
+        """Return the state in one word."""
+        return self._state(await self._states())
 
     async def metrics(self) -> Page:
         """Return the Prometheus exposition of all together."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -94,6 +96,9 @@ class Load(Protocol):
         """Block until done; raises FaultyInput."""
 
 
+Around = Callable[[], AbstractContextManager[None]]
+
+
 class Reloader:
     """Follows the files of one sidecar."""
 
@@ -107,11 +112,14 @@ class Reloader:
         log: Logger,
         metrics: Metrics,
         load: Load = load_configuration,
+        around: Around = nullcontext,
     ) -> None:
+        """`around` is entered for each reload that somebody asked for, in whatever way it ends."""
         self._path = path
         self._configuration = configuration
         self._house = house
         self._load = load
+        self._around = around
         self._wall = wall
         self._log = log
         self._metrics = metrics
@@ -176,6 +184,12 @@ class Reloader:
 
         A `patient` reload waits for a file that may still be being written; one that a person asked for does not.
         """
+        if patient:
+            return await self._reload(patient=True)
+        with self._around():
+            return await self._reload(patient=False)
+
+    async def _reload(self, *, patient: bool) -> Result:
         async with self._one_at_a_time:
             if self._draining:
                 return Result.DRAINING

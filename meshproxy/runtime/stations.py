@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshproxy.inbound.accept import Acceptor, Handler, Post
-from meshproxy.runtime.doors import OwnDoors, first_moves, key_of, moves_of
+from meshproxy.runtime.doors import Listening, OwnDoors, first_moves, key_of, moves_of
 from meshproxy.runtime.usage import Usage
 from meshproxy.settings.plan import Step
 from meshproxy.wire.listen import bound_address
@@ -114,6 +114,11 @@ class Stations:
     def all(self) -> list[Station]:
         """Those that accept, and those that are leaving."""
         return [*self, *self._leaving]
+
+    def listening(self) -> list[Listening]:
+        """Return the sockets of all that accept."""
+        posts = ((station.key, station.acceptor.post) for station in self)
+        return [Listening(key, post.borrowed, post.listener.fileno()) for key, post in posts]
 
     def of(self, direction: str) -> list[Station]:
         """Return the stations of one direction."""

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from meshproxy.errors import StartError
 from meshproxy.runtime.crew import Crew
 from meshproxy.runtime.doorkeeper import Doorkeeper
 from meshproxy.runtime.life import Life
+from meshproxy.runtime.origin import Departure, Origin, in_words
 from meshproxy.runtime.overview import Overview
 from meshproxy.runtime.pages import reload_action
 from meshproxy.runtime.reception import Reception
@@ -35,23 +37,34 @@ _TO_END = 5.0
 _TO_BE_CUT = 2.0
 
 
-async def run_supervisor(launch: Launch, configuration: Configuration, telling: Telling) -> bool:
-    """Run a sidecar's workers until a signal ends it. Returns whether nothing had to be cut.
+async def run_supervisor(
+    launch: Launch, configuration: Configuration, telling: Telling, origin: Origin | None = None
+) -> bool:
+    """Run a sidecar's workers until a signal ends it, or another process takes over. Returns whether nothing was cut.
 
     `configuration` was loaded with the contents of its files. Raises FaultyInput for an identity that cannot be used
     and cannot heal, StartError when a listener cannot be bound or no worker started.
     """
     file, settings, log, metrics = launch.file, configuration.settings, telling.log, telling.metrics
+    origin = origin or Origin()
+    manager = origin.manager
     with ExitStack() as sockets:
-        reception = Reception.open(settings.admin, sockets)
-        doors = Doorkeeper(launch.size)
+        reception = Reception.open(settings.admin, sockets, origin.inherited)
+        doors = Doorkeeper(launch.size, origin.inherited)
         sockets.callback(doors.remove_files)
         sockets.callback(doors.close_all)
         doors.open_all(settings)
 
         crew = Crew(configuration, doors, launch.size, partial(Life.begin, launch), log=log, metrics=metrics)
         reloader = Reloader(
-            Path(file), configuration, crew, wall=wall_clock, log=log, metrics=metrics, load=load_and_keep
+            Path(file),
+            configuration,
+            crew,
+            wall=wall_clock,
+            log=log,
+            metrics=metrics,
+            load=load_and_keep,
+            around=lambda: manager.reloading(lambda: in_words(reloader)),
         )
         lifeline = None
         if settings.identity.ca:
@@ -59,7 +72,7 @@ async def run_supervisor(launch: Launch, configuration: Configuration, telling: 
 
             lifeline = Lifeline(settings.identity, telling, crew.look_at_identity)
         overview = Overview(file, crew, doors, reloader, telling, lifeline=lifeline)
-        stopping, cutting = trio.Event(), trio.Event()
+        departure, cutting = Departure(), trio.Event()
 
         def reload() -> None:
             crew.look_at_identity()
@@ -73,26 +86,35 @@ async def run_supervisor(launch: Launch, configuration: Configuration, telling: 
                 house.start_soon(lifeline.run)
             listeners = {name: address for (_, name), address in doors.addresses.items()}
             announce(log, file, reception, listeners, configuration, workers=launch.size)
-
-        async def end() -> None:
-            await stopping.wait()
-            overview.draining = True
-            reloader.stop()
-            crew.drain()
-            runtime = reloader.configuration.settings.runtime
-            with trio.move_on_after(runtime.drain_delay + runtime.drain_timeout + _TO_END):
-                await cutting.wait()
-            crew.cut()
-            await trio.sleep(_TO_BE_CUT)
-            crew.kill()
+            if origin.predecessor is not None and (state := await overview.state()) != "serving":
+                raise StartError(f"the workers are {state}, not serving; the running sidecar goes on")
+            await origin.serves(log, in_words(reloader))
+            house.start_soon(manager.beat)
+            house.start_soon(crew.watch_over, manager.watchdog)
 
         async with trio.open_nursery() as house:
-            await house.start(follow_signals, stopping, reload, cutting.set, log)
+            house.start_soon(origin.stops, departure, reloader)
+            await house.start(follow_signals, departure.stopping, reload, cutting.set, log)
             actions = {"/reload": reload_action(reloader, crew.look_at_identity)}
-            reception.serve(house, overview.all(), overview.public(), actions)
+            upgrades = origin.hand_over(departure, doors.listening, reception, log)
+            reception.serve(house, overview.all(), overview.public(), actions, upgrades)
             house.start_soon(lead)
-            house.start_soon(end)
+            house.start_soon(_end, departure, cutting, crew, overview, reloader)
             await crew.run()
             house.cancel_scope.cancel()
         log.info("stopped", nothing_cut=crew.nothing_cut)
         return crew.nothing_cut
+
+
+async def _end(departure: Departure, cutting: trio.Event, crew: Crew, overview: Overview, reloader: Reloader) -> None:
+    """Wait until this process is to end, and see that its workers do."""
+    await departure.stopping.wait()
+    overview.draining = True
+    reloader.stop()
+    crew.drain(departure.heirs)
+    runtime = reloader.configuration.settings.runtime
+    with trio.move_on_after(runtime.drain_delay + runtime.drain_timeout + _TO_END):
+        await cutting.wait()
+    crew.cut()
+    await trio.sleep(_TO_BE_CUT)
+    crew.kill()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from meshproxy.runtime.origin import Origin
     from meshproxy.runtime.telling import Telling
     from meshproxy.settings.load import Configuration
 
@@ -44,7 +45,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put_in_place(monkeypatch: pytest.MonkeyPatch, outcome: Callable[[], bool]) -> None:
-    async def run_sidecar(_file: str, _configuration: Configuration, _telling: Telling) -> bool:
+    async def run_sidecar(_file: str, _configuration: Configuration, _telling: Telling, _origin: Origin) -> bool:
         return outcome()
 
     monkeypatch.setattr(build, "run_sidecar", run_sidecar)
