@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from meshproxy.errors import StartError
 from meshproxy.wire.address import Address, TcpAddress, UnixAddress
-from meshproxy.wire.listen import bound_address, close_listener
+from meshproxy.wire.listen import bound_address
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, MutableMapping
@@ -91,7 +91,7 @@ class Inheritance:
         rest, self.offers = self.offers, []
         words = [f'"{offer.name}" on {bound_address(offer.sock)}' for offer in rest]
         for offer in rest:
-            close_listener(offer.sock, keep_file=True)
+            offer.sock.close()
         return words
 
     def _mind_file(self, offer: Offer, address: Address, mode: int) -> None:
