@@ -130,6 +130,7 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling,
             log=log,
             metrics=telling.metrics,
             around=lambda: manager.reloading(lambda: in_words(reloader)),
+            sandbox=origin.sandbox,
         )
         lifeline = None
         if settings.identity.ca:
@@ -137,7 +138,14 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling,
 
             lifeline = Lifeline(settings.identity, telling, identity.look_now)
         views = Views(
-            file, stations, house.services, reloader, telling.writer, lifeline=lifeline, auditing=house.auditing
+            file,
+            stations,
+            house.services,
+            reloader,
+            telling.writer,
+            lifeline=lifeline,
+            auditing=house.auditing,
+            sandbox=str(origin.sandbox),
         )
         departure = Departure()
         nothing_cut = False  # what remains true when a second signal cancels the house

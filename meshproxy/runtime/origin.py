@@ -1,4 +1,4 @@
-"""What a process was started into: sockets it inherits, a service manager, a sidecar that it takes over from."""
+"""What a process was started into: sockets it inherits, a service manager, a sidecar to take over from, a sandbox."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from meshproxy import __version__
 from meshproxy.runtime.drain import drain_takes
 from meshproxy.runtime.handover import PATH, HandOver, Holding, Piece
 from meshproxy.runtime.manager import Manager
+from meshproxy.runtime.sandbox import Sandbox
 from meshproxy.wire.inherited import Inheritance, passed_on
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Origin:
     manager: Manager = field(default_factory=Manager)
     predecessor: Predecessor | None = None
     on_serving: Callable[[], None] = _nothing
+    sandbox: Sandbox = field(default_factory=Sandbox)
 
     @classmethod
     def look(cls, admin: AdminSettings, *, take_over: bool, on_serving: Callable[[], None] = _nothing) -> Origin:

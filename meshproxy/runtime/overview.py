@@ -44,6 +44,7 @@ class Overview:
         telling: Telling,
         *,
         lifeline: Lifeline | None = None,
+        sandbox: str = "",
     ) -> None:
         self._file = file
         self._crew = crew
@@ -51,6 +52,7 @@ class Overview:
         self._reloader = reloader
         self._telling = telling
         self._lifeline = lifeline
+        self._sandbox = sandbox
         self._started_at = timestamp(wall_clock())
         self.draining = False
         telling.metrics.before_scrape(lambda: telling.metrics.log_dropped.set(telling.writer.dropped))
@@ -127,6 +129,7 @@ class Overview:
             objections=(),
             objections_beyond=0,
             log_lines_dropped=self._telling.writer.dropped,
+            sandbox=self._sandbox,
             workers=tuple(_worker(member, states.get(member.number, "")) for member in self._crew.members),
         )
 

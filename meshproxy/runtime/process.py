@@ -15,8 +15,10 @@ import trio
 from meshproxy.errors import FaultyInput, StartError
 from meshproxy.runtime.cores import processes_for
 from meshproxy.runtime.origin import Origin
+from meshproxy.runtime.sandbox import enter, harden
 from meshproxy.runtime.telling import Telling, wall_clock
 from meshproxy.settings.load import FaultyConfiguration, load_and_keep
+from meshproxy.settings.schema import Sandboxing
 from meshproxy.telemetry.access import make_access_log
 from meshproxy.telemetry.events import LogStyle, make_logger
 from meshproxy.telemetry.metrics import Metrics
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from meshproxy.runtime.authority import AuthorityPlan
     from meshproxy.runtime.renewing import RenewalPlan
+    from meshproxy.runtime.sandbox import Sandbox
     from meshproxy.runtime.worker import Place
     from meshproxy.settings.load import Configuration
     from meshproxy.settings.schema import Settings
@@ -70,10 +73,16 @@ def run(path: Path, look: LogLook, *, take_over: bool = False, on_serving: Calla
     # Its default is to kill: before there is something to reload, and again after the drain, in the last moments.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     descriptors = _raise_descriptor_limit()
-    origin = Origin.look(configuration.settings.admin, take_over=take_over, on_serving=on_serving)
+    harden()
     workers = processes_for(configuration.settings.runtime.workers)
     turn = anonymous_file() if workers > 1 else None
-    with contextlib.closing(origin), _telling(look, turn) as telling:
+    with contextlib.ExitStack() as stack:
+        found = Origin.look(configuration.settings.admin, take_over=take_over, on_serving=on_serving)
+        origin = stack.enter_context(contextlib.closing(found))
+        # Before the first thread: each is held to what its starter was held to. And behind all that is looked for.
+        origin = replace(origin, sandbox=enter(configuration, workers=workers))
+        telling = stack.enter_context(_telling(look, turn))
+        _tell_of_sandbox(telling.log, origin.sandbox, configuration.settings.runtime.sandbox)
         wanted = _descriptors_wanted(configuration.settings, workers)
         if descriptors < wanted:
             telling.log.warning(
@@ -93,6 +102,13 @@ def run(path: Path, look: LogLook, *, take_over: bool = False, on_serving: Calla
             from meshproxy.runtime.build import run_sidecar  # noqa: PLC0415 - a supervisor has no data path
 
             return trio.run(run_sidecar, str(path), replace(configuration, contents={}), telling, origin)
+
+
+def _tell_of_sandbox(log: Logger, sandbox: Sandbox, wanted: Sandboxing) -> None:
+    if sandbox.kernel or wanted is Sandboxing.OFF:
+        log.info("sandbox", held_by=str(sandbox))
+    else:
+        log.warning("no_sandbox", reason="this kernel has no Landlock, or it is turned off", effect="we go without")
 
 
 def _loaded(path: Path, *, strictly: bool) -> Configuration:
@@ -120,6 +136,7 @@ def serve_authority(plan: AuthorityPlan, look: LogLook) -> bool:
     from meshproxy.runtime.authority import run_authority  # noqa: PLC0415 - a sidecar has no CA
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as in run
+    harden()
     _raise_descriptor_limit()
     with _telling(look, None) as telling, _bare(telling.log):
         return trio.run(run_authority, plan, telling)
@@ -130,6 +147,7 @@ def renew_for_ever(renewal: RenewalPlan, look: LogLook) -> None:
     from meshproxy.runtime.renewing import run_renewing  # noqa: PLC0415 - a sidecar does it otherwise
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as in run
+    harden()
     with _telling(look, None) as telling, _bare(telling.log):
         trio.run(run_renewing, renewal, telling)
 

@@ -22,6 +22,7 @@ import trio
 from meshproxy.errors import FaultyInput, Problem, StartError
 from meshproxy.policy.cut import has_lost_conditions, looks_cut_short
 from meshproxy.runtime.grants import Grants, log_forewarning
+from meshproxy.runtime.sandbox import Sandbox
 from meshproxy.settings import schema
 from meshproxy.settings.load import Configuration, FaultyConfiguration, load_configuration
 from meshproxy.settings.plan import Plan, newly_unchecked, plan_reload
@@ -113,6 +114,7 @@ class Reloader:
         metrics: Metrics,
         load: Load = load_configuration,
         around: Around = nullcontext,
+        sandbox: Sandbox | None = None,
     ) -> None:
         """`around` is entered for each reload that somebody asked for, in whatever way it ends."""
         self._path = path
@@ -120,6 +122,7 @@ class Reloader:
         self._house = house
         self._load = load
         self._around = around
+        self._sandbox = sandbox or Sandbox()
         self._wall = wall
         self._log = log
         self._metrics = metrics
@@ -199,7 +202,8 @@ class Reloader:
                 result = await self._attempt(patient=patient)
             except FaultyConfiguration as faulty:
                 self._watch(faulty.files)
-                result = self._failed(faulty.problems, patient=patient)
+                shut = [_sandbox_problem(self._path, what) for what in self._sandbox.unreadable(faulty.files)]
+                result = self._failed([*faulty.problems, *shut], patient=patient)
             except FaultyInput as faulty:
                 result = self._failed(faulty.problems, patient=patient)
             except StartError as error:
@@ -232,6 +236,8 @@ class Reloader:
         plan = plan_reload(old.settings, new.settings)
         if plan.needs_restart:
             return self._failed([_restart_problem(self._path, what) for what in plan.needs_restart], patient=patient)
+        if beyond := self._sandbox.beyond(new):
+            return self._failed([_sandbox_problem(self._path, what) for what in beyond], patient=patient)
         new_hash = hash_of(new)
         if new_hash == self.state.hash:
             if self.state.last_error:
@@ -320,6 +326,16 @@ def _restart_problem(path: Path, what: str) -> Problem:
         "the one this sidecar was started with",
         "restart the sidecar to change it, or put it back: until then nothing else of the file is taken up either",
         where=what,
+    )
+
+
+def _sandbox_problem(path: Path, what: str) -> Problem:
+    return Problem(
+        str(path),
+        f"what the sandbox of this process does not allow: {what}",
+        "what was in the file when it was started",
+        f'restart required: `meshproxy run --take-over {path}` refuses nobody meanwhile; sandbox = "off" in [runtime]'
+        " does without",
     )
 
 

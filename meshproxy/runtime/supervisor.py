@@ -65,13 +65,14 @@ async def run_supervisor(
             metrics=metrics,
             load=load_and_keep,
             around=lambda: manager.reloading(lambda: in_words(reloader)),
+            sandbox=origin.sandbox,
         )
         lifeline = None
         if settings.identity.ca:
             from meshproxy.runtime.lifeline import Lifeline  # noqa: PLC0415 - who has files only does not pay for it
 
             lifeline = Lifeline(settings.identity, telling, crew.look_at_identity)
-        overview = Overview(file, crew, doors, reloader, telling, lifeline=lifeline)
+        overview = Overview(file, crew, doors, reloader, telling, lifeline=lifeline, sandbox=str(origin.sandbox))
         departure, cutting = Departure(), trio.Event()
 
         def reload() -> None:

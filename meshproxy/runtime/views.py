@@ -72,6 +72,7 @@ class Views:
         *,
         lifeline: Lifeline | None = None,
         auditing: Auditing | None = None,
+        sandbox: str = "",
     ) -> None:
         self._file = file
         self._stations = stations
@@ -80,6 +81,7 @@ class Views:
         self._writer = writer
         self._lifeline = lifeline
         self._auditing = auditing
+        self._sandbox = sandbox
         self._wall = services.relay.wall
         self.phase = Phase(self._wall())
         services.recorder.metrics.before_scrape(self._refresh_gauges)
@@ -129,6 +131,7 @@ class Views:
             objections_beyond=self._beyond(objections),
             log_lines_dropped=self._writer.dropped,
             audit=() if self._auditing is None else (self._auditing.status(),),
+            sandbox=self._sandbox,
         )
 
     def _objections(self) -> tuple[ObjectionStatus, ...]:

@@ -48,6 +48,7 @@ def plan_reload(old: Settings, new: Settings) -> Plan:
         "admin": (old.admin, new.admin),
         "audit": (old.audit, new.audit),
         "runtime.workers": (old.runtime.workers, new.runtime.workers),
+        "runtime.sandbox": (old.runtime.sandbox, new.runtime.sandbox),
     }
     return Plan(steps, tuple(what for what, (was, will_be) in fixed.items() if was != will_be))
 

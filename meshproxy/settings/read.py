@@ -23,6 +23,7 @@ from meshproxy.settings.schema import (
     PolicyDirectory,
     Protocol,
     RuntimeSettings,
+    Sandboxing,
     Settings,
     StaleDenyList,
     WhenFull,
@@ -332,6 +333,7 @@ def _runtime(root: Table) -> RuntimeSettings:
         workers=table.take("workers", grammar.worker_count, default.workers, like="2"),
         drain_timeout=table.take("drain_timeout", grammar.positive_duration, default.drain_timeout, like='"30s"'),
         drain_delay=table.take("drain_delay", grammar.duration, default.drain_delay, like='"0s"'),
+        sandbox=table.take("sandbox", grammar.one_of(Sandboxing), default.sandbox, like='"auto"'),
     )
 
 

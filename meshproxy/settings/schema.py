@@ -56,6 +56,14 @@ class WhenFull(StrEnum):
     WAIT = "wait"  # nothing more is read from callers; who waited too long is refused
 
 
+class Sandboxing(StrEnum):
+    """Whether the sidecar keeps itself to its own files and ports, where the kernel can hold it to that (Landlock)."""
+
+    AUTO = "auto"  # where the kernel can
+    OFF = "off"
+    REQUIRE = "require"  # else it does not start
+
+
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
     """Where decisions are recorded. A checkpoint is signed when there is news after so many seconds, or lines.
@@ -103,6 +111,7 @@ class RuntimeSettings:
     workers: Workers = 1
     drain_timeout: float = 30.0
     drain_delay: float = 0.0
+    sandbox: Sandboxing = Sandboxing.AUTO
 
 
 @dataclass(frozen=True, slots=True)
