@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -16,9 +16,11 @@ from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Terms
 from meshproxy.inbound.admit import admit
 from meshproxy.inbound.driver import HttpDriver
+from meshproxy.inbound.introduced import introduced, introduction
 from meshproxy.inbound.live import Call, Live
 from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.inbound.story import Story
+from meshproxy.upstream.connections import ServiceConnections
 from meshproxy.upstream.pool import NEVER
 from meshproxy.wire.channel import TlsChannel
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
@@ -27,7 +29,7 @@ from meshproxy.wire.splice import Held
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from meshproxy.http.exchange import Exchange
     from meshproxy.http.head import RequestHead
@@ -79,10 +81,34 @@ class RequestsHandler:
 
     async def __call__(self, sock: socket.socket, visit: Visit) -> None:
         """Serve one connection to its end."""
-        services, limits = self._services, self._settings.limits
-        guest = await admit(sock, visit, services, within=limits.handshake_timeout, alpn=self._settings.offered_alpn)
+        services, settings = self._services, self._settings
+        within, ends = settings.limits.handshake_timeout, None
+        if settings.accept_proxy:
+            came = await introduced(sock, visit, settings, services.recorder)
+            within, ends = came.left, came.ends
+        guest = await admit(sock, visit, services, within=within, alpn=settings.offered_alpn) if within else None
         if guest is None:
             return
+        if settings.send_proxy:
+            with self._introducing(introduction(sock, guest, ends)) as way:
+                await self._serve(guest, visit, way)
+        else:
+            await self._serve(guest, visit, self._way)
+
+    @contextlib.contextmanager
+    def _introducing(self, first: bytes) -> Iterator[Way]:
+        """Have a way of its own for one caller, whom each connection to the service introduces with these bytes."""
+        upstreams = self._way.upstreams
+        if not isinstance(upstreams, ServiceConnections):
+            raise TypeError("an inbound listener leads to the own service")
+        own = upstreams.beginning_with(first)
+        try:
+            yield replace(self._way, upstreams=own)
+        finally:
+            own.pool.close_all()
+
+    async def _serve(self, guest: Guest, visit: Visit, way: Way) -> None:
+        services = self._services
         visit.caller = str(guest.leaf.id)
         judge = self._authorizer.judge_of(
             visit, guest.leaf, home=guest.home, wall=services.relay.wall, seconds=services.relay.seconds
@@ -92,8 +118,8 @@ class RequestsHandler:
             await converse(
                 downstream,
                 HttpRelay(Terms(self._limits, judge, IDS, memory=self._memory), clock()),
-                Conversation(self._way, services, visit, Standing(guest, self._authorizer, session)),
-                Term(limits.idle_timeout, guest.valid_until),
+                Conversation(way, services, visit, Standing(guest, self._authorizer, session)),
+                Term(self._settings.limits.idle_timeout, guest.valid_until),
             )
 
 

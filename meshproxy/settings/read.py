@@ -29,7 +29,7 @@ from meshproxy.settings.schema import (
     WhenFull,
 )
 from meshproxy.toml import Judge, boolean, quote
-from meshproxy.wire.address import TcpAddress
+from meshproxy.wire.address import TcpAddress, UnixAddress
 from meshproxy.wire.ends import PeerEof
 
 if TYPE_CHECKING:
@@ -225,6 +225,15 @@ class _SettingsReader:
         peer_eof = table.take("peer_eof", grammar.one_of(PeerEof), PeerEof.STRICT, like='"strict"')
         unsafe = table.take("unsafe_forward", boolean, default=False, like="true")
         audit = table.take("audit", grammar.one_of(Audited), Audited.OFF, like='"denials"')
+        accept_proxy = table.take_each("accept_proxy", grammar.each_once(grammar.network), (), like='["10.0.0.0/8"]')
+        send_proxy = table.take("send_proxy", boolean, default=False, like="true")
+        if accept_proxy and isinstance(listen, UnixAddress):
+            table.problem(
+                "accept_proxy",
+                found=f"`accept_proxy` with {listen}",
+                expected="a TCP address: only there a sender has an address to be trusted by",
+                remedy="Listen on TCP, or remove `accept_proxy`",
+            )
         if audit is not Audited.OFF and not self._audits:
             table.problem(
                 "audit",
@@ -237,7 +246,20 @@ class _SettingsReader:
         _refuse_foreign(table, protocol, _HTTP_LIMITS)
         if name is None or listen is None or forward is None or protocol is None or policy is None:
             return None
-        return Inbound(name, listen, forward, protocol, policy, mode, limits, peer_eof, unsafe, audit)
+        return Inbound(
+            name,
+            listen,
+            forward,
+            protocol,
+            policy,
+            mode,
+            limits,
+            peer_eof,
+            unsafe,
+            audit,
+            accept_proxy=accept_proxy,
+            send_proxy=send_proxy,
+        )
 
     def _outbound(self, table: Table, defaults: Limits) -> Outbound | None:
         name = self._name(table, like='"ledger"')

@@ -1,0 +1,37 @@
+"""PROXY headers out of anything: read whole or refused, never a crash, and nothing read that was not said."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from meshproxy.wire.proxy_protocol import MOST, PREFIX, ProxyProtocolError, Session, body_length, compose, endpoints
+
+_SESSION = Session("spiffe://mesh.test/fuzz", "TLSv1.3", "TLS_AES_128_GCM_SHA256", "http/1.1", "fuzz")
+
+
+def check(data: bytes) -> None:
+    """Judge some bytes as a connection would bring them; raises AssertionError, or whatever should not be raised."""
+    prefix, rest = data[:PREFIX], data[PREFIX:]
+    if len(prefix) < PREFIX:
+        return  # the shell waits for as much, or its deadline
+    try:
+        length = body_length(prefix)
+    except ProxyProtocolError:
+        return
+    assert 0 <= length <= MOST
+    if len(rest) < length:
+        return  # as above
+    try:
+        found = endpoints(prefix, rest[:length])
+    except ProxyProtocolError:
+        return
+    if found is None:
+        return
+    for host, port in (found.source, found.destination):
+        assert str(ipaddress.ip_address(host)) == host
+        assert 0 <= port <= 0xFFFF
+    width = 4 if ":" not in found.source[0] else 16
+    assert ipaddress.ip_address(found.source[0]).packed == rest[:width]
+    again = compose(found, _SESSION)
+    assert endpoints(again[:PREFIX], again[PREFIX:]) == found
+    assert len(again) == PREFIX + body_length(again[:PREFIX])
