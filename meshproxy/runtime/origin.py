@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -43,19 +43,24 @@ class Origin:
     sandbox: Sandbox = field(default_factory=Sandbox)
 
     @classmethod
-    def look(cls, admin: AdminSettings, *, take_over: bool, on_serving: Callable[[], None] = _nothing) -> Origin:
-        """Look around, before any thread runs and anything is bound. Raises StartError.
+    def from_environment(cls) -> Origin:
+        """Look at what a service manager says, and forget it: it is not meant for processes that we start.
 
-        What the environment says of that is forgotten: it is not meant for the processes that we start.
+        Before any thread runs and anything is bound. Raises StartError.
         """
-        inherited, manager = passed_on(os.environ, os.getpid()), Manager.of(os.environ, os.getpid())
+        return cls(passed_on(os.environ, os.getpid()), Manager.of(os.environ, os.getpid()))
+
+    @classmethod
+    def look(cls, admin: AdminSettings, *, take_over: bool, on_serving: Callable[[], None] = _nothing) -> Origin:
+        """As `from_environment`, and ask whoever is to be taken over from. Raises StartError."""
+        origin = replace(cls.from_environment(), on_serving=on_serving)
         if not take_over:
-            return cls(inherited, manager, None, on_serving)
+            return origin
         from meshproxy.runtime.takeover import Predecessor  # noqa: PLC0415 - seldom
 
-        inherited.close_rest()  # the same ones, if any: who runs has them
+        origin.inherited.close_rest()  # the same ones, if any: who runs has them
         predecessor = Predecessor.ask(admin)
-        return cls(predecessor.inherited, manager, predecessor, on_serving)
+        return replace(origin, inherited=predecessor.inherited, predecessor=predecessor)
 
     @property
     def shift(self) -> int:

@@ -138,8 +138,8 @@ def serve_authority(plan: AuthorityPlan, look: LogLook) -> bool:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as in run
     harden()
     _raise_descriptor_limit()
-    with _telling(look, None) as telling, _bare(telling.log):
-        return trio.run(run_authority, plan, telling)
+    with contextlib.closing(Origin.from_environment()) as origin, _telling(look, None) as telling, _bare(telling.log):
+        return trio.run(run_authority, plan, telling, origin)
 
 
 def renew_for_ever(renewal: RenewalPlan, look: LogLook) -> None:
