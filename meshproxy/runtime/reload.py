@@ -202,8 +202,9 @@ class Reloader:
                 result = await self._attempt(patient=patient)
             except FaultyConfiguration as faulty:
                 self._watch(faulty.files)
-                shut = [_sandbox_problem(self._path, what) for what in self._sandbox.unreadable(faulty.files)]
-                result = self._failed([*faulty.problems, *shut], patient=patient)
+                shut = await trio.to_thread.run_sync(self._sandbox.unreadable, faulty.files, abandon_on_cancel=True)
+                more = [_sandbox_problem(self._path, what) for what in shut]
+                result = self._failed([*faulty.problems, *more], patient=patient)
             except FaultyInput as faulty:
                 result = self._failed(faulty.problems, patient=patient)
             except StartError as error:
@@ -220,10 +221,11 @@ class Reloader:
         generation = self.state.generation + 1
         load = partial(self._load, self._path, generation=generation, known=self._configuration.known)
         new = await trio.to_thread.run_sync(load, abandon_on_cancel=True)
+        beyond = await trio.to_thread.run_sync(self._sandbox.beyond, new, abandon_on_cancel=True)
         if self._draining:  # it began while the files were read
             return Result.DRAINING
         self._watch(new.files)
-        return await self._swap(new, generation, patient=patient)
+        return await self._swap(new, generation, beyond, patient=patient)
 
     def _watch(self, files: Sequence[Path]) -> None:
         """Watch also what a failed attempt would have read: the file that is missing is the one that will come."""
@@ -231,12 +233,12 @@ class Reloader:
         if watched != self._watched:
             self._watched, self._tried = watched, ()
 
-    async def _swap(self, new: Configuration, generation: int, *, patient: bool) -> Result:
+    async def _swap(self, new: Configuration, generation: int, beyond: Sequence[str], *, patient: bool) -> Result:
         old = self._configuration
         plan = plan_reload(old.settings, new.settings)
         if plan.needs_restart:
             return self._failed([_restart_problem(self._path, what) for what in plan.needs_restart], patient=patient)
-        if beyond := self._sandbox.beyond(new):
+        if beyond:
             return self._failed([_sandbox_problem(self._path, what) for what in beyond], patient=patient)
         new_hash = hash_of(new)
         if new_hash == self.state.hash:

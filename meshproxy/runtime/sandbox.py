@@ -179,20 +179,25 @@ def _within(path: Path, places: Iterable[Path]) -> bool:
     return any(path.is_relative_to(place) for place in places)
 
 
+def _behind_links(path: Path) -> Path:
+    """Return where a path leads; one that leads in a circle, or nowhere, stands for itself, as open(2) will tell."""
+    return Path(os.path.realpath(path))
+
+
 def _real(paths: Iterable[Path]) -> Iterator[Path]:
-    return (path.resolve() for path in paths)
+    return map(_behind_links, paths)
 
 
 def _directories(files: Iterable[Path]) -> Iterator[Path]:
     """Yield where each file is, and where it is behind its links; a file in the root directory stands for itself."""
     for file in files:
         absolute = Path(os.path.abspath(file))  # noqa: PTH100 - a link's own directory is meant
-        for each in (absolute.parent.resolve() / absolute.name, absolute.resolve()):
+        for each in (_behind_links(absolute.parent) / absolute.name, _behind_links(absolute)):
             yield each if each.parent == each.parent.parent else each.parent
 
 
 def _socket_directories(addresses: Iterable[Address]) -> Iterator[Path]:
-    return (Path(each.path).parent.resolve() for each in addresses if isinstance(each, UnixAddress))
+    return (_behind_links(Path(each.path).parent) for each in addresses if isinstance(each, UnixAddress))
 
 
 def _ports(addresses: Iterable[Address]) -> Iterator[int]:
