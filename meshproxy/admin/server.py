@@ -121,8 +121,7 @@ class AdminServer:
             return None
         upgrade = self._upgrades.get(_path(request.target)) if request.method == b"POST" else None
         if upgrade is not None:
-            asked = dict(request.headers).get(b"upgrade", b"")
-            refusal = upgrade.refusal(sock) if asked == upgrade.token else _not_asked(upgrade)
+            refusal = upgrade.refusal(sock) if _asks_for(upgrade, request) else _not_asked(upgrade)
             return await _switched(connection, stream, upgrade, refusal)
         host = dict(request.headers).get(b"host", b"")
         action = self.action(request.method, request.target)
@@ -182,6 +181,13 @@ async def _request(connection: h11.Connection, stream: trio.SocketStream) -> h11
         if event is not h11.NEED_DATA:
             return None
         connection.receive_data(await stream.receive_some(_CHUNK))
+
+
+def _asks_for(upgrade: Upgrade, request: h11.Request) -> bool:
+    """Whether the fields say so; Upgrade alone means nothing (RFC 9110 section 7.8)."""
+    fields = dict(request.headers)
+    options = fields.get(b"connection", b"").lower().split(b",")
+    return fields.get(b"upgrade") == upgrade.token and b"upgrade" in map(bytes.strip, options)
 
 
 def _not_asked(upgrade: Upgrade) -> str:

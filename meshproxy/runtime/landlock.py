@@ -6,7 +6,6 @@ process started afterwards, and can only ever be narrowed. It does not touch wha
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
@@ -129,8 +128,12 @@ def no_new_privileges() -> None:
 
     Raises OSError.
     """
-    if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-        raise _last_error()
+    if sys.platform != "linux":
+        return
+    import ctypes  # noqa: PLC0415 - workers have it done for them, and need not load it
+
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise _error(ctypes.get_errno())
 
 
 def _allow_beneath(ruleset: int, path: Path, rights: Files) -> None:
@@ -147,18 +150,19 @@ def _allow_beneath(ruleset: int, path: Path, rights: Files) -> None:
 
 
 def _call(number: int, *arguments: int | bytes | None) -> int:
+    import ctypes  # noqa: PLC0415 - as above
+
     library = ctypes.CDLL(None, use_errno=True)
     library.syscall.restype = ctypes.c_long
     values = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]  # bytes: a pointer to them
     result: int = library.syscall(ctypes.c_long(number), *values)
     if result < 0:
-        raise _last_error()
+        raise _error(ctypes.get_errno())
     return result
 
 
-def _last_error() -> OSError:
-    number = ctypes.get_errno() or errno.EINVAL
-    return OSError(number, os.strerror(number))
+def _error(number: int) -> OSError:
+    return OSError(number or errno.EINVAL, os.strerror(number or errno.EINVAL))
 
 
 def every(paths: Iterable[Path], rights: Files) -> tuple[tuple[Path, Files], ...]:

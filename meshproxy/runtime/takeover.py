@@ -11,7 +11,7 @@ import trio
 from meshproxy import __version__
 from meshproxy.errors import StartError
 from meshproxy.runtime.control import Broken, Channel
-from meshproxy.runtime.handover import PATH, TOKEN, Answered, Claim, Estate, Refusal, Relieved, Serving
+from meshproxy.runtime.handover import PATH, TOKEN, Answered, Asked, Claim, Estate, Refusal, Relieved, Serving
 from meshproxy.wire.address import UnixAddress
 from meshproxy.wire.inherited import Inheritance, handed_over
 
@@ -69,18 +69,12 @@ class Predecessor:
         Raises StartError when it refuses: then it is this process that has to end.
         """
         channel = Channel[Answered](self._sock, Answered)
-        answer: Answered | None = None
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(channel.run)
-                channel.say(Serving(tuple(offer.name for offer in self.inherited.taken)))
-                with trio.move_on_after(_TO_ANSWER):
-                    answer = await channel.hear()
-                nursery.cancel_scope.cancel()
-        except Broken as broken:
-            raise StartError(f"the sidecar that runs (pid {self.pid}) does not keep to the frames: {broken}") from None
+            answer = await _answer(channel, Serving(tuple(offer.name for offer in self.inherited.taken)))
         finally:
             channel.close()
+        if isinstance(answer, Broken):
+            raise StartError(f"the sidecar that runs (pid {self.pid}) does not keep to the frames: {answer}")
         if isinstance(answer, Refusal):
             raise StartError(f"the sidecar that runs (pid {self.pid}) refuses: {answer.reason}; {_GOES_ON}")
         self.inherited.settle()
@@ -120,28 +114,37 @@ def _switch(sock: socket.socket, address: UnixAddress) -> None:
 
 async def _claim(sock: socket.socket) -> tuple[Estate, list[int]]:
     channel = Channel[Answered](sock, Answered)
-    answer: Answered | None = None
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(channel.run)
-            channel.say(Claim(__version__, os.getpid()))
-            with trio.move_on_after(_TO_ANSWER):
-                answer = await channel.hear()
-            nursery.cancel_scope.cancel()
+        answer = await _answer(channel, Claim(__version__, os.getpid()))
         descriptors = channel.take_descriptors()
-        if isinstance(answer, Estate) and len(descriptors) == len(answer.pieces):
-            return answer, descriptors
-        for each in descriptors:
-            os.close(each)
-    except Broken as broken:
-        raise StartError(f"what answers is another version that frames differently ({broken}); {_GOES_ON}") from None
     finally:
         channel.close()
-    if isinstance(answer, Refusal):
-        raise StartError(f"the sidecar that runs does not hand over: {answer.reason}; {_GOES_ON}")
-    if isinstance(answer, Estate):
-        raise StartError(
-            f"{len(descriptors)} descriptors came for {len(answer.pieces)} listeners: raise the limit of open files;"
-            f" {_GOES_ON}"
-        )
-    raise StartError(f"the sidecar that runs does not answer; {_GOES_ON}")
+    if isinstance(answer, Estate) and len(descriptors) == len(answer.pieces):
+        return answer, descriptors
+    for each in descriptors:
+        os.close(each)
+    match answer:
+        case Estate(pieces=pieces):
+            came = f"{len(descriptors)} descriptors came for {len(pieces)} listeners: raise the limit of open files"
+        case Refusal(reason):
+            came = f"the sidecar that runs does not hand over: {reason}"
+        case Broken():
+            came = f"what answers is another version that frames differently ({answer})"
+        case _:
+            came = "the sidecar that runs does not answer"
+    raise StartError(f"{came}; {_GOES_ON}")
+
+
+async def _answer(channel: Channel[Answered], message: Asked) -> Answered | Broken | None:
+    """Say something, and return what is answered in time; None: nothing, or it has ended."""
+    answer: Answered | Broken | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel.run)
+        channel.say(message)
+        with trio.move_on_after(_TO_ANSWER):
+            try:
+                answer = await channel.hear()
+            except Broken as broken:
+                answer = broken
+        nursery.cancel_scope.cancel()
+    return answer
