@@ -33,8 +33,10 @@ format: $(VENV)/ready
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+# All promises, and whatever else takes long.
 scenarios: $(VENV)/ready
 	@MESHPROXY_TEST_WORKERS=$(WORKERS) $(BIN)/pytest -v tests/scenarios
+	@$(BIN)/pytest -v -m long tests --ignore tests/scenarios
 
 # make soak [SECONDS=600]
 soak: $(VENV)/ready

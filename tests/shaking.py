@@ -14,4 +14,4 @@ if TYPE_CHECKING:
 async def shake(tls: TlsConnection) -> None:
     """Carry out one side of a handshake."""
     await tls.handshake(Sweeper(), within=math.inf)
-    await tls._flush()
+    await tls.flush()

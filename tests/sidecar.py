@@ -35,8 +35,8 @@ from meshproxy.upstream.endpoint import Destination, Dialer, Patience
 from meshproxy.wire.address import Address, TcpAddress
 from meshproxy.wire.buffers import Buffers
 from meshproxy.wire.dial import Resolver
+from meshproxy.wire.engine import make_readiness
 from meshproxy.wire.listen import accept_forever, bind, bound_address, close_listener
-from meshproxy.wire.readiness import make_readiness
 from meshproxy.wire.relay import Relay
 from meshproxy.wire.sweep import Sweeper
 from meshproxy.wire.tls import receive

@@ -26,7 +26,7 @@ from meshproxy.runtime.telling import announce, wall_clock
 from meshproxy.runtime.views import Views
 from meshproxy.wire.buffers import Buffers
 from meshproxy.wire.dial import Resolver
-from meshproxy.wire.readiness import make_readiness
+from meshproxy.wire.engine import make_readiness
 from meshproxy.wire.relay import Relay
 from meshproxy.wire.sweep import Sweeper
 

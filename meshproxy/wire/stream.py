@@ -42,7 +42,7 @@ class TlsStream:
         """Send all of it. Raises StreamBroken."""
         try:
             self._tls.session.write(content)
-            await self._flush()
+            await self._tls.flush()
         except (ssl.SSLError, OSError) as error:
             raise StreamBroken(_words(error)) from error
 
@@ -52,7 +52,7 @@ class TlsStream:
         Raises StreamBroken; also when the connection ended without that, for what was said may then be half.
         """
         try:
-            await self._flush()  # a client's last flight waits for whoever goes on
+            await self._tls.flush()  # a client's last flight waits for whoever goes on
             while True:
                 count = self._tls.read_into(self._clear)
                 if count:
@@ -73,20 +73,12 @@ class TlsStream:
             with contextlib.suppress(ssl.SSLWantReadError):
                 self._tls.session.unwrap()  # our close_notify; the peer's need not be waited for (RFC 8446 6.1)
             with trio.move_on_after(1.0):
-                await self._flush()
+                await self._tls.flush()
         await linger(self._tls.sock)
 
     def abort(self) -> None:
         """Break off: RST. After `close` it does nothing."""
         reset(self._tls.sock)
-
-    async def _flush(self) -> None:
-        waiting = memoryview(self._tls.outgoing.read())
-        while waiting:
-            try:
-                waiting = waiting[self._tls.sock.send(waiting) :]
-            except BlockingIOError:
-                await trio.lowlevel.wait_writable(self._tls.sock)
 
 
 def _words(error: ssl.SSLError | OSError) -> str:

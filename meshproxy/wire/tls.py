@@ -101,12 +101,12 @@ class TlsConnection:
             try:
                 self.session.do_handshake()
             except ssl.SSLWantReadError:
-                await self._flush()
+                await self.flush()
                 await trio.lowlevel.wait_readable(self.sock)  # the answer to a flight is not there at once
                 await self._feed()
             else:
                 if self.session.server_side:
-                    await self._flush()
+                    await self.flush()
                 return
 
     def feed(self, raw: memoryview, clear: memoryview) -> int:
@@ -171,7 +171,8 @@ class TlsConnection:
         with contextlib.suppress(OSError):
             self.sock.send(self.outgoing.read())
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Send all that the session wants to say. Raises OSError."""
         if not self.outgoing.pending:
             return
         waiting = memoryview(self.outgoing.read())

@@ -54,6 +54,7 @@ def count(ledger: Ledger) -> int:
         return len(list(view.every(Revocation)))
 
 
+@pytest.mark.long
 def test_ten_thousand_identities_can_be_revoked_and_everybody_can_take_the_list(mesh: MeshCa, ledger: Ledger) -> None:
     take_back(ledger, *(f"{number:05d}/" + "name-of-a-service" for number in range(10_000)))
     assert publishing.publish_revocations(mesh.authority, ledger, now=NOW)

@@ -113,6 +113,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere() -> None:
     HTMLParser().feed(page)
 
 
+@pytest.mark.long
 def test_a_thousand_services_are_drawn_and_asked(tmp_path: Path) -> None:
     many = tmp_path / "many"
     many.mkdir()

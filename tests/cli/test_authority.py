@@ -317,6 +317,7 @@ def test_help_and_version_import_no_command_they_do_not_need() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_real_processes_killed_at_random_moments_leave_a_usable_pair(tmp_path: Path) -> None:
     made()
     assert run("ca", "issue", "/web", "--dir", "ca", "--out", "web").exit_code == 0

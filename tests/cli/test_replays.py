@@ -79,6 +79,7 @@ def test_a_log_without_decisions_is_exit_2(said: str, words: str) -> None:
     assert (result.exit_code, words in result.stderr) == (2, True)
 
 
+@pytest.mark.long
 def test_memory_stays_flat_however_many_strangers_there_are(tmp_path: Path) -> None:
     """A log of many callers and paths, larger than the memory the command may grow by."""
     with Path("long.log").open("w") as log:

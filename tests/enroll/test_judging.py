@@ -113,7 +113,11 @@ def test_a_certificate_is_for_our_key_our_name_and_now(
     expected = change.get("expected")
 
     def judge() -> judging.Certificate:
-        now, roots, given = change.get("now", NOW), change.get("roots", mesh.roots), change.get("key", key)
+        now, roots, given = (
+            change.get("now", datetime.now(UTC)),
+            change.get("roots", mesh.roots),
+            change.get("key", key),
+        )
         assert isinstance(now, datetime)
         assert isinstance(roots, tuple)
         assert isinstance(given, keys.SigningKey)

@@ -231,6 +231,7 @@ async def test_the_ca_is_down_for_half_a_life_and_nobody_notices(
     assert kept.heard.named("ca_reachable_again")
 
 
+@pytest.mark.long
 async def test_it_goes_on_for_ever_after_the_end_too(
     kept: Kept, world: World, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
@@ -441,6 +442,7 @@ async def test_the_gauges_follow_the_clock(
     assert kept.metrics.bundle_known.labels().value == 3
 
 
+@pytest.mark.long
 async def test_many_keepers_after_an_outage_do_not_come_at_once(
     tmp_path: Path, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:

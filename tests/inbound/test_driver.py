@@ -17,7 +17,7 @@ from meshproxy.inbound.machinery import Outcome
 from meshproxy.upstream.pool import NoUpstreamConnection
 from meshproxy.wire.channel import PlainChannel, TlsChannel
 from meshproxy.wire.ends import End, PeerEof
-from meshproxy.wire.readiness import EpollReadiness
+from meshproxy.wire.epoll_readiness import EpollReadiness
 from meshproxy.wire.splice import Held, Splice
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ class Caller:
 
     async def say(self, data: bytes) -> None:
         self.tls.session.write(data)
-        await self.tls._flush()
+        await self.tls.flush()
 
     async def hear(self) -> bytes:
         """What comes next; ssl.SSLError for an alert, ConnectionResetError for RST, `b""` for any orderly end."""
@@ -98,7 +98,7 @@ async def test_a_granted_caller_reaches_the_service_and_is_told(side: Sidecar, m
     assert await caller.hear() == b"hello"
     with pytest.raises(ssl.SSLWantReadError):
         caller.tls.session.unwrap()
-    await caller.tls._flush()
+    await caller.tls.flush()
     assert await caller.hear() == b""
     caller.hang_up()
     await settled(side)

@@ -31,7 +31,7 @@ from meshproxy.wire.address import TcpAddress, UnixAddress
 from meshproxy.wire.buffers import Buffers
 from meshproxy.wire.dial import Resolver
 from meshproxy.wire.ends import ConnectionEnd, End
-from meshproxy.wire.readiness import make_readiness
+from meshproxy.wire.engine import make_readiness
 from meshproxy.wire.relay import Relay
 from meshproxy.wire.sweep import Sweeper
 from meshproxy.wire.tls import TlsConnection, receive

@@ -197,6 +197,7 @@ def test_examples(old: str, new: str, expected: list[tuple[str, str, str]]) -> N
     assert changes(old, new) == expected
 
 
+@pytest.mark.long
 def test_ten_thousand_rules_are_compared_with_as_many_others() -> None:
     def many(first: int) -> tuple[Rule, ...]:
         return tuple(

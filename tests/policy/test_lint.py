@@ -82,6 +82,7 @@ def test_a_list_grants_the_same_without_what_is_found_superfluous(rules: tuple[R
     assert list(difference(rules, left, home=HOME, now=NOW)) == []
 
 
+@pytest.mark.long
 def test_ten_thousand_rules_are_looked_at_in_seconds() -> None:
     text = "".join(
         f'[[allow]]\nfrom = "/batch/{n % 100}"\nmethods = ["GET"]\npaths = ["/v1/things/{n}"]\n' for n in range(10_000)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scenarios.actors import Service, client_context, echo, tls_dial
 from tests.scenarios.stage import inbound, meshproxy, poll
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 DAY = 86_400
 
 
+@pytest.mark.long
 def test_a_grant_is_spoken_of_before_it_ends_and_when_nobody_uses_it(stage: Stage) -> None:
     ends = datetime.now(UTC) + timedelta(days=3)
     stage.write(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from ca.svid import read_chain
 from tests.scenarios.authority import serve
 from tests.scenarios.stage import meshproxy, poll
@@ -29,6 +31,7 @@ def roots_of(client: Client) -> int:
     return len(client.trust().json["bundle"].split('"x5c"')) - 1
 
 
+@pytest.mark.long
 def test_activation_waits_for_the_last_and_names_him(stage: Stage) -> None:
     ca = serve(stage)
     web, slow = enrolled(ca, "/web"), enrolled(ca, "/slow")
@@ -53,6 +56,7 @@ def test_activation_waits_for_the_last_and_names_him(stage: Stage) -> None:
     assert slow.leaf_issuer != issuer
 
 
+@pytest.mark.long
 def test_who_forces_it_is_told_whom_he_leaves_behind_and_they_find_their_way_back(stage: Stage) -> None:
     ca = serve(stage)
     slow = enrolled(ca, "/slow")

@@ -89,12 +89,14 @@ def test_its_full_name_is_granted_and_its_bundle_taken_back_ends_it(
     api.log.event("handshake_failed", reason="unknown_ca")
 
 
+@pytest.mark.long
 def test_a_short_name_in_an_allow_list_never_means_a_partner(stage: Stage, partner: MeshCa, shop: Identity) -> None:
     api = federated_api(stage, partner, SHORT)
     refused(api, shop, stage.mesh.issue("/any", into=stage.workspace / "any"))
     assert api.log.connection(decision="deny").caller == SHOP
 
 
+@pytest.mark.long
 def test_the_service_is_told_the_full_name(stage: Stage, partner: MeshCa, shop: Identity) -> None:
     stage.write("web.allow.toml", FULL)
     origin = stage.keep(Origin())
@@ -114,6 +116,7 @@ def test_without_its_bundle_it_is_refused_whatever_the_allow_list_says(stage: St
     api.log.event("handshake_failed", reason="unknown_ca")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("theirs", [True, False], ids=["theirs signs ours", "ours signs theirs"])
 def test_a_root_that_signs_a_name_of_the_other_domain_is_refused_by_reason(
     stage: Stage, partner: MeshCa, *, theirs: bool
@@ -130,6 +133,7 @@ def test_a_root_that_signs_a_name_of_the_other_domain_is_refused_by_reason(
     assert api.log.seen("connection") == []
 
 
+@pytest.mark.long
 def test_calls_go_to_a_partner_by_its_full_name(stage: Stage, partner: MeshCa, shop: Identity) -> None:
     stage.write("shop.allow.toml", '[[allow]]\nname = "meshs-web"\nfrom = "spiffe://mesh.test/web"\n')
     far = stage.configure(

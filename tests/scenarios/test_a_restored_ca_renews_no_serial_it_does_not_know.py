@@ -6,6 +6,8 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scenarios.authority import CaServer, serve
 from tests.scenarios.stage import meshproxy
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from tests.scenarios.stage import Stage
 
 
+@pytest.mark.long
 def test_it_knows_that_the_world_went_on(stage: Stage, tmp_path: Path) -> None:
     ca = serve(stage)
     early, revoked, late = ca.client(), ca.client(), ca.client()

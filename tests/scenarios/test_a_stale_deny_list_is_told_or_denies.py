@@ -88,6 +88,7 @@ def test_deny_believes_nobody_new_until_a_fresh_list_is_there(stage: Stage) -> N
     assert tls_exchange(api.address("api"), context, b"hello") == b"hello"
 
 
+@pytest.mark.long
 def test_deny_dials_nobody_either(stage: Stage) -> None:
     api = stage.sidecar("api", inbound(forward=stage.keep(Service(echo)).address))
     file = stage.configure("web", outbound(endpoints=[api.address("api")]))

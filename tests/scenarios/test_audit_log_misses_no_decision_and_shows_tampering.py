@@ -149,6 +149,7 @@ def test_tampering_is_told_with_its_place(
     assert "Traceback" not in judged.stderr
 
 
+@pytest.mark.long
 def test_a_cut_tail_shows_against_what_the_sidecars_own_log_says(stage: Stage) -> None:
     api = http_api(stage, "all")
     ask_all(stage, api)
@@ -172,6 +173,7 @@ def test_a_cut_tail_shows_against_what_the_sidecars_own_log_says(stage: Stage) -
 # What ends the sidecar, or changes it.
 
 
+@pytest.mark.long
 def test_killed_under_load_it_goes_on_where_it_was(stage: Stage) -> None:
     api = http_api(stage, "all")
     over = threading.Event()
@@ -235,6 +237,7 @@ def test_what_is_recorded_changes_at_once_and_where_needs_a_restart(stage: Stage
     assert not (stage.workspace / "other.jsonl").exists()
 
 
+@pytest.mark.long
 def test_each_of_several_workers_has_a_file_of_its_own(stage: Stage) -> None:
     origin = stage.keep(Origin())
     tables = audit().replace(ONE_PROCESS, "[runtime]\nworkers = 2\n")

@@ -7,6 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scenarios.actors import Ended, Service, client_context, echo, tls_dial, underneath
 from tests.scenarios.audit_logs import audit, decisions, full_disk, verify
 from tests.scenarios.changes import unix_admin
@@ -90,6 +92,7 @@ def test_denials_are_denied_all_the_same_and_grants_need_no_record(stage: Stage)
             assert granted.ask("GET", "/").status == 200
 
 
+@pytest.mark.long
 def test_callers_wait_for_room_when_told_to(stage: Stage) -> None:
     origin = stage.keep(Origin())
     tables = audit('when_full = "wait"') + unix_admin("api")

@@ -6,6 +6,8 @@ import json
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from ca.deny_list import read as read_deny_list
 from ca.occupancy import LOCK
 from ca.spiffe_id import TrustDomain
@@ -30,6 +32,7 @@ def denied(ca: CaServer, client: Client) -> int:
     return len(read_deny_list(document, home=HOME.name, roots=roots, now=wall_clock()).content.entries)
 
 
+@pytest.mark.long
 def test_issue_revoke_rotate_verify_and_back_up(stage: Stage) -> None:
     ca = serve(stage)
     web = ca.client()
@@ -51,6 +54,7 @@ def test_issue_revoke_rotate_verify_and_back_up(stage: Stage) -> None:
     assert ca.status_json["failing"] == []
 
 
+@pytest.mark.long
 def test_a_root_is_rotated_while_everybody_reports(stage: Stage) -> None:
     ca = serve(stage)
     web = ca.client()
@@ -109,6 +113,7 @@ def _other(ca: CaServer) -> str:
     return ca.log.seen("reload_failed")[1].text("error")
 
 
+@pytest.mark.long
 def test_sigterm_serves_who_was_accepted_and_nobody_else(stage: Stage) -> None:
     ca = serve(stage)
     with dial(ca.listens) as waiting:
@@ -123,6 +128,7 @@ def test_sigterm_serves_who_was_accepted_and_nobody_else(stage: Stage) -> None:
     assert "not covered" not in ca.run("log", "verify")  # the head was signed last of all
 
 
+@pytest.mark.long
 def test_who_comes_too_often_is_told_when_to_come_back(stage: Stage) -> None:
     mesh = make_mesh_ca(stage.workspace / "own")
     unhurried(mesh.directory, "enrol_per_address = 0.2\nenrol_burst_per_address = 3\n")

@@ -44,6 +44,7 @@ def ageing(stage: Stage) -> MeshCa:
     return mesh
 
 
+@pytest.mark.long
 def test_its_intermediate_is_replaced_at_two_thirds_of_its_life(stage: Stage) -> None:
     mesh = ageing(stage)
     ca = stage.look_after(CaServer(mesh))
@@ -56,6 +57,7 @@ def test_its_intermediate_is_replaced_at_two_thirds_of_its_life(stage: Stage) ->
     assert web.renew().status == 200
 
 
+@pytest.mark.long
 def test_it_says_that_it_cannot_when_the_roots_key_is_elsewhere(stage: Stage) -> None:
     mesh = ageing(stage)
     for key in mesh.directory.glob("authorities/*/root.key"):

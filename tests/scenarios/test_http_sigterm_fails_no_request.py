@@ -64,6 +64,7 @@ class Load:
         raise ConnectionRefusedError("nobody listens")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("whose", ["the caller's", "the service's"])
 def test_sigterm_under_load_fails_no_request(stage: Stage, whose: str) -> None:
     origin = stage.keep(Origin())
@@ -91,6 +92,7 @@ def test_sigterm_under_load_fails_no_request(stage: Stage, whose: str) -> None:
     assert load.served > 200
 
 
+@pytest.mark.long
 def test_a_long_answer_is_finished(stage: Stage) -> None:
     signalled = threading.Event()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scenarios.actors import Ended, Service, dial, echo, read_to_end
 from tests.scenarios.stage import inbound, outbound
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 IDLE = 1.0
 
 
+@pytest.mark.long
 def test_idle_connection_is_ended(stage: Stage) -> None:
     service = stage.keep(Service(echo))
     api = stage.sidecar("api", inbound(forward=service.address, more='idle_timeout = "1s"'))

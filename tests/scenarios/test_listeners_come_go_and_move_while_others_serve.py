@@ -6,6 +6,8 @@ import socket
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.scenarios.actors import Ended, Service, dial, echo, exchange, read_to_end
 from tests.scenarios.changes import free_port, reload, reload_changes, unix_admin
 from tests.scenarios.http_actors import CLOSES, Caller, Origin
@@ -96,6 +98,7 @@ def test_one_is_moved_and_who_came_in_by_the_old_door_stays(stage: Stage) -> Non
         assert caller.recv(10) == b"still here"
 
 
+@pytest.mark.long
 def test_what_is_left_at_a_removed_one_is_cut_at_drain_timeout(stage: Stage) -> None:
     doors = Doors(stage, runtime='[runtime]\ndrain_timeout = "500ms"\n')
     doors.change(doors.door("first") + doors.door("second"))

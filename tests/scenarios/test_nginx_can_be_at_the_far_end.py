@@ -145,6 +145,7 @@ def test_we_call_it_with_half_close_and_a_bare_fin(stage: Stage) -> None:
     assert (line.end, line.bytes_out) == ("truncated", MUCH)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("who_calls", ["it", "we"])
 def test_a_lenient_listener_works_with_its_half_close(stage: Stage, who_calls: str) -> None:
     lenient = 'peer_eof = "lenient"'

@@ -48,6 +48,7 @@ def test_the_command_runs_after_each_renewal(shared_stage: Stage, ca: CaServer) 
     assert daemon.exit_code() == 0
 
 
+@pytest.mark.long
 def test_a_command_that_fails_is_told_and_run_again(shared_stage: Stage, ca: CaServer) -> None:
     out = enroll(shared_stage, ca, "postgres")
     marker = shared_stage.workspace / "repaired"

@@ -110,6 +110,7 @@ def test_http_connections_end_between_two_requests_and_in_the_middle_of_one(stag
     assert api.metric("meshproxy_revoked_connections_total", listener="api") == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("revoked", ["/web", "/api"], ids=["by its caller's", "by its service's"])
 def test_a_websocket_ends(stage: Stage, revoked: str) -> None:
     pair = mesh_pair(stage, stage.keep(Origin(echo_upgraded)))

@@ -14,13 +14,16 @@ import trustme
 
 from meshproxy.wire.buffers import Buffers
 from meshproxy.wire.ends import PeerEof
-from meshproxy.wire.readiness import EpollReadiness, Readiness, TrioReadiness
+from meshproxy.wire.epoll_readiness import EpollReadiness
 from meshproxy.wire.splice import Splice
 from meshproxy.wire.tls import TlsConnection
+from meshproxy.wire.trio_readiness import TrioReadiness
 from tests.shaking import shake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from meshproxy.wire.readiness import Readiness
 
 
 @dataclass
@@ -46,7 +49,16 @@ def contexts() -> Contexts:
     return Contexts(server, client)
 
 
-@pytest.fixture(params=[EpollReadiness, TrioReadiness], ids=["epoll", "trio"])
+class SecondEpoll(EpollReadiness):
+    """An engine beside another in the same run of trio: the place of trio's wait is taken, so it runs as a task."""
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(EpollReadiness().run)
+            await super().run(task_status)
+
+
+@pytest.fixture(params=[EpollReadiness, SecondEpoll, TrioReadiness], ids=["epoll", "second", "trio"])
 async def engine(request: pytest.FixtureRequest, nursery: trio.Nursery) -> Readiness:
     made: Readiness = request.param()
     await nursery.start(made.run)

@@ -65,7 +65,7 @@ class Attended:
     async def say(self, data: bytes) -> None:
         """Let the TLS peer say something."""
         self.far.session.write(data)
-        await self.far._flush()
+        await self.far.flush()
 
     async def hear(self) -> bytes:
         """Return what the TLS peer is told next; `b""` for a close_notify, ConnectionError for anything ruder."""
@@ -84,7 +84,7 @@ class Attended:
         """Let both sides say goodbye."""
         with contextlib.suppress(ssl.SSLWantReadError):
             self.far.session.unwrap()
-        await self.far._flush()
+        await self.far.flush()
         self.app.shutdown(socket.SHUT_WR)
 
     @property

@@ -255,7 +255,7 @@ async def test_a_limit_that_passes_while_nobody_waits_is_met_at_the_next_wait(
     async def busy(_self: TlsConnection) -> None:
         await trio.sleep(10)
 
-    monkeypatch.setattr(TlsConnection, "_flush", busy)
+    monkeypatch.setattr(TlsConnection, "flush", busy)
     with pytest.raises(HandshakeError, match="no handshake within 3 s"):
         await TlsConnection(near, contexts.client, server_side=False).handshake(sweeper, within=3)
     assert 10 <= trio.current_time() - started <= 10.5
