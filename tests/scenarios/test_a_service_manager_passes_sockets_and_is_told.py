@@ -35,6 +35,7 @@ def unix_listener(path: Path) -> socket.socket:
     return sock
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", WORKERS)
 def test_its_sockets_are_served_and_stay_its_own(stage: Stage, workers: int) -> None:
     """Whoever connects while no sidecar runs waits, and is served by the next one."""
@@ -117,6 +118,7 @@ def test_it_hears_of_a_whole_life(stage: Stage, workers: int) -> None:
     assert api.exit_code() == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", WORKERS)
 def test_a_stuck_loop_is_found(stage: Stage, workers: int) -> None:
     """One process: its manager hears nothing more. Several: the stuck one is ended, and another takes its place."""
@@ -137,6 +139,7 @@ def test_a_stuck_loop_is_found(stage: Stage, workers: int) -> None:
     manager.hear("WATCHDOG", times=before + 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", WORKERS)
 def test_after_a_take_over_the_new_process_is_the_service(stage: Stage, workers: int) -> None:
     manager, service = stage.keep(ServiceManager(stage.workspace)), stage.keep(Service(echo))
@@ -163,6 +166,7 @@ def test_after_a_take_over_the_new_process_is_the_service(stage: Stage, workers:
     assert (stage.workspace / "out.sock").exists()  # it was lent, and still is
 
 
+@pytest.mark.long
 def test_who_is_started_by_us_speaks_to_nobody(stage: Stage) -> None:
     """Variables of the service manager are not left for workers."""
     manager, service = stage.keep(ServiceManager(stage.workspace)), stage.keep(Service(echo))

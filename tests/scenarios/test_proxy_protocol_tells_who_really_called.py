@@ -53,6 +53,7 @@ def test_a_load_balancers_word_counts_for_where_the_caller_is_and_no_more(stage:
     assert (line.peer, line.caller) == ("203.0.113.9:4711", "spiffe://mesh.test/web")
 
 
+@pytest.mark.long
 def test_haproxy_is_the_load_balancer(stage: Stage) -> None:
     service = stage.keep(Service(echo))
     api = stage.sidecar("api", inbound(forward=service.address, more=FROM_HERE))
@@ -71,22 +72,23 @@ def test_haproxy_is_the_load_balancer(stage: Stage) -> None:
     assert api.log.seen("connection_refused", reason="proxy_header") == []  # its health checks neither
 
 
-@pytest.mark.parametrize(
-    ("said", "why"),
-    [
-        (b"PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\n", "version 1 of the PROXY protocol"),
-        (SAID[:13] + b"\x99" + SAID[14:], "which there are none of"),
-        (SAID[:14] + b"\xff\xff" + SAID[16:], "expected at most 4096"),
-    ],
-)
-def test_what_is_no_header_is_refused_with_the_reason(stage: Stage, said: bytes, why: str) -> None:
+REFUSED = {
+    b"PROXY TCP4 203.0.113.9 198.51.100.1 4711 443\r\n": "version 1 of the PROXY protocol",
+    SAID[:13] + b"\x99" + SAID[14:]: "which there are none of",
+    SAID[:14] + b"\xff\xff" + SAID[16:]: "expected at most 4096",
+}
+
+
+def test_what_is_no_header_is_refused_with_the_reason(stage: Stage) -> None:
     api = stage.sidecar("api", inbound(forward="127.0.0.1:9", more=FROM_HERE))
-    with dial(api.address("api")) as plain:
-        plain.sendall(said)
-        assert read_to_end(plain) == (b"", Ended.RESET)
-    told = api.log.event("connection_refused", reason="proxy_header")
-    assert why in told.text("remedy")
-    assert api.metric("meshproxy_connections_refused_total", listener="api", reason="proxy_header") == 1
+    for said, why in REFUSED.items():
+        api.log.turn_page()
+        with dial(api.address("api")) as plain:
+            plain.sendall(said)
+            assert read_to_end(plain) == (b"", Ended.RESET)
+        assert why in api.log.event("connection_refused", reason="proxy_header").text("remedy")
+    refused = api.metric("meshproxy_connections_refused_total", listener="api", reason="proxy_header")
+    assert refused == len(REFUSED)
 
 
 def test_without_a_header_nobody_gets_in_by_silence_or_by_tls_alone(stage: Stage) -> None:
@@ -101,6 +103,7 @@ def test_without_a_header_nobody_gets_in_by_silence_or_by_tls_alone(stage: Stage
     assert "no PROXY header; expected one" in api.log.event("connection_refused").text("remedy")
 
 
+@pytest.mark.long
 def test_from_elsewhere_no_header_is_believed_and_none_is_needed(stage: Stage) -> None:
     service = stage.keep(Service(echo))
     api = stage.sidecar("api", inbound(forward=service.address, more='accept_proxy = "10.0.0.0/8"\n'))
@@ -133,6 +136,7 @@ def test_the_own_service_hears_who_called(stage: Stage) -> None:
     assert b"\x07\0\0\0\0\x21\x00\x07TLSv1.3" in header  # with a certificate, and it was verified
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("protocol", ["tcp", "http"])
 def test_haproxy_is_the_own_service(stage: Stage, protocol: str) -> None:
     """In HTTP mode two callers take turns: each request is told of under its own address, on its own connection."""

@@ -173,6 +173,7 @@ def test_it_can_be_turned_off(stage: Stage) -> None:
     assert api.log.event("sandbox").text("held_by") == "none"
 
 
+@pytest.mark.long
 def test_no_core_is_dumped_and_no_privilege_gained(stage: Stage) -> None:
     api = stage.sidecar("api", '[runtime]\nsandbox = "off"\nworkers = 2\n' + inbound(forward="127.0.0.1:9"))
     for pid in api.pids:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CLIENTS = 4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_two_audit_logs_hold_every_decision(stage: Stage, workers: int) -> None:
     origin = stage.keep(Origin(fingerprints))

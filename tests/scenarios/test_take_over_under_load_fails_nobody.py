@@ -101,6 +101,7 @@ def test_listeners_come_and_go_with_the_new_file_and_unix_ones_stay(stage: Stage
     assert not (stage.workspace / "web.admin.sock").exists()
 
 
+@pytest.mark.long
 def test_a_new_process_that_cannot_serve_changes_nothing(stage: Stage) -> None:
     service = stage.keep(Service(echo))
     taken = free_port()
@@ -143,6 +144,7 @@ def test_what_is_in_the_way_is_one_clear_sentence(stage: Stage) -> None:
     assert "there is nothing to take over: start it without --take-over" in told.stderr
 
 
+@pytest.mark.long
 def test_detached_it_returns_when_it_serves(stage: Stage) -> None:
     service = stage.keep(Service(echo))
     api = stage.sidecar("api", unix_admin("api") + inbound(forward=service.address))
@@ -166,6 +168,7 @@ def test_detached_it_returns_when_it_serves(stage: Stage) -> None:
     poll(lambda: not (stage.workspace / "api.admin.sock").exists(), "it has ended")
 
 
+@pytest.mark.long
 def test_detached_it_tells_that_it_cannot(stage: Stage) -> None:
     service = stage.keep(Service(echo))
     file = stage.configure("api", unix_admin("api") + inbound(forward=service.address))
