@@ -15,7 +15,7 @@ import trio
 from meshproxy.errors import FaultyInput, StartError
 from meshproxy.runtime.cores import processes_for
 from meshproxy.runtime.origin import Origin
-from meshproxy.runtime.sandbox import enter, harden
+from meshproxy.runtime.sandbox import enter, harden, no_core_dumps
 from meshproxy.runtime.telling import Telling, wall_clock
 from meshproxy.settings.load import FaultyConfiguration, load_and_keep
 from meshproxy.settings.schema import Sandboxing
@@ -147,7 +147,7 @@ def renew_for_ever(renewal: RenewalPlan, look: LogLook) -> None:
     from meshproxy.runtime.renewing import run_renewing  # noqa: PLC0415 - a sidecar does it otherwise
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as in run
-    harden()
+    no_core_dumps()  # and no more: the command to run afterwards may be one that needs privileges
     with _telling(look, None) as telling, _bare(telling.log):
         trio.run(run_renewing, renewal, telling)
 

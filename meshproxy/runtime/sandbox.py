@@ -90,14 +90,19 @@ class Sandbox:
 
 
 def harden() -> None:
-    """Let no program started from here gain privileges, and no crash write our memory, with its keys, to a disk.
+    """Let no program started from here gain privileges, and no crash write our memory to a disk."""
+    with contextlib.suppress(OSError):
+        landlock.no_new_privileges()
+    no_core_dumps()
+
+
+def no_core_dumps() -> None:
+    """Have no crash write our memory, with its keys, to a disk.
 
     A core limit of 0 does not stop a dump to a program (`core_pattern` with a pipe, core(5)), a limit of 1 stops both:
     it is below the least of any dump, and what the kernel takes for "never" with a pipe. The process stays visible to
     its own user: who is that user can read the key file as well.
     """
-    with contextlib.suppress(OSError):
-        landlock.no_new_privileges()
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     least = 0 if hard == 0 else 1
     with contextlib.suppress(OSError, ValueError):
