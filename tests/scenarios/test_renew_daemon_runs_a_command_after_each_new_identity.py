@@ -61,8 +61,9 @@ def test_a_command_that_fails_is_told_and_run_again(shared_stage: Stage, ca: CaS
     assert daemon.exit_code() == 0
 
 
-def test_renewing_once(shared_stage: Stage, ca: CaServer) -> None:
-    out = enroll(shared_stage, ca, "once")
+def test_renewing_once(stage: Stage) -> None:
+    ca = serve(stage)
+    out = enroll(stage, ca, "once")
     first = (out / "current").readlink()
     early = meshproxy("renew", "--dir", out, "--expires-in", "1s")
     assert (early.returncode, early.stdout[:7]) == (0, "not due")
@@ -74,9 +75,9 @@ def test_renewing_once(shared_stage: Stage, ca: CaServer) -> None:
     again = meshproxy("renew", "--dir", out, "--force", "--json")
     told = json.loads(again.stdout)
     assert (told["id"], told["renewed"], told["bundle"]) == (str(ca.mesh.id("/once")), True, 1)
-    of_files = ca.mesh.issue("/files", into=shared_stage.workspace / "files").directory
+    of_files = ca.mesh.issue("/files", into=stage.workspace / "files").directory
     unknown = meshproxy("renew", "--dir", of_files, "--daemon")
     assert (unknown.returncode, "--ca HOST:PORT" in unknown.stderr) == (2, True)
-    nobody = meshproxy("renew", "--dir", shared_stage.workspace / "nobody")
+    nobody = meshproxy("renew", "--dir", stage.workspace / "nobody")
     assert nobody.returncode == 2
     assert "meshproxy enroll" in nobody.stderr
