@@ -6,10 +6,11 @@ VENV ?= .venv
 WORKERS ?= 1
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-lifecycle demo-policy test check format scenarios soak bench clean
+.PHONY: demo demo-lifecycle demo-policy test check format scenarios soak fuzz tls-report corpus bench clean
 
+# make demo [ARGS=--keep]: with it the shop stays open, with customers and a dashboard, until Ctrl-C.
 demo: $(VENV)/ready
-	@$(BIN)/python examples/shop/demo.py
+	@$(BIN)/python examples/shop/demo.py $(ARGS)
 
 # Two minutes: certificates of thirty seconds, renewed, rotated and revoked under load.
 demo-lifecycle: $(VENV)/ready
@@ -41,6 +42,19 @@ scenarios: $(VENV)/ready
 # make soak [SECONDS=600]
 soak: $(VENV)/ready
 	@MESHPROXY_SOAK=$(or $(SECONDS),600) $(BIN)/pytest -v -s tests/scenarios -k soak
+
+# make fuzz [TIME=300] [TARGETS="requests leaves"]: seconds for all of them together; atheris where it is installed
+# (pip install .[fuzz]), else Hypothesis
+fuzz: $(VENV)/ready
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(TIME),300) $(if $(FINDINGS),--findings "$(FINDINGS)") $(TARGETS)
+
+# make corpus [CORPUS=path]: the shared corpus against meshproxy, HAProxy and nginx, as in the README; ten minutes.
+corpus: $(VENV)/ready
+	@$(BIN)/python -m bench.strictness $(if $(CORPUS),--corpus "$(CORPUS)")
+
+# What sslscan and testssl.sh find at an inbound listener and at the CA's, kept in bench/results/tls; five minutes.
+tls-report: $(VENV)/ready
+	@$(BIN)/python -m bench.tls_report
 
 # make bench [ONLY=tcp-keepalive,http-bulk] [PEERS=haproxy,caddy] [GHOSTUNNEL=path] [ROUNDS=7] [SECONDS=3] [HELD=8000]
 #            [RATE=2000] [JSON=path] [ARGS=...]; ARGS=--help tells the rest

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SMALL_PATH: Final = "/1k"
 LENGTH_PATH: Final = "/length"  # 100 MiB framed by Content-Length
 CHUNKED_PATH: Final = "/chunked"  # the same in chunks
+TRACES_PATH: Final = "/v1/traces"  # whatever is posted there is taken
 SMALL_BODY: Final = b"0123456789abcdef" * 64  # 1 KiB
 
 PYTHONPATH: Final = {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}  # where `-m bench.…` is found
@@ -59,7 +60,10 @@ http {{
   access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; sendfile on;
   client_body_temp_path {name}-b; proxy_temp_path {name}-p; fastcgi_temp_path {name}-f; uwsgi_temp_path {name}-u;
   scgi_temp_path {name}-s;
-  server {{ listen 127.0.0.1:{port} backlog=4096; root {pages}; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096; root {pages};
+    location = {TRACES_PATH} {{ default_type application/json; return 200 "{{}}"; }}
+  }}
 }}
 """
     command: list[str | Path] = [nginx, "-c", stage.write(f"backend-{port}.conf", configuration)]

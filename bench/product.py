@@ -27,11 +27,13 @@ class Product:
     name        as the table calls it
     launcher    arguments of the interpreter that stand for the `meshproxy` command
     runtime     further lines of `[runtime]`
+    tables      further tables
     """
 
     name: str = NAME
     launcher: Sequence[str] = _RUN
     runtime: str = ""
+    tables: str = ""
 
     def start(self, stage: Stage, mode: Mode, backend: int) -> Pair:
         """Start a sidecar of `api` before the backend and one of `web` that calls it."""
@@ -62,7 +64,7 @@ class Product:
         file = stage.write(
             f"{self._slug}-{identity.name}.toml",
             f'[identity]\ndir = "{identity.directory}"\n[admin]\nlisten = "unix:{self._slug}-{identity.name}.admin"\n'
-            f"[runtime]\n{self.runtime}\n{listener}",
+            f"[runtime]\n{self.runtime}\n{self.tables}\n{listener}",
         )
         return stage.processes.start(
             [sys.executable, *self.launcher, "run", file], core=stage.cores.proxies, environment=PYTHONPATH

@@ -13,6 +13,7 @@ It imports nothing of meshproxy and opens no socket. From the ground up:
     configuration  what ca.toml says                                                           pure
     spiffe_bundle  roots as SPIFFE writes them                                                 pure
     base64url    bytes as text, one text for each                                              pure
+    json_text    JSON that somebody else wrote, and one word for all that is none              pure
     signed       documents that the CA signs, and who believes them                            pure
     events       what can happen to a CA; canonical JSON, and the chain of hashes              pure
     rows         what a CA knows now                                                           pure

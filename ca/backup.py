@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 import msgspec
 
-from ca import keys, premises, storage
+from ca import json_text, keys, premises, storage
 from ca.premises import AuthorityError
 from ca.rows import AuthorityState
 
@@ -125,12 +125,12 @@ def unpack(archive: Path, target: Path) -> Manifest:
                 if len(content) > _MOST_BYTES:
                     raise BackupError(f"{archive} is no backup of a CA: its {member.name} is too large")
                 if member.name == MANIFEST:
-                    manifest = msgspec.json.decode(content, type=Manifest)
+                    manifest = json_text.read(content, Manifest)
                     continue
                 place = target / member.name
                 place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 storage.write_file(place, content, mode=0o644 if place.suffix == ".crt" else 0o600)
-    except (tarfile.TarError, msgspec.DecodeError) as error:
+    except (tarfile.TarError, ValueError) as error:
         raise BackupError(f"{archive} is no backup of a CA, or damaged: {error}") from error
     if manifest is None or not (target / premises.LEDGER).is_file():
         raise BackupError(f"{archive} is no backup of a CA, or cut short: its manifest or its ledger is missing")

@@ -108,6 +108,8 @@ def read(content: bytes) -> Configuration:
             refresh_hint=_span("refresh_hint_seconds", file.trust.refresh_hint_seconds, most=timedelta(hours=1)),
             deny_list_life=_span("deny_list_seconds", file.trust.deny_list_seconds, most=timedelta(days=7)),
         )
+    except RecursionError as error:
+        raise ConfigurationError("it is nested too deeply") from error
     except (ValueError, OverflowError) as error:  # undecodable, TOML, msgspec and our own are all ValueErrors
         raise ConfigurationError(str(error)) from error
 

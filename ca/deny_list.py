@@ -20,7 +20,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ca import signed
+from ca import json_text, signed
 from ca.events import By, What
 from ca.profiles import key_id
 from ca.rows import DENY_LIST, AuthorityState, Revocation, State, sequence
@@ -184,10 +184,10 @@ def read(document: bytes, *, home: str, roots: Iterable[x509.Certificate], now: 
     """
     try:
         found = signed.verify(document, kind=KIND, roots=roots, now=now)
-        said = msgspec.json.decode(found.payload, type=Content)
+        said = json_text.read(found.payload, Content)
     except SignatureError as error:
         raise DenyListError(str(error)) from error
-    except msgspec.DecodeError as error:
+    except ValueError as error:
         raise DenyListError(f"it cannot be read: {error}") from error
     if said.version != _VERSION:
         raise DenyListError(f"it is of version {said.version}, made by a later meshproxy")

@@ -284,7 +284,10 @@ def encode(event: Event) -> bytes:
 
 def decode(body: bytes | str) -> Event:
     """Read what `encode` wrote. Raises ValueError with a phrase when it is none, or of a kind unknown here."""
-    return _decoder.decode(body)
+    try:
+        return _decoder.decode(body)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def chained(head: Head, body: bytes) -> Head:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ca import spiffe_bundle, storage
+from ca import json_text, spiffe_bundle, storage
 from ca.bundle import BundleError
 from ca.spiffe_id import SpiffeId, TrustDomain
 
@@ -240,6 +240,6 @@ def _sound(place: Path) -> Iterator[Partner]:
 
 def _read(path: Path) -> Partner:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Partner)
-    except msgspec.DecodeError as error:
+        return json_text.read(path.read_bytes(), Partner)
+    except ValueError as error:
         raise FederationError(f"{path} is damaged ({error}); delete it and set the trust domain again") from error

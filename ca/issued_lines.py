@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from ca import json_text
+
 
 class IssuedLine(msgspec.Struct, frozen=True, kw_only=True):
     """One certificate. `issuer` is the name of a directory below `authorities/`; hex is lower-case."""
@@ -45,8 +47,8 @@ def read(content: bytes) -> IssuedLines:
         if not row:
             continue
         try:
-            lines.append(msgspec.json.decode(row, type=IssuedLine))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            lines.append(json_text.read(row, IssuedLine))
+        except ValueError as error:
             torn = number == len(rows)
             faults.append(f"line {number} is {'torn (a crash while it was written)' if torn else f'damaged: {error}'}")
     return IssuedLines(tuple(lines), tuple(faults))

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ca import events, signed
-from ca.signed import SignatureError
+from ca import events, json_text, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,8 +52,8 @@ def sign(head: Head, *, trust_domain: str, by: Signer, now: datetime) -> bytes:
 def judge(document: bytes, view: View, *, trust_domain: str, roots: Iterable[x509.Certificate]) -> Seal:
     """Compare a ledger with a head of it, this one or an older copy; `roots` are all it ever had, retired ones too."""
     try:
-        payload = msgspec.json.decode(signed.verify(document, kind=KIND, roots=roots, now=None).payload, type=_Payload)
-    except (SignatureError, msgspec.DecodeError) as error:
+        payload = json_text.read(signed.verify(document, kind=KIND, roots=roots, now=None).payload, _Payload)
+    except ValueError as error:
         return Seal((f"the signed head cannot be believed: {error}",), 0)
     if payload.trust_domain != trust_domain:
         return Seal((f"the signed head is of {payload.trust_domain[:80]!a}",), 0)

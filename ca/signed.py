@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca import base64url
+from ca import base64url, json_text
 from ca.inspection import is_authority
 from ca.svid import read_certificate, signature_fault, time_fault
 
@@ -82,10 +82,10 @@ def verify(document: bytes, *, kind: str, roots: Iterable[x509.Certificate], now
     With `now` the signer must be valid then; None asks only who signed it, whenever. Raises SignatureError.
     """
     try:
-        outer = msgspec.json.decode(document, type=_Document)
-        header = msgspec.json.decode(base64url.decode(outer.protected), type=_Header)
+        outer = json_text.read(document, _Document)
+        header = json_text.read(base64url.decode(outer.protected), _Header)
         payload, signature = base64url.decode(outer.payload), base64url.decode(outer.signature)
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SignatureError(f"it is no signed document: {error}") from error
     if header.alg != _ALGORITHM or header.crit:
         raise SignatureError(f"it is signed in another way than {_ALGORITHM}")

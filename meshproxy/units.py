@@ -68,3 +68,11 @@ def format_duration(seconds: float) -> str:
             parts.append(f"{count}{unit}")
         rest = remainder
     return sign + "".join(parts) if parts else "0s"
+
+
+def format_size(size: int) -> str:
+    """Tell bytes in the largest unit that leaves a whole number, as `parse_size` reads it: `32KiB`, `500B`."""
+    for unit, length in reversed(_BYTES.items()):
+        if size >= length and not size % length:
+            return f"{size // length}{unit}"
+    return f"{size}B"

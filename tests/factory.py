@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ca import SpiffeId, TrustDomain, authority, founding, identity_directory, issuing, keys, lifetime, profiles
 from ca.spiffe_id import complete
@@ -29,6 +29,8 @@ from ca.svid import read_chain
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 TRUST_DOMAIN = "mesh.test"
 MADE_AGO = timedelta(days=30)  # so that identities can be issued in the past, and be expired today
@@ -123,18 +125,22 @@ class MeshCa:
         with_key_usage: bool = True,
         extended_key_usage: tuple[x509.ObjectIdentifier, ...] | None = SERVER_AND_CLIENT,
         extra: tuple[x509.ExtensionType, ...] = (),
+        critical: tuple[x509.ExtensionType, ...] = (),
+        subject: str = "",
+        key: ec.EllipticCurvePrivateKey | None = None,
+        above: tuple[x509.Certificate, ...] = (),
     ) -> Identity:
         """An identity directory around a leaf of exactly these extensions, signed by the real intermediate.
 
         `is_ca=None` leaves basicConstraints out, `extended_key_usage=None` that extension; `extra` adds extensions as
-        they are (not critical).
+        they are (not critical), `critical` such that are. `above` follows the intermediate in the chain.
         """
         now = datetime.now(UTC).replace(microsecond=0)
-        key = keys.generate()
+        key = key or keys.generate()
         issuer = self.authority.intermediate
         builder = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([]))
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)] if subject else []))
             .issuer_name(issuer.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
@@ -157,13 +163,13 @@ class MeshCa:
             )
         if extended_key_usage is not None:
             builder = builder.add_extension(x509.ExtendedKeyUsage(extended_key_usage), critical=False)
-        for extension in extra:
-            builder = builder.add_extension(extension, critical=False)
+        for extension in (*extra, *critical):
+            builder = builder.add_extension(extension, critical=extension in critical)
         certificate = builder.sign(self.authority.key, hashes.SHA256())
         identity_directory.write_identity(
             into,
             key=keys.to_pem(key, passphrase=None),
-            chain=certificate.public_bytes(Encoding.PEM) + issuer.public_bytes(Encoding.PEM),
+            chain=b"".join(each.public_bytes(Encoding.PEM) for each in (certificate, issuer, *above)),
             bundle=self.authority.bundle_pem,
         )
         try:

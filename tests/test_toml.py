@@ -238,7 +238,7 @@ def test_a_string_of_megabytes_is_walked_over() -> None:
         (b"a = 1\na = 2\n", 2, "a syntax error (cannot overwrite", "Correct the syntax"),
         (b'a = 1\nb = """\n\n', 2, "a syntax error (unterminated", "Correct the syntax"),
         (b"a = 1\nb =", 2, "a syntax error (invalid value", "Correct the syntax"),
-        (b"a = " + b"9" * 5000, None, "a syntax error (exceeds the limit", "Correct the syntax"),
+        (b"a = " + b"9" * 5000, None, "a number of more than 4,300 digits", "Write a shorter number"),
         (b"a = 1\n# \xff\n", 2, "bytes that are not UTF-8", "Save the file as UTF-8"),
         ("a = 1\n".encode("utf-16"), 1, "bytes that are not UTF-8", "Save the file as UTF-8"),
         (b"a = 1\nb\0 = 2", 2, "a NUL byte", "plain UTF-8"),
@@ -353,6 +353,18 @@ def test_every_fault_is_told_at_once_in_line_order() -> None:
     assert len(told) == 12
 
 
+def test_more_faults_than_anybody_reads_are_counted() -> None:
+    judge = Judge(parse_toml(b"".join(b"[[a]]\nx%d = 1\n" % n for n in range(20_000)), file="x.toml"))
+    for table in judge.root.tables("a"):
+        table.require("from", string, like='"/web"')
+    with pytest.raises(FaultyInput) as faulty:
+        judge.verdict()
+    assert len(faulty.value.problems) == 101
+    last = faulty.value.problems[-1]
+    assert last.found == "39,900 more faults"
+    assert len(str(faulty.value)) < 50_000
+
+
 def test_a_key_that_was_only_looked_for_is_known() -> None:
     judge = judged("a = 1")
     assert "a" in judge.root
@@ -405,6 +417,10 @@ def test_a_number_too_long_to_print_is_named() -> None:
 @given(st.text())
 def test_quoted_text_forges_no_line(text: str) -> None:
     assert quote(text).isprintable()
+
+
+def test_a_key_of_any_length_is_shown_short() -> None:
+    assert len(where(("k" * 100_000,))) < 100
 
 
 def test_where_quotes_what_is_not_bare() -> None:

@@ -14,6 +14,7 @@ from bench.rows.fairness import FairnessRow
 from bench.rows.forms import LanesRow, WorkersRow
 from bench.rows.issuance import IssuanceRow
 from bench.rows.memory import HeldRow, IdleRow
+from bench.rows.observability import ObservabilityRow
 from bench.rows.rate import RateRow
 from bench.rows.sequential import SequentialRow
 
@@ -79,6 +80,7 @@ ROWS: Final[dict[str, Row]] = {
         SequentialRow("tcp-sequential", "TCP mode, one connection", Mode.TCP, (Must(1.5, 1.2, ("ghostunnel",)),)),
         SequentialRow("http-sequential", "HTTP mode, one connection", Mode.HTTP, (Must(1.5, 1.2, ("caddy",)),)),
         LanesRow("lanes", "HTTP mode as http-keepalive, the fast lane on and off"),
+        ObservabilityRow("observability", "HTTP mode as http-keepalive, all that is told on and off"),
         WorkersRow("workers", "TCP mode, two workers"),
         DecisionsRow("decisions", "one decision about a request"),
         IssuanceRow("issuance", "a certificate from the CA"),

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 import trio
 
+from examples.shop.live import keep
 from examples.shop.performing import STOPPED, until_stopped
 from examples.shop.processes import StageError
 from examples.shop.promise import Evidence, Promise, Seen
@@ -28,6 +29,7 @@ _PER_PROMISE: Final = 20.0  # seconds
 _NEXT: Final = (
     ("Read", "README.md for a first pair of sidecars; examples/shop/README.md to run this by hand"),
     ("Then ask", "meshproxy status orders.toml tells how a running sidecar is"),
+    ("See it", "make demo ARGS=--keep goes on with live traffic, and a dashboard at http://127.0.0.1:9800/dashboard"),
 )
 
 
@@ -134,6 +136,19 @@ def _tell_end(performance: Performance, table: Table) -> None:
         table.paragraph(f"{performance.directory}/logs has what every process said.", title="Look into  ")
 
 
+def _go_on(performance: Performance, table: Table) -> int:
+    """Keep the shop open until somebody ends it, which is how it is meant to end."""
+    table.announce("opening the shop again, for you to watch ...")
+    failure = ""
+    try:
+        trio.run(keep, performance.stop, table.say)
+    except* StageError as group:
+        failure = str(_first(group))
+    if failure:
+        table.say(paint(f"The shop could not be opened again: {failure}", Tone.BAD))
+    return 1 if failure else 0
+
+
 def _as_json(performance: Performance) -> str:
     rows = [
         {
@@ -161,7 +176,9 @@ def main() -> int:
     """Play the demo; returns the exit code."""
     parser = argparse.ArgumentParser(description="What meshproxy promises, tried on a small shop.")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON, at the end")
-    as_json: bool = parser.parse_args().json
+    parser.add_argument("--keep", action="store_true", help="go on with customers, and a dashboard, until Ctrl-C")
+    options = parser.parse_args()
+    as_json: bool = options.json
     performance = Performance()
     table = None if as_json else Table()
     started = time.monotonic()
@@ -170,6 +187,10 @@ def main() -> int:
     except KeyboardInterrupt:  # it came when all was over already
         performance.stopped_by = signal.SIGINT
     performance.seconds = time.monotonic() - started
+    if options.keep and table is not None and performance.is_good and performance.stopped_by is None:
+        _tell_end(performance, table)
+        table.say()
+        return _go_on(performance, table)
     if performance.stopped_by == signal.SIGPIPE:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody is there for what is still buffered
     elif performance.stopped_by is not None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from .plain_http import ENDING, Fields, Refused, Reply, Request, Routes, Talk, Unreachable, call, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _LOOK_EVERY = 0.2  # seconds between two looks for new orders
 PRICES = {"lamp": 4500, "chair": 12900, "teapot": 2350}  # in cents
@@ -55,7 +55,8 @@ def place(path: str, ledger: str, request: Request) -> Reply:
                 "INSERT INTO orders (customer, item, quantity, cents, state) VALUES (?, ?, ?, ?, 'open')",
                 (customer, item, quantity, cents),
             ).lastrowid
-        charged = _charge(ledger, {"account": customer, "reference": f"order-{number}", "cents": cents})
+        charge = {"account": customer, "reference": f"order-{number}", "cents": cents}
+        charged = _charge(ledger, charge, request.trace)
         with database:
             database.execute(
                 "UPDATE orders SET state = ? WHERE number = ?", ("charged" if charged else "failed", number)
@@ -111,9 +112,9 @@ def _from_now_on(path: str, last: int) -> Iterator[str]:
             return
 
 
-def _charge(ledger: str, fields: Fields) -> bool:
+def _charge(ledger: str, fields: Fields, trace: Mapping[str, str]) -> bool:
     try:
-        return call(ledger, "POST", "/charges", fields).status == 201
+        return call(ledger, "POST", "/charges", fields, trace).status == 201
     except Unreachable:
         return False
 

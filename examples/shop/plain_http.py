@@ -65,6 +65,8 @@ class Request:
         # As CGI and WSGI do, which know one name for all spellings: two fields would show as two callers.
         folded = ((name.lower().replace("_", "-"), value) for name, value in headers.items())
         self.caller = ", ".join(value for name, value in folded if name == "x-mesh-client-id")
+        # Passed on to whoever is called on behalf of this request: all a service does for traces to join up.
+        self.trace = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
         self.left = int(headers.get("Content-Length") or 0)
         self._stream = stream
 
@@ -106,12 +108,13 @@ def serve(address: str, routes: Routes) -> None:
     _clear(address)
 
 
-def call(address: str, method: str, path: str, fields: Fields) -> Reply:
-    """Send one request to `unix:PATH` or `HOST:PORT`, return the reply; raises Unreachable."""
+def call(address: str, method: str, path: str, fields: Fields, trace: Mapping[str, str]) -> Reply:
+    """Send one request to `unix:PATH` or `HOST:PORT`, as a part of `trace`; return the reply. Raises Unreachable."""
     connection = _UnixConnection(address) if _unix_path(address) else http.client.HTTPConnection(address, timeout=10)
     try:
         with contextlib.closing(connection):
-            connection.request(method, path, body=json.dumps(fields), headers={"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json", **trace}
+            connection.request(method, path, body=json.dumps(fields), headers=headers)
             response = connection.getresponse()
             return Reply(response.status, json.loads(response.read()))
     except (OSError, http.client.HTTPException, ValueError) as error:

@@ -87,6 +87,19 @@ async def _query(stage: Stage) -> Seen:
     )
 
 
+async def _traced(stage: Stage) -> Seen:
+    trace_id = os.urandom(16).hex()
+    asked = {"traceparent": f"00-{trace_id}-{os.urandom(8).hex()}-01"}
+    order = {"customer": "tracy", "item": "teapot"}
+    answer = await ask_unix(stage.directory / "run/web.sock", request("POST", "/buy", order, more=asked))
+    spans = await stage.collector.trace(trace_id, spans=4)
+    way = [f"{span.service} {span.kind}" for span in spans]
+    return Seen(
+        answer.status == 201 and way == ["web server", "web client", "orders server", "orders client"],
+        f"{answer.status}; {' > '.join(way) or 'NO SPANS'}",
+    )
+
+
 async def _websocket(stage: Stage) -> Seen:
     answer, heard = await talk(stage.web_to_orders, "/orders/talk", _GREETING)
     line = await stage.log("orders").line(event="request", path="/orders/talk")
@@ -157,6 +170,7 @@ HTTP: Final = (
     Promise(Group.HTTP, "path_tricks", "paths with ..%2f, /../, //", "400, no rule asked", _tricks),
     Promise(Group.HTTP, "spoofed_identity", "web claims to be the ledger", "the true caller", _spoofed),
     Promise(Group.HTTP, "query", "GET with ?token=secret", "granted, unlogged", _query),
+    Promise(Group.HTTP, "traced", "a customer's traced order", "a trace of it", _traced),
     Promise(Group.HTTP, "websocket", "a WebSocket", "it talks", _websocket),
     Promise(Group.HTTP, "websocket_refused", "a WebSocket to /admin/talk", "403, no switch", _websocket_refused),
     Promise(Group.HTTP, "upload", "a large upload", "flat memory", _upload),

@@ -21,6 +21,7 @@ from ca.lifetime import Validity
 from ca.spiffe_id import complete
 from examples.shop import orders, wire_faults
 from examples.shop.caller import ask_unix, request
+from examples.shop.collector import Collector
 from examples.shop.places import lay_out, workspace
 from examples.shop.processes import Log, Processes, StageError
 
@@ -79,6 +80,7 @@ class Stage:
         for name in ("run", "data", "logs"):
             (directory / name).mkdir()
         self.processes = Processes(directory / "logs")
+        self.collector = Collector()
         files = [*SIDECARS.values(), *(file.name for file in SHOP.glob("*.allow.toml"))]
         self._ports = lay_out(files, of=SHOP, into=directory)
 
@@ -126,6 +128,7 @@ class Stage:
         for port, fault in _WIRES.items():
             here, there = self.port(port), self.port(8442)
             await nursery.start(partial(wire_faults.serve, fault, port=here, to_port=there, after=_UNHARMED))
+        await nursery.start(self.collector.serve, self.port(4318))
         for name, settings in SERVICES.items():
             self._start(f"{name}.service", "-m", f"examples.shop.{name.partition('-')[0]}", *settings)
         for name, file in SIDECARS.items():

@@ -15,7 +15,7 @@ def buy(orders: str, request: Request) -> Reply:
     """POST /buy: an order of `item`, `quantity` times, for `customer`."""
     order = {"customer": "guest", **request.fields()}
     try:
-        return call(orders, "POST", "/orders", order)
+        return call(orders, "POST", "/orders", order, request.trace)
     except Unreachable:
         raise Refused(502, "orders cannot be taken right now") from None
 

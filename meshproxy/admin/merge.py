@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from meshproxy.admin.status import UnusedRules
+from meshproxy.admin.status import LoadStatus, UnusedRules
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _DENIALS_KEPT = 50
 _OBJECTIONS_SHOWN = 100
-_WORST_FIRST = ("refusing", "draining", "serving")
+_WORST_FIRST = ("refusing", "draining", "overloaded", "serving")
 
 
 def merged(base: Status, workers: Sequence[Status], gone: Status | None = None) -> Status:
@@ -44,6 +44,7 @@ def merged(base: Status, workers: Sequence[Status], gone: Status | None = None) 
         objections_beyond=beyond,
         log_lines_dropped=base.log_lines_dropped + _dropped(counted),
         audit=tuple(each for status in workers for each in status.audit),
+        load=_load([each.load for each in workers if each.load is not None]),
     )
 
 
@@ -91,6 +92,20 @@ def _trust(of_workers: Sequence[TrustStatus]) -> TrustStatus | None:
     return replace(last, last_error=max(each.last_error for each in of_workers))
 
 
+def _load(of_workers: Sequence[LoadStatus]) -> LoadStatus | None:
+    if not of_workers:
+        return None
+    mosts = [each.most_in_flight for each in of_workers if each.most_in_flight is not None]
+    return LoadStatus(
+        max(each.turned_away_for for each in of_workers),
+        max(each.lag_seconds for each in of_workers),
+        sum(each.in_flight for each in of_workers),
+        sum(mosts) if len(mosts) == len(of_workers) else None,
+        sum(each.descriptors_held for each in of_workers),
+        sum(each.descriptors for each in of_workers),
+    )
+
+
 def _listener(base: ListenerStatus, counted: Sequence[Status]) -> ListenerStatus:
     key = (base.direction, base.name)
     found = [each for status in counted for each in status.listeners if (each.direction, each.name) == key]
@@ -103,6 +118,7 @@ def _listener(base: ListenerStatus, counted: Sequence[Status]) -> ListenerStatus
         handshake_failures=sum(each.handshake_failures for each in found),
         refused=_sums(each.refused for each in found),
         failed_upstream=sum(each.failed_upstream for each in found),
+        limits_reached=_sums(each.limits_reached for each in found),
     )
 
 

@@ -11,6 +11,9 @@ class CertificateStatus(msgspec.Struct, frozen=True):
     role: str
     not_after: str
     seconds_left: float
+    subject: str = ""  # a SPIFFE ID, or the name of a CA
+    serial: str = ""
+    not_before: str = ""
 
 
 class RenewalStatus(msgspec.Struct, frozen=True):
@@ -110,6 +113,8 @@ class ListenerStatus(msgspec.Struct, frozen=True):
     failed_upstream: int
     mode: str = ""
     policy: PolicyStatus | None = None
+    limits: dict[str, str] = {}  # in force, by their keys, each as it would be written in the file
+    limits_reached: dict[str, int] = {}  # how often, of those that were
 
 
 class DenialStatus(msgspec.Struct, frozen=True):
@@ -156,12 +161,23 @@ class AuditStatus(msgspec.Struct, frozen=True):
     checkpoint_seconds: float  # since the last one, or the start
 
 
+class LoadStatus(msgspec.Struct, frozen=True):
+    """How busy the processes that serve are: counts of all of them, and the longest lag of any."""
+
+    turned_away_for: str  # overload | memory: why new connections are; empty: they are not
+    lag_seconds: float  # how long what had come lay unread, the longest of the last second
+    in_flight: int  # HTTP requests that have an upstream connection
+    most_in_flight: int | None  # how many are let in now; None: it keeps up, any number
+    descriptors_held: int  # by connections
+    descriptors: int  # how many these may have
+
+
 class WorkerStatus(msgspec.Struct, frozen=True):
     """One of several processes that serve; `pid` is 0 while there is none. `generation` is of settings and lists."""
 
     number: int
     pid: int
-    state: str  # starting | serving | refusing | draining | waiting (to be started again) | silent | ended
+    state: str  # starting | serving | overloaded | refusing | draining | waiting (to be started again) | silent | ended
     open: int
     restarts: int
     generation: int
@@ -174,7 +190,7 @@ class Status(msgspec.Struct, frozen=True):
     version: str
     pid: int
     started_at: str
-    state: str  # serving | refusing | draining | starting (several workers, none of which serves yet)
+    state: str  # serving | overloaded | refusing | draining | starting (several workers, none of which serves yet)
     file: str
     identity: IdentityStatus
     configuration: ConfigurationStatus
@@ -186,3 +202,4 @@ class Status(msgspec.Struct, frozen=True):
     workers: tuple[WorkerStatus, ...] = ()  # where there are several
     audit: tuple[AuditStatus, ...] = ()  # of each process, where there is one
     sandbox: str = ""  # `landlock 7: files and TCP ports`, or `none`
+    load: LoadStatus | None = None

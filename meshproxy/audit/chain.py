@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from meshproxy.audit.lines import NO_LINE
+
 _NOTHING: Final = "0" * 64
 
 
@@ -54,5 +56,5 @@ def read_link(line: bytes) -> Link | None:
     """What holds this line to the one before; None if it is no line of a chain."""
     try:
         return _read_link.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NO_LINE:
         return None

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca import base64url
+from ca import base64url, json_text
 from ca.bundle import BundleError, read_bundle
 from ca.svid import LeafError, chain_fault, read_certificate, read_leaf
 from meshproxy.audit.lines import Checkpoint, Why
@@ -96,10 +96,10 @@ def sign(seal: Seal, by: Signer) -> Checkpoint:
 def read(line: Checkpoint) -> Sealed:
     """Read a checkpoint and judge its signature by the certificate it carries. Raises CheckpointError."""
     try:
-        header = msgspec.json.decode(base64url.decode(line.protected), type=_Header)
-        seal = msgspec.json.decode(base64url.decode(line.payload), type=Seal)
+        header = json_text.read(base64url.decode(line.protected), _Header)
+        seal = json_text.read(base64url.decode(line.payload), Seal)
         signature = base64url.decode(line.signature)
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise CheckpointError(f"it is no signed document: {error}") from error
     if header.typ != KIND or header.crit:
         raise CheckpointError(f"it is a {header.typ[:80]!a}, expected a {KIND}")
@@ -109,7 +109,7 @@ def read(line: Checkpoint) -> Sealed:
         key = chain[0].public_key()
     except (LeafError, UnsupportedAlgorithm, ValueError) as error:
         raise CheckpointError(f"its signer is no SPIFFE identity: {error}") from error
-    if header.alg != _algorithm(key):
+    if not header.alg or header.alg != _algorithm(key):
         raise CheckpointError(f"it is signed by {header.alg[:20]!a}, which its signer's key does not do")
     if not _is_signed(key, signature, f"{line.protected}.{line.payload}".encode()):
         raise CheckpointError("its signature is wrong: it was changed")

@@ -75,6 +75,9 @@ class Checkpoint(msgspec.Struct, frozen=True, tag_field="event", tag="checkpoint
 
 Body = Decision | Opened | Missing | Checkpoint
 
+# What reading raises for what anybody else may have written; the last for what is nested too deeply.
+NO_LINE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _encoder = msgspec.json.Encoder()
 _read_body: Final[msgspec.json.Decoder[Body]] = msgspec.json.Decoder(Body)
 
@@ -85,7 +88,7 @@ def encode(body: Body) -> bytes:
 
 
 def decode(line: bytes) -> Body:
-    """Read a line. Raises msgspec.DecodeError or UnicodeDecodeError for what is none."""
+    """Read a line. Raises one of `NO_LINE` for what is none."""
     return _read_body.decode(line)
 
 
@@ -93,6 +96,6 @@ def opened_by(line: bytes) -> Opened | None:
     """The line that begins a file; None for any other."""
     try:
         body = decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NO_LINE:
         return None
     return body if isinstance(body, Opened) else None

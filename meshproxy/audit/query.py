@@ -76,4 +76,6 @@ class Question:
             at = datetime.fromisoformat(ts)
         except ValueError:
             return False
+        if at.tzinfo is None:  # no sidecar writes such a time, and it cannot be compared
+            return False
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)

@@ -11,11 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from meshproxy.audit.chain import Head, chained, hash_of, read_link
 from meshproxy.audit.checkpoints import CheckpointError, read, trust_fault
-from meshproxy.audit.lines import LONGEST, Checkpoint, Decision, Missing, Opened, Why, decode, encode
+from meshproxy.audit.lines import LONGEST, NO_LINE, Checkpoint, Decision, Missing, Opened, Why, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -241,7 +239,7 @@ def in_order(beginnings: Sequence[tuple[str, bytes]]) -> list[list[str]]:
 def _decoded(line: bytes) -> Body | None:
     try:
         return decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NO_LINE:
         return None
 
 

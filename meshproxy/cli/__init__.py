@@ -12,18 +12,9 @@ records     ca list, log, publish, backup, restore, doctor
 opening     what the commands of the CA share
 identity    inspect
 
-policies    policy, the group of those that follow
-explaining  policy explain
-checking    policy check
-trying      policy test
-differing   policy diff
-replays     policy replay
-learner     policy learn
-usage       policy report
-auditing    policy who-can, what-can
-graphing    policy graph
-allow_lists what they share: reading lists and directories of them, completing identities
-recorded    and logs
+policy/     policy and what is below it, a room for each
+audits      audit verify, query, head
+reading     long files, line by line, with a progress bar
 
 passphrase  where a passphrase may come from
 terminal    what all commands share: failing, problems, JSON, colour

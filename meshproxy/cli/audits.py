@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, TypeVar
 
 import click
-import msgspec
 
 from ca.spiffe_id import SpiffeId, TrustDomain
 from meshproxy.audit.checkpoints import CheckpointError, Seal, read
-from meshproxy.audit.lines import LONGEST, Checkpoint, Decision, Why, decode, opened_by
+from meshproxy.audit.lines import LONGEST, NO_LINE, Checkpoint, Decision, Why, decode, opened_by
 from meshproxy.audit.query import Question, What
 from meshproxy.audit.verify import Demands, Verifier, in_order
-from meshproxy.cli.terminal import Tone, example, fail, os_error_words, paint, print_json, printable
+from meshproxy.cli.reading import lines, progress
+from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, printable
 from meshproxy.policy.match import IdentityPattern
 from meshproxy.units import parse_duration
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_EVERY: Final = 4 << 20  # bytes between two moves of the bar
 _WORDS: Final = ("allow", "deny", "would_deny")
 _files: Final = click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 _json: Final = click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
@@ -47,8 +45,8 @@ def audit() -> None:
 @audit.command(
     short_help="Whether logs are what was written.",
     epilog=example(
-        "meshproxy audit verify audit.jsonl* --bundle identity/bundle.pem --id spiffe://mesh.local/api",
-        "meshproxy audit verify audit.jsonl* --bundle bundle.pem --head 4211:9f86d081884c7d65...",
+        "meshproxy audit verify audit.jsonl* --bundle roots.pem --id spiffe://td/api",
+        "meshproxy audit verify audit.jsonl* --bundle roots.pem --head 4211:9f86...",
     ),
 )
 @_files
@@ -73,14 +71,14 @@ def verify(
         _identity(signer)
     known = tuple(map(_head, heads))
     reports: list[Report] = []
-    with _progress(files) as moved:
+    with progress(_size_of(files)) as moved:
         for chain in in_order([(str(file), _first_line(file)) for file in files]):
             opened = opened_by(_first_line(Path(chain[0])))
             of_this = tuple(each for each in known if not each.chain or opened is None or each.chain == opened.chain)
             verifier = Verifier(Demands(roots, signer or "", of_this))
             for file in chain:
                 with _opened(Path(file)) as stream:
-                    verifier.take(file, _lines(stream, moved))
+                    verifier.take(file, lines(stream, moved, longest=LONGEST))
             reports.append(verifier.report())
     unused = [each for each in known if each.chain and each.chain not in {report.chain for report in reports}]
     if unused:
@@ -114,7 +112,7 @@ _SHOWN: Final = (
 @audit.command(
     short_help="Who was allowed or denied what.",
     epilog=example(
-        "meshproxy audit query audit.jsonl* --who /web --what 'DELETE /accounts/**' --since 7d",
+        "meshproxy audit query audit.jsonl* --who /web --what 'PUT /a/**' --since 7d",
         "meshproxy audit query audit.jsonl --decision deny --json | jq .caller",
     ),
 )
@@ -154,11 +152,11 @@ def query(
         home=_parsed("--trust-domain", trust_domain, TrustDomain),
     )
     found = 0
-    with _progress(files) as moved:
+    with progress(_size_of(files), prints=True) as moved:
         for chain in in_order([(str(file), _first_line(file)) for file in files]):
             for file in chain:
                 with _opened(Path(file)) as stream:
-                    for line in _lines(stream, moved):
+                    for line in lines(stream, moved, longest=LONGEST):
                         body = _body(line)
                         if isinstance(body, Decision) and question.match(body):
                             found += 1
@@ -177,7 +175,7 @@ def head(*, file: Path) -> None:
     """Print the last signed checkpoint of FILE: keep it where nobody who can write FILE can write."""
     last = None
     with _opened(file) as stream:
-        for line in _lines(stream, lambda _: None):
+        for line in lines(stream, lambda _: None, longest=LONGEST):
             if isinstance(_body(line), Checkpoint):
                 last = line
     if last is None:
@@ -266,7 +264,7 @@ def _identity(text: str) -> SpiffeId:
 def _body(line: bytes) -> Body | None:
     try:
         return decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except NO_LINE:
         return None
 
 
@@ -280,33 +278,20 @@ def _first_line(file: Path) -> bytes:
         return stream.readline(LONGEST)
 
 
-def _lines(stream: IO[bytes], moved: Callable[[int], None]) -> Iterator[bytes]:
-    since = 0
-    while line := stream.readline(LONGEST):
-        since += len(line)
-        if since >= _EVERY:
-            moved(since)
-            since = 0
-        yield line
-    moved(since)
-
-
 @contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
     try:
         with file.open("rb") as stream:
             yield stream
     except OSError as error:
-        fail(f"{file} cannot be read: {os_error_words(error)}")
+        fail(f"{file} cannot be read: {error.strerror}")
 
 
-@contextmanager
-def _progress(files: tuple[Path, ...]) -> Iterator[Callable[[int], None]]:
+def _size_of(files: tuple[Path, ...]) -> int:
     size = 0
     for file in files:
         try:
             size += file.stat().st_size
         except OSError as error:
-            fail(f"{file} cannot be read: {os_error_words(error)}")
-    with click.progressbar(length=size, label="reading", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        yield bar.update
+            fail(f"{file} cannot be read: {error.strerror}")
+    return size

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import socket
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -12,13 +10,12 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from ca import json_text
 from meshproxy.admin.status import Status
-from meshproxy.cli.terminal import Tone, fail, os_error_words, paint, print_problems
-from meshproxy.errors import FaultyInput
-from meshproxy.settings.load import load_admin
+from meshproxy.cli.asking import PATIENCE, NoAnswer, admin_address, get
+from meshproxy.cli.terminal import Tone, fail, paint
 from meshproxy.settings.schema import DEFAULT_ADMIN
 from meshproxy.units import format_duration
-from meshproxy.wire.address import UnixAddress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,12 +26,12 @@ if TYPE_CHECKING:
         ConfigurationStatus,
         IdentityStatus,
         ListenerStatus,
+        LoadStatus,
         RenewalStatus,
         TrustStatus,
     )
     from meshproxy.wire.address import Address
 
-_PATIENCE = 5.0
 _SHORTEST_PATIENCE = 0.1
 _ASK_EVERY = 1.0
 _POLL_EVERY = 0.1
@@ -44,24 +41,9 @@ _OBJECTIONS_SHOWN = 10
 _RULES_SHOWN = 8
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, *, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-class NoAnswer(Exception):
-    """The sidecar could not be asked; the text is a sentence for people."""
-
-
 def ask(file: Path | None) -> Status:
     """Return what the sidecar of `file` (None: the default admin address) says. Ends the command when it cannot."""
-    address = DEFAULT_ADMIN if file is None else _admin_address(file)
+    address = DEFAULT_ADMIN if file is None else admin_address(file)
     try:
         return _ask(address, file)
     except NoAnswer as error:
@@ -70,7 +52,7 @@ def ask(file: Path | None) -> Status:
 
 def watch_status(file: Path | None, *, as_json: bool) -> None:
     """Show the status again every second, on a screen of its own where there is one, until Ctrl-C."""
-    address = DEFAULT_ADMIN if file is None else _admin_address(file)
+    address = DEFAULT_ADMIN if file is None else admin_address(file)
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             try:
@@ -86,15 +68,19 @@ def watch_status(file: Path | None, *, as_json: bool) -> None:
 
 def wait_until_ready(file: Path | None, timeout: float) -> str:
     """Return an empty text once the sidecar serves, or after `timeout` seconds what it said or did not say last."""
-    address = DEFAULT_ADMIN if file is None else _admin_address(file)
+    address = DEFAULT_ADMIN if file is None else admin_address(file)
     deadline = time.monotonic() + timeout
     while True:
         left = max(deadline - time.monotonic(), _SHORTEST_PATIENCE)
         try:
-            answer = _ask(address, file, within=min(left, _PATIENCE))
+            answer = _ask(address, file, within=min(left, PATIENCE))
             if answer.state == "serving":
                 return ""
-            why = f"it is {answer.state}" + (f": {answer.identity.reason}" if answer.identity.reason else "")
+            unwritten = (
+                f"the audit log {each.file} cannot be written: {each.error}" for each in answer.audit if each.error
+            )
+            reason = answer.identity.reason or next(unwritten, "")
+            why = f"it is {answer.state}" + (f": {reason}" if reason else "")
         except NoAnswer as error:
             why = str(error)
         if time.monotonic() >= deadline:
@@ -102,47 +88,24 @@ def wait_until_ready(file: Path | None, timeout: float) -> str:
         time.sleep(min(_POLL_EVERY, max(deadline - time.monotonic(), 0.0)))
 
 
-def _ask(address: Address, file: Path | None, *, within: float = _PATIENCE) -> Status:
-    connection: http.client.HTTPConnection
-    if isinstance(address, UnixAddress):
-        connection = _UnixConnection(address.path, timeout=within)
-    else:
-        connection = http.client.HTTPConnection(address.host, address.port, timeout=within)
+def _ask(address: Address, file: Path | None, *, within: float = PATIENCE) -> Status:
+    http_status, body = get(address, "/status", within=within, starting=f"meshproxy run {file or 'FILE'}")
     try:
-        connection.request("GET", "/status")
-        response = connection.getresponse()
-        body = response.read()
-    except (ConnectionRefusedError, FileNotFoundError):
-        started = f"start it with: meshproxy run {file or 'FILE'}"
-        raise NoAnswer(f"no sidecar answers at {address}; {started}") from None
-    except (OSError, http.client.HTTPException) as error:
-        words = os_error_words(error) if isinstance(error, OSError) else "it speaks no HTTP"
-        raise NoAnswer(f"cannot ask the sidecar at {address}: {words}") from error
-    finally:
-        connection.close()
-    try:
-        return msgspec.json.decode(body, type=Status)
-    except msgspec.DecodeError:
-        what = f"what answers at {address} is not a meshproxy sidecar of this version (HTTP {response.status})"
+        return json_text.read(body, Status)
+    except ValueError:
+        what = f"what answers at {address} is not a meshproxy sidecar of this version (HTTP {http_status})"
         raise NoAnswer(what) from None
-
-
-def _admin_address(file: Path) -> Address:
-    try:
-        return load_admin(file).listen
-    except FaultyInput as faulty:
-        print_problems(faulty.problems)
-        fail(f"{file} does not say where its sidecar can be asked")
 
 
 def in_words(status: Status) -> str:
     """Return the answer as a person reads it."""
-    tone = {"serving": Tone.GOOD, "draining": Tone.WARNING}.get(status.state, Tone.BAD)
+    tone = {"serving": Tone.GOOD, "draining": Tone.WARNING, "overloaded": Tone.WARNING}.get(status.state, Tone.BAD)
     lines = [
         f"{paint(status.state, tone)}  {status.file}",
         f"pid {status.pid}, meshproxy {status.version}, started {status.started_at}",
         *([f"sandbox     {status.sandbox}"] if status.sandbox else []),
         *_workers(status),
+        *_load(status.load),
         "",
         *_identity(status.identity),
         *_configuration(status.configuration),
@@ -156,6 +119,16 @@ def in_words(status: Status) -> str:
     if status.log_lines_dropped:
         lines += ["", f"{status.log_lines_dropped} log lines were dropped: whoever reads stderr is too slow"]
     return "\n".join(lines)
+
+
+def _load(load: LoadStatus | None) -> list[str]:
+    """Say how busy it is, when it is too busy."""
+    if load is None or (not load.turned_away_for and load.most_in_flight is None):
+        return []
+    refused = "any number" if load.most_in_flight is None else str(load.most_in_flight)
+    away = f"; new connections are turned away for {load.turned_away_for}" if load.turned_away_for else ""
+    behind = paint(f"{load.lag_seconds * 1000:.0f} ms behind", Tone.WARNING)
+    return [f"load        {behind}, {load.in_flight} requests in flight, {refused} let in{away}"]
 
 
 def _audit(audit: AuditStatus) -> list[str]:
@@ -263,6 +236,10 @@ def _listener(listener: ListenerStatus) -> list[str]:
     told = ", ".join(f"{count} {what}" for count, what in failed if count)
     if told:
         lines.append(f"            {paint(told, Tone.WARNING)}")
+    if listener.limits_reached:
+        most_first = sorted(listener.limits_reached.items(), key=lambda item: -item[1])
+        reached = [f"{count} x {key} ({listener.limits.get(key, 'of the machine')})" for key, count in most_first]
+        lines.append(f"            {paint('limits reached', Tone.WARNING)}: {_some(reached)}")
     if listener.policy:
         policy = listener.policy
         rules = "1 rule" if policy.rules == 1 else f"{policy.rules} rules"

@@ -12,11 +12,10 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import msgspec
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca import spiffe_bundle
+from ca import json_text, spiffe_bundle
 from ca.bundle import BundleError
 from ca.identity_directory import MOST_TRUST_BYTES
 from ca.messages import BUNDLE, SERVICE_PATH, Refusal, Trouble
@@ -218,9 +217,9 @@ class Line:
             return None
         try:
             if answer.status == 200:
-                return msgspec.json.decode(answer.body, type=kind)
-            refusal = msgspec.json.decode(answer.body, type=Refusal)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+                return json_text.read(answer.body, kind)
+            refusal = json_text.read(answer.body, Refusal)
+        except ValueError:
             raise Unreachable(
                 f"the CA at {self._address} answered with what this version cannot read (HTTP {answer.status})"
             ) from None

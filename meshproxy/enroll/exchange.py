@@ -1,10 +1,11 @@
-"""One request and one answer over TLS, read by the same HTTP floor as all traffic, and bounded in size.
+"""One request and one answer over TLS or in plain, read by the same HTTP floor as all traffic, and bounded in size.
 
 A connection carries one exchange: who asks twice in a day needs no keep-alive. Deadlines are the caller's.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,10 +16,11 @@ from meshproxy.http.writing import fields_text, request_bytes, response_bytes
 
 if TYPE_CHECKING:
     from meshproxy.http.head import Field
-    from meshproxy.wire.stream import TlsStream
+    from meshproxy.wire.stream import Stream
 
 JSON: Final = b"application/json"
 PROBLEM: Final = b"application/problem+json"
+_RETRY_AFTER: Final = re.compile(rb"\r\nretry-after: ([0-9]{1,6})(?=\r|\Z)", re.IGNORECASE)
 _LIMITS: Final = HeadLimits(head_bytes=8 * 1024, fields=40, target=1024)
 
 
@@ -38,19 +40,21 @@ class Request:
     path: bytes
     query: bytes = b""
     body: bytes = b""
+    more: tuple[Field, ...] = ()  # fields beyond the usual ones
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was answered; `retry_after` in seconds, for whoever is to come back."""
+    """What was answered; `retry_after` in seconds, for whoever is to come back; `allow`: the methods done there."""
 
     status: int
     content_type: bytes
     body: bytes
     retry_after: int | None = None
+    allow: bytes | None = None
 
 
-async def read_request(stream: TlsStream, *, most: int) -> Request | None:
+async def read_request(stream: Stream, *, most: int) -> Request | None:
     """Read one request with a body of at most `most` bytes; None when nobody asks anything.
 
     Raises Unsound for what is to be refused, StreamBroken.
@@ -72,7 +76,7 @@ async def read_request(stream: TlsStream, *, most: int) -> Request | None:
     return Request(head.method, head.target.path, head.target.query or b"", body)
 
 
-async def send_answer(stream: TlsStream, answer: Answer, *, to: bytes) -> None:
+async def send_answer(stream: Stream, answer: Answer, *, to: bytes) -> None:
     """Send the answer to a request of the method `to`, the last word on the connection. Raises StreamBroken."""
     fields: list[Field] = [
         (b"Content-Type", answer.content_type),
@@ -82,15 +86,17 @@ async def send_answer(stream: TlsStream, answer: Answer, *, to: bytes) -> None:
     ]
     if answer.retry_after is not None:
         fields.append((b"Retry-After", b"%d" % answer.retry_after))
+    if answer.allow is not None:
+        fields.append((b"Allow", answer.allow))
     reason = REASONS.get(answer.status, b"")
     head = response_bytes(answer.status, reason, b"", fields_text(fields), count=len(fields))
     await stream.send(head if to == b"HEAD" else head + answer.body)
 
 
-async def ask(stream: TlsStream, request: Request, *, host: str, most: int) -> Answer:
+async def ask(stream: Stream, request: Request, *, host: str, most: int) -> Answer:
     """Send a request to `host` and return the answer, its body at most `most` bytes. Raises Unsound, StreamBroken."""
     target = request.path if not request.query else b"%b?%b" % (request.path, request.query)
-    fields: list[Field] = [(b"Connection", b"close")]
+    fields: list[Field] = [(b"Connection", b"close"), *request.more]
     if request.body:
         fields += [(b"Content-Type", JSON), (b"Content-Length", b"%d" % len(request.body))]
     head_bytes = request_bytes(
@@ -108,10 +114,16 @@ async def ask(stream: TlsStream, request: Request, *, host: str, most: int) -> A
         body = b"" if head.framing.kind is FramingKind.NONE else await _body(stream, reader, most=most)
     except BadMessage as bad:
         raise Unsound(502, bad.detail) from bad
-    return Answer(head.status, b"", body)
+    return Answer(head.status, b"", body, _retry_after(head.carried))
 
 
-async def _next(stream: TlsStream, reader: RequestReader | ResponseReader) -> RequestHead | ResponseHead | Piece | None:
+def _retry_after(carried: bytes) -> int | None:
+    """Return what Retry-After says in seconds (RFC 9110 section 10.2.3); a date is left alone."""
+    found = _RETRY_AFTER.search(carried)
+    return None if found is None else int(found[1])
+
+
+async def _next(stream: Stream, reader: RequestReader | ResponseReader) -> RequestHead | ResponseHead | Piece | None:
     """What comes next, or None when the peer has ended before."""
     while True:
         event = reader.next()
@@ -128,7 +140,7 @@ async def _next(stream: TlsStream, reader: RequestReader | ResponseReader) -> Re
         reader.feed(received)
 
 
-async def _body(stream: TlsStream, reader: RequestReader | ResponseReader, *, most: int) -> bytes:
+async def _body(stream: Stream, reader: RequestReader | ResponseReader, *, most: int) -> bytes:
     body = bytearray()
     while True:
         piece = await _next(stream, reader)

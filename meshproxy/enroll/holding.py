@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca import identity_directory, keys, storage
+from ca import identity_directory, json_text, keys, storage
 from ca.bundle import BundleError, read_bundle
 from ca.identity_directory import ENROLMENT, PENDING, IdentityDirectoryError
 from ca.passphrase import PassphraseError, read_passphrase_file
@@ -126,8 +126,8 @@ class Holding:
         """What is known of the CA; empty when nothing is."""
         try:
             with (self.directory / ENROLMENT).open("rb") as file:
-                return msgspec.json.decode(file.read(_MOST_BYTES), type=Enrolment)
-        except (OSError, msgspec.DecodeError):
+                return json_text.read(file.read(_MOST_BYTES), Enrolment)
+        except (OSError, ValueError):
             return Enrolment()
 
     def prepare(self) -> None:

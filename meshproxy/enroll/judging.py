@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca import deny_list, keys, spiffe_bundle
+from ca import deny_list, json_text, keys, spiffe_bundle
 from ca.bundle import BundleError
 from ca.deny_list import DenyListError
 from ca.messages import Trust
@@ -87,8 +87,8 @@ def kept_trust(content: bytes | None, *, home: TrustDomain, now: datetime) -> Be
     if content is None:
         return None
     try:
-        return trust(msgspec.json.decode(content, type=Trust), home=home, before=None, now=now)
-    except (msgspec.DecodeError, Untrusted):
+        return trust(json_text.read(content, Trust), home=home, before=None, now=now)
+    except (ValueError, Untrusted):
         return None
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
-from ca import granting, messages
+from ca import granting, json_text, messages
 from ca.granting import Enrolment, Granted, Renewal
 from ca.ledger import LedgerBusy, LedgerError, LedgerFull
 from ca.messages import Certified, EnrolRequest, LateRenewRequest, Nonce, Refusal, RenewRequest, Trouble
@@ -108,7 +108,9 @@ class Desk:
         """Answer one request; never raises for anything that a peer, the disk or the ledger can do."""
         method, kind, handle = self._routes.get(request.path, (b"", "nothing", self._nothing))
         if method and request.method != method and (method, request.method) != (b"GET", b"HEAD"):
-            return self.unsound(405, f"only {method.decode()} here", peer.address)
+            refused = self.unsound(405, f"only {method.decode()} here", peer.address)
+            # RFC 9110 section 15.5.6: Allow is a MUST.
+            return replace(refused, allow=b"GET, HEAD" if method == b"GET" else method)
         try:
             return await handle(request, peer)
         except _Denied as denied:
@@ -264,8 +266,8 @@ def _said(value: msgspec.Struct) -> Answer:
 
 def _read(request: Request, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(request.body, type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        return json_text.read(request.body, kind)
+    except ValueError as error:
         raise _bad(f"the body is not what is expected here: {str(error)[:200]}") from None
 
 

@@ -7,6 +7,7 @@
     target    the request target and the Host: which path is meant, and that there is only one reading of it
     framing   where a message ends (RFC 9112 section 6.3, read strictly)
     fields    which fields a proxy reads, which it only carries, and which are its own to say
+    trace_context  the trace a request belongs to: kept, read from Zipkin's fields or begun; and whether it is sampled
     chunked   the chunked coding, decoded strictly
     codec     messages out of a stream of bytes
     writing   heads and chunks into bytes, and the last check that they will be read back as they were meant

@@ -31,6 +31,10 @@ _BY_STATUS: Final = {
     505: Failure.VERSION_REFUSED,
 }
 
+# Refused for now: whoever asks again may do so after so many seconds (RFC 9110 section 10.2.3).
+RETRY_AFTER: Final = 1
+_FOR_NOW: Final = frozenset({429, 503})
+
 # A refused request's body is read and thrown away up to here, so that the connection can go on (bytes).
 MOST_DISCARDED: Final = 64 * 1024
 
@@ -50,6 +54,7 @@ class Endings:
         self._answer: ForwardedAnswer | None = None  # to it, once there is any, not even an interim one
         self._request_done = True
         self._discarded = 0
+        self._in_a_row = 0  # requests that were there before the answer to the one before them was
         self._close = False  # the connection ends with the current answer
         self._reused = False  # the upstream connection has carried an exchange before
         self._caller_ended = False
@@ -100,7 +105,7 @@ class Endings:
         if self.phase is Phase.IDLE or self.phase is Phase.HEAD:
             self._begin_unreadable(now)
         self._request_done = self._close = True
-        self._reply(_BY_STATUS.get(bad.status, Failure.BAD_REQUEST), bad.detail, now)
+        self._reply(_BY_STATUS.get(bad.status, Failure.BAD_REQUEST), bad.detail, now, limit=bad.limit)
 
     def _begin_unreadable(self, now: float) -> None:
         """Begin an exchange whose request has no readable head."""
@@ -115,8 +120,9 @@ class Endings:
         else:
             self._reply(failure, detail, now)
 
-    def _reply(self, failure: Failure, detail: str, now: float) -> None:
-        """Answer ourselves; if the service's answer has begun, cut it instead."""
+    def _reply(self, failure: Failure, detail: str, now: float, *, limit: str = "") -> None:
+        """Answer ourselves; if the service's answer has begun, cut it instead. `limit` is the one reached, if any."""
+        self.exchange.limit = self.exchange.limit or limit
         if self._is_answered:
             self._cut(failure, detail, now)
             return
@@ -131,6 +137,7 @@ class Endings:
                 request_id=self.exchange.request_id,
                 error_token=failure.token,
                 close=self._close,
+                retry_after=RETRY_AFTER if failure.status in _FOR_NOW else None,
                 with_body=self._head is None or self._head.method != b"HEAD",
             )
         )

@@ -9,6 +9,7 @@ import msgspec
 if TYPE_CHECKING:
     from meshproxy.errors import Failure
     from meshproxy.http.head import RequestHead
+    from meshproxy.http.trace_context import Trace
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False):
@@ -20,6 +21,7 @@ class Decided(msgspec.Struct, frozen=True, gc=False):
     reason: str
     mode: str
     policy: str
+    recorded: bool | None = None  # whether its rule wants it in the audit log; None: the listener says
 
 
 class Exchange(msgspec.Struct, gc=False):
@@ -40,3 +42,5 @@ class Exchange(msgspec.Struct, gc=False):
     bytes_out: int = 0  # body bytes of the answer
     resent: bool = False
     upgraded: bool = False
+    trace: Trace | None = None  # where it is sampled
+    limit: str = ""  # the key of the settings that ended it, or ends its connection

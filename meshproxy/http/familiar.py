@@ -33,6 +33,9 @@ _LAST_OF_REQUEST: Final = re.compile(
 )
 _LAST_OF_ANSWER: Final = re.compile(rb"(?:\r\n%b: %b)?\r\n\r\n" % (REQUEST_ID, PLAIN_REQUEST_ID))
 
+# What an application that traces says somewhere in between: it differs each time, and all else does not.
+_TRACE: Final = re.compile(rb"\r\n[tT]raceparent: (%b)(?=\r\n)" % PLAIN_TRACEPARENT)
+
 # Where a name is said twice, or a state comes without its trace, the fast lane has a say.
 _NOT_KEPT: Final = (REQUEST_ID, TRACEPARENT, TRACESTATE)
 
@@ -85,13 +88,35 @@ class FamiliarRequests:
                 last = _LAST_OF_REQUEST.fullmatch(data, ids_at, end)
                 if last is not None:
                     return RequestHead(again.method, again.target, _VERSION, again.fields, *last.groups()), end
-        raw = data[:end]
+            elif ids_at == end - 4:
+                traced = self._traced(data, said)
+                if traced is not None:
+                    return traced, end
+        return self._new(data[:end], ids_at)
+
+    def _new(self, raw: bytes, ids_at: int) -> tuple[RequestHead, int] | None:
+        """Do as `recognise` of a head that is not familiar, and learn it."""
         recognised = recognise_request(raw, self._limits)
         if recognised is None:
             return None
         if _LAST_OF_REQUEST.fullmatch(raw, ids_at):
-            self._learn(raw[raw.find(b"\r\n") : ids_at], recognised.fields)
-        return recognised, end
+            text = raw[raw.find(b"\r\n") : ids_at]
+            # Of the fields nothing hangs on the trace but a state, with which they are not kept.
+            self._learn(_TRACE.sub(b"", text, 1) if ids_at == len(raw) - 4 else text, recognised.fields)
+        return recognised, len(raw)
+
+    def _traced(self, data: bytes, said: bytes) -> RequestHead | None:
+        """Return the head that says a trace among fields that were read before."""
+        found = _TRACE.search(data, said.find(b"\r\n"), len(said) + 2)
+        if found is None:
+            return None
+        rest = said[: found.start()] + said[found.end() :]
+        again = self._said.get(rest)
+        if again is None:
+            again = self._with_known_fields(rest)
+        if again is None:
+            return None
+        return RequestHead(again.method, again.target, _VERSION, again.fields, None, found[1])
 
     def _with_known_fields(self, said: bytes) -> RequestHead | None:
         """Return the head, if its fields were read before, and only its target is another."""

@@ -41,6 +41,7 @@ from meshproxy.http.head import (
     Version,
 )
 from meshproxy.http.target import judge_host, parse_target
+from meshproxy.http.trace_context import read_b3
 
 if TYPE_CHECKING:
     from meshproxy.http.head import HeadLimits
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
 # length. (Groups are not possessive: Python before 3.11.5 matches those wrongly, cpython#106052.)
 _SECTION: Final = rb"((?:\r\n" + TOKEN + rb"+: [\x21-\x7e\x80-\xff][\x20-\x7e\x80-\xff]*+(?<! ))+)\r\n\r\n"
 
-# A path that is forwarded as it stands: no escape, no segment that is empty or begins with a dot.
-_SEGMENT: Final = rb"[A-Za-z0-9_~!$&'()*+,;=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*+"
+# A path that is forwarded as it stands: no escape, no segment that is empty or begins with a dot or a semicolon.
+_SEGMENT: Final = rb"[A-Za-z0-9_~!$&'()*+,=:@-][A-Za-z0-9._~!$&'()*+,;=:@-]*+"
 _PLAIN: Final = rb"(/(?:" + _SEGMENT + rb"/)*(?:" + _SEGMENT + rb")?)(?:\?([\x21\x22\x24-\x7e]*+))?"
 
 _METHOD: Final = rb"(?!CONNECT )([A-Z]++) "
@@ -100,7 +101,7 @@ def recognise_request(raw: bytes, limits: HeadLimits) -> RequestHead | None:
     except BadMessage:
         return None
     trailers = b"te" in read and takes_trailers(read.items())
-    fields = RequestFields(host, carried, framing, keep_alive, takes_trailers=trailers)
+    fields = RequestFields(host, carried, framing, keep_alive, takes_trailers=trailers, b3=read_b3(carried))
     return RequestHead(method, target, _VERSION, fields, judged_request_id(read.get(REQUEST_ID)), traceparent)
 
 

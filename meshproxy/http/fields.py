@@ -73,7 +73,6 @@ _NEVER_UPGRADES: Final = frozenset({b"h2c", b"h2", b"http", b"tls"})
 _PROTOCOL: Final = re.compile(b"(" + TOKEN + b")(?:/" + TOKEN + b")?")  # RFC 9110 section 7.8
 
 # W3C Trace Context section 3.2.2; a later version may append to it.
-TRACE_ID: Final = slice(3, 35)  # of a well-formed traceparent
 PLAIN_TRACEPARENT: Final = rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 _TRACEPARENT: Final = re.compile(PLAIN_TRACEPARENT)
 _LATER_TRACEPARENT: Final = re.compile(rb"(?!00)" + _TRACEPARENT.pattern + rb"-[\x21-\x7e]{1,200}")
@@ -202,23 +201,6 @@ def judged_traceparent(value: bytes | None) -> bytes | None:
     if value is None or not (_TRACEPARENT.fullmatch(value) or _LATER_TRACEPARENT.fullmatch(value)):
         return None
     return value
-
-
-def new_traceparent(rng: RandomSource) -> bytes:
-    """Start a trace: version 00, random ids, not sampled (that is not ours to decide)."""
-    return _traceparent(rng.randbytes(24).hex().encode())
-
-
-def _traceparent(ids: bytes) -> bytes:
-    return b"00-%b-%b-00" % (ids[:32], ids[32:48])
-
-
-def with_new_ids(request_id: bytes | None, traceparent: bytes | None, rng: RandomSource) -> tuple[bytes, bytes]:
-    """Return what came, a new one in the place of each that did not."""
-    if request_id is None and traceparent is None:
-        ids = rng.randbytes(40).hex().encode()  # once for both: the usual first hop
-        return ids[48:], _traceparent(ids)
-    return request_id or new_request_id(rng), traceparent or new_traceparent(rng)
 
 
 def _is_refused_trailer(folded: bytes) -> bool:

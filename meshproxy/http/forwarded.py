@@ -132,6 +132,11 @@ class ForwardedAnswer:
             raise BadMessage(502, "the upstream switches protocols unasked")
         if head.upgrade is None:  # RFC 9110 section 15.2.2
             raise BadMessage(502, "a 101 that names no protocol we would have offered")
+        # RFC 9110 section 7.8: a server MUST NOT switch to what the client did not name in its request.
+        offered = self._request.fields.upgrade.lower().split(b", ")
+        for protocol in head.upgrade.split(b", "):
+            if protocol.lower() not in offered:
+                raise BadMessage(502, f"a 101 to {protocol[:40]!r}, which was not offered")
         ours = [(REQUEST_ID, self._request_id), (b"Upgrade", head.upgrade), (b"Connection", b"upgrade")]
         return response_bytes(head.status, head.reason, head.carried, fields_text(ours), count=len(ours))
 

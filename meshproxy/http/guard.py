@@ -45,7 +45,7 @@ def find_head_end(buffer: bytes | bytearray, start: int, scanned: int, limits: H
         and buffer.find(b"\r\n", start, start + limits.head_bytes) < 0
     ):
         refuse_controls(buffer, max(start, scanned - 1), start + limits.head_bytes)
-        raise BadMessage(414, f"a request line of more than {limits.head_bytes} bytes")
+        raise BadMessage(414, f"a request line of more than {limits.head_bytes} bytes", limit="head_bytes")
     return find_section_end(buffer, start, scanned, limits)
 
 
@@ -65,7 +65,7 @@ def find_section_end(buffer: bytes | bytearray, start: int, scanned: int, limits
         stop = len(buffer) - 1 if buffer.endswith(b"\r") else len(buffer)
         refuse_controls(buffer, unseen, stop)
     if (len(buffer) if end < 0 else end + 4) - start > limits.head_bytes:
-        raise BadMessage(431, f"a head of more than {limits.head_bytes} bytes")
+        raise BadMessage(431, f"a head of more than {limits.head_bytes} bytes", limit="head_bytes")
     return -1 if end < 0 else end + 4
 
 
@@ -88,7 +88,7 @@ def judge_head(raw: bytes, limits: HeadLimits) -> None:
     exactly. Raises BadMessage with 414 (target too long), 431 (too large, too many fields) or 400.
     """
     if len(raw) > limits.head_bytes:
-        raise BadMessage(431, f"a head of {len(raw)} bytes, limit {limits.head_bytes}")
+        raise BadMessage(431, f"a head of {len(raw)} bytes, limit {limits.head_bytes}", limit="head_bytes")
     refuse_controls(raw, 0, len(raw))
     start, _, section = raw.partition(b"\r\n")
     if b"\t" in start:
@@ -96,7 +96,7 @@ def judge_head(raw: bytes, limits: HeadLimits) -> None:
     if not raw.startswith(_RESPONSE):
         target = start.split(b" ", 2)[1:2]
         if target and len(target[0]) > limits.target:
-            raise BadMessage(414, f"a target of {len(target[0])} bytes, limit {limits.target}")
+            raise BadMessage(414, f"a target of {len(target[0])} bytes, limit {limits.target}", limit="target_bytes")
     names = judge_fields(section, limits)
     for name in _ONCE:
         if names.count(name) > 1:
@@ -112,7 +112,7 @@ def judge_fields(section: bytes, limits: HeadLimits) -> list[bytes]:
         raise BadMessage(400, "no blank line at the end (RFC 9112 section 2.1)")
     lines = section[:-4].split(b"\r\n") if len(section) > 2 else []
     if len(lines) > limits.fields:
-        raise BadMessage(431, f"{len(lines)} fields, limit {limits.fields}")
+        raise BadMessage(431, f"{len(lines)} fields, limit {limits.fields}", limit="max_fields")
     names = []
     for line in lines:
         found = _FIELD_LINE.match(line)

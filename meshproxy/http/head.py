@@ -72,6 +72,14 @@ class Target(msgspec.Struct, frozen=True, gc=False):
         return self.path if self.query is None else b"%b?%b" % (self.path, self.query)
 
 
+class B3(msgspec.Struct, frozen=True, gc=False):
+    """What Zipkin's fields say: ids (empty: none), and whether to sample (None: whoever reads this may decide)."""
+
+    trace_id: bytes
+    span_id: bytes
+    sampled: bool | None
+
+
 class RequestFields(msgspec.Struct, frozen=True, gc=False):
     """What the fields of a request mean to a proxy, and the rest of them as text; heads that repeat them share one.
 
@@ -82,6 +90,7 @@ class RequestFields(msgspec.Struct, frozen=True, gc=False):
     `expects_continue`: it waits for a 100 before the body (RFC 9110 section 10.1.1).
     `upgrade`: the protocols it offers to switch to, when it may be granted (RFC 9110 section 7.8); never another HTTP.
     `takes_trailers`: it says so in TE (RFC 9110 section 10.1.4).
+    `b3`: what Zipkin's fields say of the trace; a traceparent goes before it.
     """
 
     host: bytes | None
@@ -91,6 +100,7 @@ class RequestFields(msgspec.Struct, frozen=True, gc=False):
     expects_continue: bool = False
     upgrade: bytes | None = None
     takes_trailers: bool = False
+    b3: B3 | None = None
 
 
 class RequestHead(msgspec.Struct, frozen=True, gc=False):
@@ -139,10 +149,12 @@ class BadMessage(Exception):
     """The peer's bytes are refused, and nothing that follows them on the connection can be trusted.
 
     `status` is what a client is answered; for a response it has no meaning, the caller turns any into 502.
-    `detail` is for our own log: what was found, never to be told to a peer.
+    `detail` is for our own log: what was found, never to be told to a peer. `limit` is the key of the settings that
+    bounds it, where one does.
     """
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, *, limit: str = "") -> None:
         super().__init__(f"{status}: {detail}")
         self.status = status
         self.detail = detail
+        self.limit = limit

@@ -39,6 +39,7 @@ from meshproxy.http.head import (
     Version,
 )
 from meshproxy.http.target import judge_host, parse_target
+from meshproxy.http.trace_context import read_b3
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,14 +78,16 @@ def parse_request_head(raw: bytes, limits: HeadLimits) -> RequestHead:
     traceparent = read_traceparent(fields)
     # W3C Trace Context section 3.3.1: the state belongs to the trace that came, and goes with it.
     ours = OURS_IN_REQUESTS if traceparent is not None else OURS_IN_REQUESTS | {TRACESTATE}
+    text = carried(fields, ours, options)
     meaning = RequestFields(
         host=target.authority or next((value for name, value in fields if name.lower() == b"host"), None),
-        carried=carried(fields, ours, options),
+        carried=text,
         framing=framing,
         keep_alive=keeps_alive(version, options),
         expects_continue=expects_continue(version, framing, fields),
         upgrade=offered_upgrade(version, options, fields),
         takes_trailers=takes_trailers(fields),
+        b3=read_b3(text),
     )
     return RequestHead(event.method, target, version, meaning, read_request_id(fields), traceparent)
 

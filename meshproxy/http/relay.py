@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Final
 from meshproxy.errors import Failure
 from meshproxy.http.endings import MOST_DISCARDED, Endings
 from meshproxy.http.exchange import Exchange
-from meshproxy.http.fields import TRACE_ID, with_new_ids
 from meshproxy.http.forwarded import ForwardedAnswer, can_be_sent_again, write_piece
 from meshproxy.http.head import BadMessage, FramingKind, RequestHead, ResponseHead, Version
 from meshproxy.http.phase import Need, Phase
 from meshproxy.http.terms import Refusal
+from meshproxy.http.trace_context import LAST_FLAG, SAMPLED, TRACE_ID, ids_for, trace_of
 
 if TYPE_CHECKING:
     from meshproxy.http.codec import Piece, ResponseReader
@@ -104,6 +104,7 @@ class HttpRelay(Endings):
         is_at_rest = self.phase is _IDLE and not self.to_downstream and not requests.buffered
         found = self._memory.from_caller.recognise(data) if is_at_rest else None
         if found is None:
+            self._in_a_row = -1 if is_at_rest else self._in_a_row  # the next one lies behind no other
             requests.feed(data)
             self._advance(now)
             return False
@@ -112,6 +113,7 @@ class HttpRelay(Endings):
             requests.take_whole(head)
             return self._begin(head, now)
         requests.begin(head, data, end)
+        self._in_a_row = 0
         if self._begin(head, now):
             self.needs.append(_UPSTREAM)
         if requests.buffered:
@@ -163,7 +165,7 @@ class HttpRelay(Endings):
             if phase is _DISCARDING:
                 self._discard(piece, now)
             else:
-                self._carry(piece)
+                self._carry(piece, now)
 
     def _take_head(self, now: float) -> bool:
         unsent = self.to_downstream
@@ -171,8 +173,13 @@ class HttpRelay(Endings):
             return False
         head = self._requests.next()
         if isinstance(head, RequestHead):
+            self._in_a_row += 1
+            is_last = self._in_a_row >= self._terms.most_pipelined
+            # RFC 9112 section 9.3.2: who pipelines is prepared to ask again what lies behind a last answer.
+            self._draining = self._draining or is_last
             if self._begin(head, now):
                 self.needs.append(_UPSTREAM)
+            self.exchange.limit = "max_pipelined" if is_last else self.exchange.limit
             return True
         if not self._requests.buffered:
             self.phase = _IDLE
@@ -186,25 +193,40 @@ class HttpRelay(Endings):
         terms, fields = self._terms, head.fields
         request_id, traceparent = head.request_id, head.traceparent
         if request_id is None or traceparent is None:
-            request_id, traceparent = with_new_ids(request_id, traceparent, terms.rng)
+            request_id, traceparent = ids_for(head, terms.rng, terms.sampling)
         began = self.exchange.started if self.phase is _HEAD else now
         judge = terms.judge
         verdict = judge(head, request_id)
-        self.exchange = Exchange(began, request_id, traceparent[TRACE_ID], head, verdict.decided)
+        exchange = self.exchange = Exchange(began, request_id, traceparent[TRACE_ID], head, verdict.decided)
+        if terms.sampling is not None and traceparent[LAST_FLAG] in SAMPLED:
+            trace = exchange.trace = trace_of(head, traceparent, terms.rng)
+            traceparent = trace.traceparent
         self._head = head
         self._request_done = fields.framing.kind is _NO_BODY
         self._close = not fields.keep_alive or head.version is _OLD
         if isinstance(verdict, Refusal):
             self._reply(verdict.failure, "", now)
             return False
+        if not self._request_done and self._is_too_much(fields.framing.length, now):
+            return False
         self._forwarded = self._memory.to_service.head(head, verdict.client_id, request_id, traceparent)
         self.phase = _CONNECTING
         return True
 
-    def _carry(self, piece: Piece) -> None:
+    def _is_too_much(self, size: int, now: float) -> bool:
+        """Whether a body of so many bytes is refused, which is told by then; its end need not be known yet."""
+        most = self._terms.most_body
+        if most is None or size <= most:
+            return False
+        self._reply(Failure.BODY_TOO_LARGE, f"a body of more than {most} bytes", now, limit="max_body_bytes")
+        return True
+
+    def _carry(self, piece: Piece, now: float) -> None:
         """Pass a piece of the request's body on."""
         if self._head is None or self._forwarded is None:
             raise AssertionError("only what was granted is carried")
+        if self._is_too_much(self.exchange.bytes_in + piece.size, now):
+            return
         write_piece(piece, self.to_upstream, chunked=self._head.fields.framing.kind is _CHUNKED)
         self.exchange.bytes_in += piece.size
         if piece.last:
@@ -242,10 +264,10 @@ class HttpRelay(Endings):
         self.phase = _AWAITING
         return self._forwarded
 
-    def upstream_failed(self, failure: Failure, detail: str, now: float) -> None:
-        """Take that no upstream connection could be had."""
+    def upstream_failed(self, failure: Failure, detail: str, now: float, *, limit: str = "") -> None:
+        """Take that no upstream connection could be had; `limit` says which limit is why, if one is."""
         if self.phase is _CONNECTING:
-            self._reply(failure, detail, now)
+            self._reply(failure, detail, now, limit=limit)
             self._advance(now)
 
     def feed_response(self, data: bytes, now: float) -> None:
@@ -332,12 +354,20 @@ class HttpRelay(Endings):
         silent = self._answer is None and not responses.buffered
         self._drop_upstream()
         if silent and self._may_resend():
-            self.exchange.resent = True
+            self._try_again(now)
             self.phase = _CONNECTING
             self.needs.append(Need.FRESH_UPSTREAM)
         else:
             self._fail(failure, detail, now)
             self._advance(now)
+
+    def _try_again(self, now: float) -> None:
+        """Take that the request goes out once more; what its upstream is told as the parent span is another."""
+        exchange, forwarded = self.exchange, self._forwarded
+        exchange.resent = True
+        if exchange.trace is not None and forwarded is not None:
+            why, detail = Failure.UPSTREAM_CLOSED.word, "a connection that had rested was dead"
+            self._forwarded = exchange.trace.try_again(forwarded, exchange.upstream_asked, now, why, detail)
 
     def _may_resend(self) -> bool:
         """Whether a pooled connection that broke may be the pool's fault: one resend, of what can be sent twice."""

@@ -60,6 +60,10 @@ def problem(
     ]
     if error_token is not None:
         fields.append((b"Proxy-Status", b"meshproxy; error=" + error_token.encode("ascii")))
+    if status == 405:
+        # RFC 9110 section 15.5.6: Allow is a MUST. We say 405 to CONNECT alone, whose target is the far end of a tunnel
+        # and no resource of ours: it allows nothing (section 10.2.1: an empty value says so).
+        fields.append((b"Allow", b""))
     if retry_after is not None:
         fields.append((b"Retry-After", b"%d" % retry_after))
     if close:

@@ -96,9 +96,13 @@ def _judge_path(raw: bytes) -> bytes:
     if b"" in segments[:-1]:
         raise BadMessage(400, f"an empty segment: {raw[:60]!r}")
     for segment in segments:
-        # Servlets cut a segment at `;`, some after decoding it: `..;x` and `..%3bx` are `..` to them.
-        if segment.partition(b";")[0].partition(b"%3b")[0].partition(b"%3B")[0] in _DOTS:
+        # Servlets cut a segment at `;`, some after decoding it: `..;x` and `..%3bx` are `..` to them, and of `/;x/b`,
+        # which `/*/b` would grant, they make `//b`, and of that `/b`.
+        kept = segment.partition(b";")[0].partition(b"%3b")[0].partition(b"%3B")[0]
+        if kept in _DOTS:
             raise BadMessage(400, f"a dot segment: {raw[:60]!r}")
+        if segment and not kept:
+            raise BadMessage(400, f"a segment that is empty when cut at a semicolon: {raw[:60]!r}")
     return path
 
 

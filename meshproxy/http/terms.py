@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from meshproxy.http.fields import RandomSource
     from meshproxy.http.head import HeadLimits
     from meshproxy.http.kept import Memory
+    from meshproxy.http.trace_context import Sampling
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
@@ -38,10 +39,16 @@ Judge = Callable[[RequestHead, bytes], Grant | Refusal]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is the same for all exchanges of a listener; `host` replaces the Host field (None: as received)."""
+    """What is the same for all exchanges of a listener; `host` replaces the Host field (None: as received).
+
+    `sampling` says which traces that begin here are sampled (None: no spans are made of any).
+    """
 
     limits: HeadLimits
     judge: Judge
     rng: RandomSource
     host: bytes | None = None
     memory: Memory | None = None  # None: each connection has its own
+    sampling: Sampling | None = None
+    most_body: int | None = None  # bytes of a request's body (413); None: any number
+    most_pipelined: int = 100  # requests sent without waiting for the answers before, one after the other

@@ -26,7 +26,7 @@ class Contexts:
         self._material = material
         self._partners_pem = partners_pem
         self._servers: dict[tuple[str, ...], ssl.SSLContext] = {}
-        self._clients: dict[tuple[str, ...], ssl.SSLContext] = {}
+        self._clients: dict[tuple[tuple[str, ...], bool], ssl.SSLContext] = {}
         self._stands_in = False
         pair = self.server(), self.client()
         if material.stand_in_pem and _accept_each_other(*pair):
@@ -46,11 +46,14 @@ class Contexts:
             self._servers[alpn] = context
         return self._servers[alpn]
 
-    def client(self, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
-        """Return the context to originate TLS with."""
-        if alpn not in self._clients:
-            self._clients[alpn] = self._made(ssl.PROTOCOL_TLS_CLIENT, alpn)
-        return self._clients[alpn]
+    def client(self, alpn: tuple[str, ...] = (), *, takes_tls_1_2: bool = False) -> ssl.SSLContext:
+        """Return the context to originate TLS with; `takes_tls_1_2` is for a server that knows nothing better."""
+        context = self._clients.get((alpn, takes_tls_1_2))
+        if context is None:
+            context = self._clients[alpn, takes_tls_1_2] = self._made(ssl.PROTOCOL_TLS_CLIENT, alpn)
+            if takes_tls_1_2:
+                _take_tls_1_2(context)
+        return context
 
     def _made(self, protocol: int, alpn: tuple[str, ...]) -> ssl.SSLContext:
         context = _configured(ssl.SSLContext(protocol), self._material, alpn)
@@ -73,7 +76,7 @@ class Contexts:
 
 
 def _configured(context: ssl.SSLContext, material: Material, alpn: tuple[str, ...]) -> ssl.SSLContext:
-    """TLS 1.3 only, a certificate demanded from the peer, its chain checked by OpenSSL up to our roots.
+    """TLS 1.3, a certificate demanded from the peer, its chain checked by OpenSSL up to our roots.
 
     The name is not OpenSSL's to check: an SVID carries no DNS name. `identity.peer` judges the leaf, on both sides.
     """
@@ -87,6 +90,19 @@ def _configured(context: ssl.SSLContext, material: Material, alpn: tuple[str, ..
         # The key is not sealed any more; without a callback OpenSSL would still prompt a terminal if it were.
         context.load_cert_chain(chain, key, password=lambda: b"")
     return context
+
+
+def _take_tls_1_2(context: ssl.SSLContext) -> None:
+    """Speak TLS 1.2 to a server that offers no more, and of it only what RFC 9325 section 4.2 recommends.
+
+    Never for inbound: there 1.2 would resume by session id past our look at the certificate, and Python cannot turn
+    that off. A client resumes nothing it was not told to, and no ticket is asked for; each connection is a whole
+    handshake, and its leaf is judged as ever. What 1.2 cannot: it shows our certificate in clear, before we have judged
+    the server's.
+    """
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
 
 
 def _accept_each_other(server: ssl.SSLContext, client: ssl.SSLContext) -> bool:

@@ -29,11 +29,13 @@ class CertificateRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """When a certificate is valid, both ends inclusive (RFC 5280 section 4.1.2.5)."""
+    """When a certificate is valid, both ends inclusive (RFC 5280 section 4.1.2.5), and which it is."""
 
     role: CertificateRole
     not_before: datetime
     not_after: datetime
+    subject: str = ""  # a SPIFFE ID, or a name (RFC 4514)
+    serial: str = ""  # in hex
 
 
 class Urgency(IntEnum):

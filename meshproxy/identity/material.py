@@ -150,7 +150,7 @@ class _Judge:
             key_pem=keys.to_pem(key, passphrase=None),
             roots_pem=b"".join(each.public_bytes(serialization.Encoding.PEM) for each in roots),
             stand_in_pem=b"" if anchor is None else anchor.public_bytes(serialization.Encoding.PEM),
-            terms=_terms(chain, roots),
+            terms=_terms(leaf, chain, roots),
             directory=str(self._settings.dir),
         )
 
@@ -243,7 +243,7 @@ class _Judge:
         return ()
 
 
-def _terms(chain: tuple[x509.Certificate, ...], roots: tuple[x509.Certificate, ...]) -> tuple[Term, ...]:
+def _terms(own: Leaf, chain: tuple[x509.Certificate, ...], roots: tuple[x509.Certificate, ...]) -> tuple[Term, ...]:
     """The leaf, the intermediates, and the root that signed the topmost of them (one of several, in an overlap)."""
     leaf, *above = chain
     signing = [root for root in roots if root.subject == chain[-1].issuer]
@@ -253,4 +253,13 @@ def _terms(chain: tuple[x509.Certificate, ...], roots: tuple[x509.Certificate, .
         *((CertificateRole.INTERMEDIATE, each) for each in above if each not in roots),
         (CertificateRole.ROOT, anchor),
     ]
-    return tuple(Term(role, each.not_valid_before_utc, each.not_valid_after_utc) for role, each in ranked)
+    return tuple(
+        Term(
+            role,
+            each.not_valid_before_utc,
+            each.not_valid_after_utc,
+            str(own.id) if each is leaf else each.subject.rfc4514_string(),
+            f"{each.serial_number:x}",
+        )
+        for role, each in ranked
+    )

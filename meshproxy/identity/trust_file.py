@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from ca import json_text
 from ca.identity_directory import TRUST, read_trust
 from ca.messages import Trust
 from ca.permissions import authority_mode_fault
@@ -27,10 +26,10 @@ def read_document(settings: IdentitySettings) -> Trust | None:
             return None
         if not settings.unsafe_key_mode and (fault := _mode_fault(settings)):
             raise FaultyTrust(fault)
-        return msgspec.json.decode(content, type=Trust)
+        return json_text.read(content, Trust)
     except OSError as error:
         raise FaultyTrust(f"it cannot be read ({error.strerror})") from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except ValueError as error:
         raise FaultyTrust(f"it is not what a CA says: {error}") from error
 
 

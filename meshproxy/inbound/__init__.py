@@ -1,6 +1,7 @@
 """Others -> this service: TLS is terminated, the caller judged, and only then a byte forwarded.
 
 accept      taking connections on and letting go of them, for listeners of both directions
+crowd       who is calling at a listener: strangers, and connections of each caller
 admit       from an accepted socket to an authenticated caller: own identity, handshake, leaf
 introduced  callers that a load balancer introduces, and whom we introduce to the service
 authorize   one caller, or each of its requests, asked about at the allow-list: a Permit, or a denial explained

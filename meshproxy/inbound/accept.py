@@ -9,11 +9,14 @@ import itertools
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import trio
 
+from meshproxy.admin.roster import ConnectionRow
+from meshproxy.limits.flight import DESCRIPTORS, MEMORY, OVERLOAD, Flight
+from meshproxy.limits.waiting_room import NO_PLACE, TOO_MANY
 from meshproxy.telemetry.access import ConnectionLine, present_time
 from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import ConnectionEnd, End
@@ -25,10 +28,27 @@ if TYPE_CHECKING:
     import socket
 
     from meshproxy.identity.store import IdentityStore
+    from meshproxy.limits.waiting_room import Place, WaitingRoom
+    from meshproxy.telemetry.flows import Flow, Stream
     from meshproxy.telemetry.record import Recorder
+    from meshproxy.tracing.tracer import Tracer
     from meshproxy.wire.address import Address
     from meshproxy.wire.dial import Resolver
     from meshproxy.wire.relay import Relay
+
+# While connections are turned away for want of time or memory, the queue is looked at this seldom (seconds): whoever
+# is reset may come again at once, and resetting him a hundred thousand times a second would leave no time for others.
+_SHED_PAUSE = 0.05
+
+# What a person can do about a limit that connections are turned away by.
+REMEDIES = {
+    "max_connections": "raise max_connections of this listener",
+    OVERLOAD: "there is more to do than one core can: add workers ([runtime] workers) or machines, or ask for less",
+    MEMORY: "raise the memory limit of this process (MemoryMax=, RLIMIT_AS) or lower max_connections",
+    DESCRIPTORS: "raise the limit of open files (ulimit -n, LimitNOFILE=), or lower max_connections",
+    NO_PLACE: "callers connect faster than this machine can shake hands; raise max_handshakes of this listener",
+    TOO_MANY: "raise max_connections_per_peer of this listener, or look what is wrong there",
+}
 
 _RUN = secrets.token_hex(3)  # tells the connections of two runs apart in one log
 _NUMBERS = itertools.count(1)
@@ -42,6 +62,27 @@ class Services:
     resolver: Resolver
     identity: IdentityStore
     recorder: Recorder
+    tracer: Tracer | None = None  # no spans are made
+
+
+class Talk(Protocol):
+    """How it goes with the requests of an HTTP connection."""
+
+    @property
+    def requests(self) -> int:
+        """How many are over."""
+
+    @property
+    def bytes_in(self) -> int:
+        """Of their bodies."""
+
+    @property
+    def bytes_out(self) -> int:
+        """Of the bodies of their answers."""
+
+    @property
+    def rule(self) -> str:
+        """That has granted one of them, mostly the last; empty: none has, or nobody is asked."""
 
 
 # A struct and no dataclass, as one is made per connection: 1 us where a dataclass of that many fields takes 2.5.
@@ -64,6 +105,28 @@ class Visit(msgspec.Struct):
     policy: str = ""
     upstream: str = ""
     upstream_id: str = ""
+    flow: Flow | None = None  # where it is counted, once it is known whose it is; it has entered that
+    stream: Stream | None = None  # TCP, or once upgraded: counted at `flow` while it moves
+    talk: Talk | None = None  # HTTP: how it goes with its requests
+    place: Place | None = None  # inbound: until it is known who is calling
+
+    def row(self, now: float) -> ConnectionRow:
+        """Return it as /connections shows it; `now` is in seconds since 1970."""
+        inbound, talk = self.direction == "inbound", self.talk
+        bytes_in, bytes_out = (0, 0) if self.stream is None else self.stream.moved
+        return ConnectionRow(
+            id=self.id,
+            listener=self.listener,
+            direction=self.direction,
+            peer=self.peer,
+            principal=self.caller if inbound else self.upstream_id or self.upstream,
+            rule=self.rule if talk is None else talk.rule,
+            since=round(now - (trio.current_time() - self.started), 3),
+            bytes_in=bytes_in + (0 if talk is None else talk.bytes_in),
+            bytes_out=bytes_out + (0 if talk is None else talk.bytes_out),
+            protocol="" if self.flow is None else self.flow.edge.protocol,
+            requests=0 if talk is None else talk.requests,
+        )
 
     def line(self, end: ConnectionEnd) -> ConnectionLine:
         """Return the access line; bytes count towards the upstream as `in`."""
@@ -100,7 +163,8 @@ class Post:
     """Where an acceptor stands: its listener's name and direction, its cap, and the socket it watches.
 
     `address` is where it really listens, also when the settings left the port to the system. `borrowed`: the socket
-    belongs to another process as well, which will remove a unix socket's file.
+    belongs to another process as well, which will remove a unix socket's file. `weight`: how many descriptors a
+    connection takes.
     """
 
     name: str
@@ -110,6 +174,7 @@ class Post:
     address: Address
     occupancy: Occupancy = field(default_factory=Occupancy)
     borrowed: bool = False
+    weight: int = 2
 
 
 class Acceptor:
@@ -118,10 +183,22 @@ class Acceptor:
     `handle` owns the socket it is given and closes it; it sets `visit.end` once there is a story to tell.
     """
 
-    def __init__(self, post: Post, recorder: Recorder, handle: Handler) -> None:
+    def __init__(
+        self,
+        post: Post,
+        recorder: Recorder,
+        handle: Handler,
+        *,
+        room: WaitingRoom | None = None,
+        flight: Flight | None = None,
+    ) -> None:
+        """`room`: inbound, where strangers stand until it is known who they are. `flight`: how the process is doing."""
         self._post = post
+        self._flight = flight or Flight()
         self._recorder = recorder
         self._handle = handle
+        self.visits: dict[str, Visit] = {}  # those that are open, by their ids; bounded by the cap
+        self._room = room
 
     def __repr__(self) -> str:
         return f"<Acceptor {self._post.name} open={self.open}/{self._post.max_connections}>"
@@ -136,14 +213,18 @@ class Acceptor:
         """How many of its connections are open now."""
         return self._post.occupancy.mine
 
-    def equip(self, max_connections: int, handle: Handler) -> None:
+    def equip(self, max_connections: int, handle: Handler, room: WaitingRoom | None, *, weight: int) -> None:
         """Treat new connections differently from now on; those that are open go on as they began."""
-        self._post = replace(self._post, max_connections=max_connections)
+        self._post = replace(self._post, max_connections=max_connections, weight=weight)
         self._handle = handle
+        self._room = room
 
     async def run(self, connections: trio.Nursery) -> None:
         """Accept until cancelled; connections live in `connections` and outlive this."""
-        await accept_forever(self._post.listener, self._taker(connections), self._starved, self._post.occupancy)
+        post = self._post
+        await accept_forever(
+            post.listener, self._taker(connections), self._starved, post.occupancy, pause=self._how_long_to_pause
+        )
 
     def take_waiting(self, connections: trio.Nursery) -> None:
         """Take on who waits in the queue: closing the listener would reset them."""
@@ -158,21 +239,37 @@ class Acceptor:
 
     def _taker(self, connections: trio.Nursery) -> Callable[[socket.socket, str], None]:
         def take(sock: socket.socket, peer: str) -> None:
-            if self._post.occupancy.total >= self._post.max_connections:
-                reset(sock)
-                self._recorder.refused(
-                    self._post.name, "max_connections", peer=peer, remedy="raise max_connections of this listener"
-                )
+            post, flight = self._post, self._flight
+            if post.occupancy.total >= post.max_connections:
+                self._turn_away(sock, peer, "max_connections")
                 return
-            self._post.occupancy.enter()
+            if objection := flight.objection(post.weight):
+                self._turn_away(sock, peer, objection)
+                return
+            place = None if self._room is None else self._room.enter(peer.rpartition(":")[0])
+            if isinstance(place, str):
+                self._turn_away(sock, peer, place)
+                return
+            post.occupancy.enter()
+            flight.held += post.weight
             # Who came before a change of handlers is treated as it was then, when his task starts too.
-            connections.start_soon(self._attend, sock, peer, self._handle)
+            connections.start_soon(self._attend, sock, peer, self._handle, place, post.weight)
 
         return take
 
-    async def _attend(self, sock: socket.socket, peer: str, handle: Handler) -> None:
+    def _how_long_to_pause(self) -> float:
+        return _SHED_PAUSE if self._flight.is_overloaded else 0.0
+
+    def _turn_away(self, sock: socket.socket, peer: str, limit: str) -> None:
+        """Reset a connection before anything was done for it."""
+        reset(sock)
+        self._recorder.refused(self._post.name, limit, peer=peer, remedy=REMEDIES[limit], limit=limit)
+
+    async def _attend(self, sock: socket.socket, peer: str, handle: Handler, place: Place | None, weight: int) -> None:
         visit = Visit(self._post.name, self._post.direction, peer)
+        visit.place = place
         self._recorder.opened(visit.listener)
+        self.visits[visit.id] = visit
         try:
             await handle(sock, visit)
         except trio.Cancelled:
@@ -184,10 +281,18 @@ class Acceptor:
             self._recorder.log.exception("internal_error", listener=visit.listener, id=visit.id)
         finally:
             reset(sock)
+            del self.visits[visit.id]
             self._post.occupancy.leave()
+            if visit.flow is not None and visit.stream is not None:
+                visit.flow.end(visit.stream)
+            self._flight.held -= weight
+            if place is not None:
+                place.leave()
+            if visit.end is not None and visit.end.limit:
+                self._recorder.reached(visit.listener, visit.end.limit)
             if visit.traffic.bare_fin:
                 self._recorder.bare_fin(visit.listener)
-            self._recorder.closed(visit.listener, None if visit.end is None else visit.line(visit.end))
+            self._recorder.closed(visit.listener, None if visit.end is None else visit.line(visit.end), visit.flow)
 
     def _starved(self, error: OSError) -> None:
         self._recorder.starved(self._post.name, error)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ca.svid import LeafError
 from meshproxy.identity.usable import NotReady
+from meshproxy.inbound.machinery import clock
+from meshproxy.limits.waiting_room import NO_PLACE
 from meshproxy.wire.closing import linger, reset
 from meshproxy.wire.tls import TlsConnection
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from meshproxy.identity.peer import Peer
     from meshproxy.inbound.accept import Services, Visit
     from meshproxy.wire.ends import ConnectionEnd
+
+
+# Faults that are ours to bound: nobody waits for an alert.
+_LIMITS: Final = {HandshakeFault.TIMEOUT: "handshake_timeout", HandshakeFault.CROWDED_OUT: NO_PLACE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +74,19 @@ async def admit(
         recorder.refused(visit.listener, "identity_not_ready", peer=visit.peer, remedy=remedy)
         return None
     tls = TlsConnection(sock, identity.contexts.server(alpn), server_side=True)
+    begun = clock()
     try:
-        await tls.handshake(services.relay.sweeper, within=within)
-        now = services.relay.wall()
+        relay = services.relay
+        await tls.handshake(relay.sweeper, within=within, turnstile=relay.turnstile, place=visit.place)
+        recorder.shook_hands(visit.listener, clock() - begun)
+        if visit.place is not None:
+            visit.place.leave()  # no stranger any more
+        now = relay.wall()
         return Guest(tls, services.identity.judge(tls, identity, now), identity, now)
     except HandshakeError as error:
         recorder.handshake_failed(visit.listener, error.fault, peer=visit.peer, detail=error.detail)
-        if error.fault is HandshakeFault.TIMEOUT:
+        if limit := _LIMITS.get(error.fault):
+            recorder.reached(visit.listener, limit)
             reset(sock)
         else:
             await linger(sock)  # the alert tells the caller why; RST would overtake it

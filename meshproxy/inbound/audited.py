@@ -9,6 +9,7 @@ from meshproxy.errors import Failure
 from meshproxy.http.exchange import Decided
 from meshproxy.http.terms import Refusal
 from meshproxy.policy.decide import Outcome
+from meshproxy.policy.records import CERTIFICATE_EXPIRED
 from meshproxy.settings.schema import Audited
 from meshproxy.telemetry.access import present_time
 
@@ -19,37 +20,44 @@ if TYPE_CHECKING:
     from meshproxy.http.terms import Grant, Judge
     from meshproxy.inbound.accept import Visit
     from meshproxy.inbound.live import Call
+    from meshproxy.policy.compile import Policy
     from meshproxy.settings.schema import Inbound
     from meshproxy.telemetry.record import Recorder
 
 # Looking a member up in its class takes 0.1 us on Python 3.11.
 _OFF, _ALL = Audited.OFF, Audited.ALL
 _ALLOW = Outcome.ALLOW.value
-_OUT_OF_TIME = "certificate_expired"  # the reason for a refusal that no allow-list was asked about
 
 
 class Witness:
-    """Has the decisions of one listener recorded, as far as its settings want that."""
+    """Has the decisions of one listener recorded, as far as its settings and the rules want that."""
 
-    __slots__ = ("_journal", "_recorder", "audited")
+    __slots__ = ("_journal", "_recorder", "_rules_want_records", "audited")
 
-    def __init__(self, settings: Inbound, journal: Journal, recorder: Recorder) -> None:
-        self.audited = settings.audit
+    def __init__(self, settings: Inbound, policy: Policy, journal: Journal, recorder: Recorder) -> None:
+        self.follow(settings, policy)
         self._journal = journal
         self._recorder = recorder
 
     def __repr__(self) -> str:
         return f"<Witness of {self.audited} at {self._journal!r}>"
 
+    def follow(self, settings: Inbound, policy: Policy) -> None:
+        """Record what these want, from the next decision on."""
+        self.audited = settings.audit
+        self._rules_want_records = policy.wants_records
+
     @property
     def wants_room(self) -> bool:
         """Whether it is better to ask nothing now."""
-        return self.audited is not Audited.OFF and self._journal.crowded
+        return (self.audited is not _OFF or self._rules_want_records) and self._journal.crowded
 
-    def wants(self, decision: str) -> bool:
-        """Whether a decision of this kind is to be recorded."""
+    def wants(self, decided: Decided) -> bool:
+        """Whether a decision is to be recorded: as its rule says, or else the listener."""
+        if decided.recorded is not None:
+            return decided.recorded
         audited = self.audited
-        return audited is Audited.ALL or (audited is Audited.DENIALS and decision != _ALLOW)
+        return audited is _ALL or (audited is not _OFF and decided.decision != _ALLOW)
 
     def record(
         self,
@@ -138,13 +146,10 @@ class AuditedJudge:
     def judge(self, head: RequestHead, request_id: bytes) -> Grant | Refusal:
         """See `meshproxy.http.terms.Judge`."""
         verdict = self._judge(head, request_id)
-        audited = self._witness.audited
-        if audited is _OFF:
-            return verdict
         decided = verdict.decided
         if decided is None:
-            decided = Decided(self._visit.caller, Outcome.DENY.value, "", _OUT_OF_TIME, "", "")
-        if audited is not _ALL and decided.decision == _ALLOW:
+            decided = Decided(self._visit.caller, Outcome.DENY.value, "", CERTIFICATE_EXPIRED, "", "")
+        if not self._witness.wants(decided):
             return verdict
         asked = head.method.decode("ascii"), head.target.path.decode("ascii")
         if self._witness.record(

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from meshproxy.policy.requests import RequestIndex
     from meshproxy.settings.schema import Inbound
     from meshproxy.snapshot import Snapshot
-    from meshproxy.telemetry.metrics import Number
+    from meshproxy.telemetry.families import Number
     from meshproxy.telemetry.record import Recorder
     from meshproxy.wire.relay import Wall
 
@@ -69,7 +69,7 @@ class Authorizer:
         """Judge by these from now on: one swap, between two decisions."""
         self.mode = settings.mode
         if self.witness is not None:
-            self.witness.audited = settings.audit
+            self.witness.follow(settings, policy)
         self._policy.replace(policy)
 
     def objection(self, call: Call, now: datetime) -> str:
@@ -99,18 +99,19 @@ class Authorizer:
         self._recorder.decided(visit.listener, outcome, rule=visit.rule, mode=mode, reason=decision.reason)
         if not decision.granted:
             self.explain(visit, leaf, policy, decision, home=home, now=now)
-        if self.witness is not None and self.witness.wants(outcome):
-            decided = Decided(visit.caller, outcome.value, visit.rule, visit.reason, mode.value, visit.policy)
-            if not self.witness.record(visit, decided, f"{leaf.serial:x}"):
+        if self.witness is not None:
+            recorded = decision.rule.recorded if decision.rule else None
+            decided = Decided(visit.caller, outcome.value, visit.rule, visit.reason, mode.value, visit.policy, recorded)
+            if self.witness.wants(decided) and not self.witness.record(visit, decided, f"{leaf.serial:x}"):
                 return None
         return permit(decision, mode)
 
     def _record_cut(self, witness: Witness, call: Call, decision: Decision) -> None:
         """Record that a stream which was let through is cut; it is, recorded or not."""
         outcome, mode = decision.outcome(self.mode), self.mode
-        if witness.wants(outcome):
-            policy = f"{decision.file}@{decision.generation}"
-            decided = Decided(str(call.caller), outcome.value, "", decision.reason.value, mode.value, policy)
+        policy = f"{decision.file}@{decision.generation}"
+        decided = Decided(str(call.caller), outcome.value, "", decision.reason.value, mode.value, policy)
+        if witness.wants(decided):
             witness.record_cut(self._name, call, decided)
 
     def judge_of(
@@ -136,7 +137,13 @@ class Authorizer:
         outcome = decision.outcome(mode)
         rule = decision.rule.name if decision.rule else ""
         decided = Decided(
-            caller, outcome.value, rule, decision.reason.value, mode.value, f"{decision.file}@{decision.generation}"
+            caller,
+            outcome.value,
+            rule,
+            decision.reason.value,
+            mode.value,
+            f"{decision.file}@{decision.generation}",
+            decision.rule.recorded if decision.rule else None,
         )
         count = self._recorder.decisions(listener, outcome, rule=rule, mode=mode, reason=decision.reason)
         if permit(decision, mode) is None:

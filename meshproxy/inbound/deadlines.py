@@ -21,6 +21,14 @@ _WINDOW: Final = 10.0
 
 _NEVER: Final = float("inf")
 
+# Phases that end at a moment, whatever moves, and the limit each ends by; for IDLE see `_limit_of_phase`.
+_BY_PHASE: Final = {
+    Phase.IDLE: "",
+    Phase.HEAD: "head_timeout",
+    Phase.EXPECTING: "response_timeout",
+    Phase.AWAITING: "response_timeout",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -30,18 +38,20 @@ class Patience:
     idle: float
     response: float
     body_min_rate: int
+    request: float = _NEVER  # from its first byte to the last of its answer
+    age: float = _NEVER  # of the connection
     shortest: float = field(init=False)  # of what a phase may be given; worked out once for all connections
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shortest", min(self.head, self.response, self.idle, _WINDOW))
+        object.__setattr__(self, "shortest", min(self.head, self.response, self.idle, self.request, _WINDOW))
 
 
 class Due(Enum):
     """What a deadline that has passed asks for."""
 
     NOTHING = auto()
-    WIND_DOWN = auto()  # a certificate ends soon: end at the next chance
-    CUT = auto()  # it has ended
+    WIND_DOWN = auto()  # a certificate ends soon, or the connection grows too old: end at the next chance
+    CUT = auto()  # it has, or is
     TIMED_OUT = auto()  # the phase has lasted too long
     UPSTREAM_STALLED = auto()  # the upstream does not take the request
 
@@ -59,18 +69,23 @@ class Deadlines:
 
     Whoever moves it on writes down when a phase began (`since`, seconds of the sweeper's clock) and how many bytes it
     has `moved` in it, no more: what follows is worked out by who looks, which is seldom. `shortest` is how soon after
-    its beginning a phase may have to end (seconds): who looks that often misses nothing.
+    its beginning a phase may have to end (seconds): who looks that often misses nothing. `limit` is the key of the
+    settings that what was `due` last comes from; empty for a certificate's end, and in a drain.
     """
 
     __slots__ = (
+        "_ages_by",
         "_drain_at",
+        "_is_first",
         "_looked_at",
         "_patience",
         "_phase",
         "_phase_ends",
+        "_request_ends",
         "_still_since",
         "_wind_down_at",
         "cut_at",
+        "limit",
         "moved",
         "shortest",
         "since",
@@ -78,7 +93,9 @@ class Deadlines:
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
-        self._wind_down_at = self._drain_at = self.cut_at = _NEVER
+        self._wind_down_at = self._drain_at = self.cut_at = self._request_ends = _NEVER
+        self._ages_by = self.limit = ""
+        self._is_first = True
         self.shortest = patience.shortest
         self.since = 0.0
         self.moved = 0
@@ -93,10 +110,17 @@ class Deadlines:
     @property
     def earliest(self) -> float:
         """When something ends next, if no other phase begins before."""
-        return min(self._phase_ends, self._wind_down_at, self.cut_at)
+        return min(self._phase_ends, self._request_ends, self._wind_down_at, self.cut_at)
+
+    @property
+    def ages_by(self) -> str:
+        """Return the key of the settings that bounds the life of the connection; empty: a certificate does."""
+        return self._ages_by
 
     def live_for(self, seconds: float, now: float) -> None:
-        """Cut after so many seconds at the latest, and ask for an end some time before."""
+        """Cut after so many seconds, or as old as its patience has it, and ask for an end some time before."""
+        self._ages_by = "max_connection_age" if self._patience.age < seconds else ""
+        seconds = min(seconds, self._patience.age)
         self._wind_down_at, self.cut_at = now + max(seconds - _POLITE, seconds / 2), now + seconds
 
     def drain(self, until: float, now: float) -> None:
@@ -106,13 +130,17 @@ class Deadlines:
         if self._phase is Phase.IDLE:
             self._phase_ends = min(self._phase_ends, max(self._drain_at, now) + TICK)
 
+    def request_began(self, at: float) -> None:
+        """Take when the current request began; `inf`: there is none."""
+        self._request_ends = at + self._patience.request + TICK
+
     def look(self, phase: Phase, *, first: bool) -> None:
         """Take which phase it is in now; `first` while nothing was ever asked on the connection."""
         looked_at = (phase, self.since, first)
         if looked_at == self._looked_at:
             return
         self._looked_at = looked_at
-        self._phase, self._still_since = phase, self.since
+        self._phase, self._still_since, self._is_first = phase, self.since, first
         self._phase_ends = self.since + self._seconds(first=first) + TICK
         if phase is Phase.IDLE:
             self._phase_ends = min(self._phase_ends, max(self._drain_at, self.since) + TICK)
@@ -136,16 +164,30 @@ class Deadlines:
 
     def due(self, now: float, waiting: Waiting) -> Due:
         """Tell what is to be done now, and begin the next window where there is one."""
+        self.limit = ""
         if now >= self.cut_at:
             return Due.CUT
         if now >= self._wind_down_at:
             self._wind_down_at = _NEVER
+            self.limit = self._ages_by
             return Due.WIND_DOWN
+        if now >= self._request_ends:
+            self._request_ends = _NEVER
+            self.limit = "request_timeout"
+            return Due.TIMED_OUT
         if now < self._phase_ends:
             return Due.NOTHING
-        if self._phase in {Phase.IDLE, Phase.HEAD, Phase.EXPECTING, Phase.AWAITING}:
+        if self._phase in _BY_PHASE:
+            self.limit = self._limit_of_phase()
             return Due.TIMED_OUT
         return self._judge_window(now, waiting)
+
+    def _limit_of_phase(self) -> str:
+        if self._phase is not Phase.IDLE:
+            return _BY_PHASE[self._phase]
+        if self._drain_at < _NEVER:
+            return ""
+        return "head_timeout" if self._is_first else "idle_timeout"
 
     def _judge_window(self, now: float, waiting: Waiting) -> Due:
         """Whether the window that ends now saw too little: of a body, from a reader, or of anything for too long."""
@@ -155,8 +197,11 @@ class Deadlines:
             self._still_since = now
         still = now - self._still_since >= self._patience.idle
         if self._phase in {Phase.BODY, Phase.DISCARDING} and waiting.upstream:
+            self.limit = "idle_timeout" if still else ""
             return Due.UPSTREAM_STALLED if still else Due.NOTHING
         caller_is_slow = self._phase in {Phase.BODY, Phase.DISCARDING} or waiting.downstream
-        if still or (caller_is_slow and moved < self._patience.body_min_rate * self._window):
+        is_too_slow = caller_is_slow and moved < self._patience.body_min_rate * self._window
+        if still or is_too_slow:
+            self.limit = "body_min_rate" if is_too_slow else "idle_timeout"
             return Due.TIMED_OUT
         return Due.NOTHING

@@ -5,22 +5,30 @@ The bytes are the `pump`'s. The task wakes when an upstream has to be dialled, a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from random import Random
+from typing import TYPE_CHECKING, Final
 
 import trio
 
+from meshproxy.errors import Failure
 from meshproxy.http.phase import Phase
 from meshproxy.inbound.brake import PatientPump
 from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.inbound.pump import Pump
-from meshproxy.upstream.pool import NoUpstreamConnection
+from meshproxy.limits.flight import OVERLOAD
+from meshproxy.upstream.queue import NoUpstreamConnection
 from meshproxy.wire.closing import reset
 
 if TYPE_CHECKING:
     from meshproxy.http.relay import HttpRelay
     from meshproxy.inbound.machinery import Machinery, Teller
-    from meshproxy.upstream.pool import UpstreamConnection, Upstreams
+    from meshproxy.upstream.pool import Pool, UpstreamConnection, Upstreams
     from meshproxy.wire.channel import Channel
+
+
+# Who is refused waits so long (seconds), and up to twice: not all at once, or they would all come again at once.
+_PUT_OFF: Final = 0.25
+_DICE: Final = Random()  # noqa: S311 - nothing secret hangs on it
 
 
 class HttpDriver:
@@ -68,7 +76,9 @@ class HttpDriver:
             raise
         finally:
             self._sweeper.discard(pump)
-            if outcome is not Outcome.UPGRADED:
+            if outcome is Outcome.UPGRADED and pump.up is not None:
+                self._upstreams.pool.lend(pump.up)
+            else:
                 self._engine.forget(sock)
                 pump.drop_upstream()
                 pump.down.release()
@@ -104,20 +114,39 @@ class HttpDriver:
         return pump.ending
 
     async def _dial(self) -> None:
-        pump, pool = self._pump, self._upstreams.pool
+        pump, pool, teller = self._pump, self._upstreams.pool, self._teller
+        exchange, begun = pump.relay.exchange, clock()
+        if exchange.trace is not None:
+            exchange.trace.attempt_began = begun
         with trio.CancelScope() as pump.dialling:
             try:
-                connection = await self._upstreams.dial(self._teller.upstream_failed)
+                if pool.is_full:
+                    await self._put_off(pool)
+                connection = await pool.fetch(
+                    self._upstreams, lambda failure: teller.upstream_failed(failure, exchange)
+                )
             except NoUpstreamConnection as failed:
-                pump.relay.upstream_failed(failed.failure, str(failed), clock())
+                pump.relay.upstream_failed(failed.failure, str(failed), clock(), limit=failed.limit)
             else:
-                pool.adopt(connection)
                 if pump.relay.phase is Phase.CONNECTING:
                     pump.attach(connection, clock())
                 else:  # the caller went away meanwhile
                     pool.give_back(connection)
         pump.dialling = None
+        teller.waited(clock() - begun)
         pump.act()
+
+    async def _put_off(self, pool: Pool) -> None:
+        """Have a caller wait for whom there is no room, and then not be served unless it was all over by then.
+
+        A caller who is refused at once may ask again at once, and refusing costs half of what serving does: a few
+        hundred of them would be refused all the time, and nobody served. Raises NoUpstreamConnection.
+        """
+        await trio.sleep(_PUT_OFF * (1 + _DICE.random()))
+        flight = pool.flight
+        if flight.is_bounded:
+            detail = f"{flight.count} requests in flight, and the loop {flight.lag * 1000:.0f} ms behind"
+            raise NoUpstreamConnection(Failure.OVERLOADED, detail, limit=OVERLOAD)
 
     def _cut_short(self) -> None:
         """Tell the end of an exchange whose connection is cut at the end of the drain."""

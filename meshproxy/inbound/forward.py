@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from meshproxy.inbound.admit import Guest, admit
 from meshproxy.inbound.brake import wait_for_room
+from meshproxy.inbound.crowd import Crowd
+from meshproxy.inbound.edges import enter_inbound
 from meshproxy.inbound.introduced import introduced, introduction
 from meshproxy.inbound.live import Call, Live
 from meshproxy.policy.decide import Outcome
@@ -35,13 +37,21 @@ class InboundHandler:
     """Handles the connections of one inbound listener."""
 
     def __init__(
-        self, settings: Inbound, authorizer: Authorizer, services: Services, live: Live, gate: Gate | None = None
+        self,
+        settings: Inbound,
+        authorizer: Authorizer,
+        services: Services,
+        live: Live,
+        *,
+        gate: Gate | None = None,
+        crowd: Crowd | None = None,
     ) -> None:
         self._settings = settings
         self._authorizer = authorizer
         self._services = services
         self._live = live
         self._gate = gate
+        self._crowd = crowd or Crowd.of(settings.limits)
 
     def __repr__(self) -> str:
         return f"<InboundHandler {self._settings.name} -> {self._settings.forward}>"
@@ -60,7 +70,12 @@ class InboundHandler:
         with (
             sessions.of(guest.peer, listener=visit.listener, connection=visit.id) as session,
             self._live.registered(Call(visit.id, guest.leaf.id, guest.home)) as call,
+            self._crowd.counted(guest, visit, self._services.recorder) as counted,
         ):
+            if counted.is_too_much:
+                reset(sock)
+                return
+            enter_inbound(visit, self._settings, guest, self._services)
             session.ended_by(call.revoke)
             judged_at = guest.judged_at
             if self._gate is not None and await wait_for_room(self._gate):
@@ -108,7 +123,7 @@ class InboundHandler:
             plain,
             guest.tls,
             peer_eof=settings.peer_eof,
-            term=Term(settings.limits.idle_timeout, guest.valid_until),
+            term=Term(settings.limits.idle_timeout, guest.valid_until, settings.limits.max_connection_age),
             traffic=visit.traffic,
             on_cut=call.ended_by,
         )

@@ -8,12 +8,14 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from meshproxy.limits.waiting_room import NO_PLACE
 from meshproxy.wire.closing import reset
 from meshproxy.wire.proxy_protocol import (
     PREFIX,
@@ -53,6 +55,8 @@ async def introduced(sock: socket.socket, visit: Visit, settings: Inbound, recor
     if sender is None or not any(sender in network for network in settings.accept_proxy):
         return Introduced(within)
     started = trio.current_time()
+    if visit.place is not None:  # a stranger: there may be others who need it more
+        visit.place.on_lost = partial(trio.lowlevel.notify_closing, sock)
     try:
         with trio.fail_after(within):
             prefix = await _exactly(sock, PREFIX)
@@ -61,6 +65,9 @@ async def introduced(sock: socket.socket, visit: Visit, settings: Inbound, recor
         fault = str(error)
     except trio.TooSlowError:
         fault = f"no PROXY header within {within:g} s"
+    except trio.ClosedResourceError:
+        fault = "no PROXY header yet, and too many others wait"
+        recorder.reached(visit.listener, NO_PLACE)
     except OSError as error:
         fault = error.strerror or "connection lost"
     else:

@@ -65,5 +65,11 @@ class Teller(Protocol):
     def answered(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
         """As `finished`, of a request that the upstream has answered whole, in one piece."""
 
-    def upstream_failed(self, failure: FailedAttempt) -> None:
-        """Take an attempt at an upstream that failed."""
+    def upstream_failed(self, failure: FailedAttempt, exchange: Exchange) -> None:
+        """Take an attempt at an upstream that failed, made for an exchange."""
+
+    def waited(self, seconds: float) -> None:
+        """Take how long an exchange has waited for an upstream connection that was not there."""
+
+    def reached(self, limit: str) -> None:
+        """Take that the connection has reached a limit, by its key in the settings, beside those of exchanges."""

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 _NEVER = float("inf")
 
+# No request is going on.
+_BETWEEN = frozenset({Phase.IDLE, Phase.OVER, Phase.UPGRADED})
+
+
+_TOO_OLD = "the connection is older than max_connection_age"
+
 
 class Ends(ABC):
     """What one connection has come to, and the ways it can end; see `Pump`."""
@@ -180,8 +186,11 @@ class Ends(ABC):
         At the next end that is known, and before any could have come up that is not known yet: so nothing needs to be
         set when a phase begins, which is several times per request.
         """
-        deadlines, exchange = self._deadlines, self.relay.exchange
-        deadlines.look(self.relay.phase, first=exchange.head is None and not exchange.status)
+        deadlines, relay = self._deadlines, self.relay
+        exchange = relay.exchange
+        deadlines.look(relay.phase, first=exchange.head is None and not exchange.status)
+        # What the exchange is timed by is another clock than that of deadlines; both tell seconds.
+        deadlines.request_began(_NEVER if relay.phase in _BETWEEN else now - (clock() - exchange.started))
         ends_at = _NEVER if self.up is None else self.up.ends_at
         self.deadline = min(deadlines.earliest, now + deadlines.shortest, ends_at)
 
@@ -193,8 +202,11 @@ class Ends(ABC):
         waiting = Waiting(bool(self.down.waiting), up is not None and bool(up.channel.waiting))
         self._look_again(now)
         due = self._deadlines.due(now, waiting)
+        if self._deadlines.limit:
+            self._teller.reached(self._deadlines.limit)
         if due is Due.CUT or (up is not None and now >= up.ends_at):
-            self._lose_downstream("a certificate of this connection has expired")
+            is_too_old = due is Due.CUT and self._deadlines.ages_by
+            self._lose_downstream(_TOO_OLD if is_too_old else "a certificate of this connection has expired")
             self._end(Outcome.AGED)
             return
         if due is Due.WIND_DOWN:

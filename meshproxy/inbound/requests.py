@@ -9,17 +9,21 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import trio
 
+from meshproxy.errors import Failure
 from meshproxy.http.head import HeadLimits
 from meshproxy.http.kept import Memory
 from meshproxy.http.relay import HttpRelay
-from meshproxy.http.terms import Terms
+from meshproxy.http.terms import Refusal, Terms
 from meshproxy.inbound.admit import admit
+from meshproxy.inbound.crowd import Crowd
 from meshproxy.inbound.driver import HttpDriver
+from meshproxy.inbound.edges import enter_inbound
 from meshproxy.inbound.introduced import introduced, introduction
 from meshproxy.inbound.live import Call, Live
 from meshproxy.inbound.machinery import Outcome, clock
-from meshproxy.inbound.story import Story
+from meshproxy.inbound.story import Story, story_of
 from meshproxy.upstream.connections import ServiceConnections
 from meshproxy.upstream.pool import NEVER
 from meshproxy.wire.channel import TlsChannel
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
     from meshproxy.http.exchange import Exchange
     from meshproxy.http.head import RequestHead
+    from meshproxy.http.terms import Judge
     from meshproxy.identity.sessions import Session
     from meshproxy.inbound.accept import Services, Visit
     from meshproxy.inbound.admit import Guest
@@ -45,6 +50,10 @@ if TYPE_CHECKING:
 
 _UNTOLD: Final = ConnectionEnd(End.DRAINED, None, "cut at the end of the drain")  # until we know better
 _FOREVER: Final = float("inf")
+
+# A connection too many is answered, and kept no longer than its caller takes to ask (seconds).
+_TOO_MANY: Final = Refusal(Failure.PEER_LIMIT)
+_HEARD_OUT: Final = 1.0
 
 # Request and trace ids must not repeat; nothing secret hangs on them.
 IDS = Random(secrets.randbits(128))  # noqa: S311 - see above
@@ -68,16 +77,24 @@ class RequestsHandler:
         authorizer: Authorizer,
         services: Services,
         way: Way,
+        crowd: Crowd | None = None,
     ) -> None:
         self._settings = settings
         self._authorizer = authorizer
         self._services = services
         self._way = way
+        self._crowd = crowd or Crowd.of(settings.limits)
         self._limits = head_limits(settings.limits)
         self._memory = Memory(self._limits, host=None)
+        self._sampling = None if services.tracer is None else services.tracer.sampling
 
     def __repr__(self) -> str:
         return f"<RequestsHandler {self._settings.name} -> {self._settings.forward}>"
+
+    def _terms(self, judge: Judge) -> Terms:
+        limits = self._settings.limits
+        bounds = limits.max_body_bytes, limits.max_pipelined
+        return Terms(self._limits, judge, IDS, None, self._memory, self._sampling, *bounds)
 
     async def __call__(self, sock: socket.socket, visit: Visit) -> None:
         """Serve one connection to its end."""
@@ -108,18 +125,25 @@ class RequestsHandler:
             own.pool.close_all()
 
     async def _serve(self, guest: Guest, visit: Visit, way: Way) -> None:
-        services = self._services
+        services, limits = self._services, self._settings.limits
         visit.caller = str(guest.leaf.id)
+        enter_inbound(visit, self._settings, guest, services)
         judge = self._authorizer.judge_of(
             visit, guest.leaf, home=guest.home, wall=services.relay.wall, seconds=services.relay.seconds
         )
         downstream = TlsChannel(guest.tls, services.relay.engine, services.relay.buffers)
-        with services.identity.sessions.of(guest.peer, listener=visit.listener, connection=visit.id) as session:
+        with (
+            services.identity.sessions.of(guest.peer, listener=visit.listener, connection=visit.id) as session,
+            self._crowd.counted(guest, visit, services.recorder) as counted,
+        ):
+            judge = _refuse_for_now if counted.is_too_much else judge
+            terms = self._terms(judge)
             await converse(
                 downstream,
-                HttpRelay(Terms(self._limits, judge, IDS, memory=self._memory), clock()),
+                HttpRelay(terms, clock()),
                 Conversation(way, services, visit, Standing(guest, self._authorizer, session)),
-                Term(self._settings.limits.idle_timeout, guest.valid_until),
+                Term(limits.idle_timeout, guest.valid_until, limits.max_connection_age),
+                hear_out=_HEARD_OUT if counted.is_too_much else None,
             )
 
 
@@ -146,19 +170,37 @@ class Conversation(msgspec.Struct, frozen=True):
     standing: Standing | None = None  # outbound: nobody decides
 
 
-async def converse(downstream: Channel, relay: HttpRelay, conversation: Conversation, term: Term) -> None:
-    """Carry an HTTP connection of either direction to its end, and the stream it may be upgraded to."""
+def _refuse_for_now(_head: RequestHead, _request_id: bytes) -> Refusal:
+    """Refuse whatever is asked on a connection too many."""
+    return _TOO_MANY
+
+
+async def converse(
+    downstream: Channel,
+    relay: HttpRelay,
+    conversation: Conversation,
+    term: Term,
+    *,
+    hear_out: float | None = None,
+) -> None:
+    """Carry an HTTP connection of either direction to its end, and the stream it may be upgraded to.
+
+    With `hear_out` it ends with its first answer, or without a question after so many seconds.
+    """
     services, visit = conversation.services, conversation.visit
-    story = Story(visit, services)
+    story = story_of(visit, services)
     driver = HttpDriver(conversation.way.machinery, downstream, relay, conversation.way.upstreams, story)
     if conversation.standing is not None:
         conversation.standing.session.ended_by(driver.revoke)
     is_bounded = term.valid_until is not NEVER  # outbound, most have no end to look for
     left = (term.valid_until - services.relay.wall()).total_seconds() if is_bounded else _FOREVER
+    if hear_out is not None:
+        driver.drain(hear_out)
     with conversation.way.live.holding(driver):
         outcome = await driver.run(valid_for=max(left, 0.0))
     if outcome is Outcome.UPGRADED and driver.upstream is not None and relay.exchange.head is not None:
-        term = Term(term.idle_timeout, min(term.valid_until, driver.upstream.valid_until))
+        age = None if term.age is None else max(term.age - (trio.current_time() - visit.started), 0.0)
+        term = Term(term.idle_timeout, min(term.valid_until, driver.upstream.valid_until), age)
         await _carry_upgraded(Upgraded(downstream, driver.upstream, relay.exchange), conversation, term)
 
 
@@ -175,7 +217,11 @@ async def _carry_upgraded(stream: Upgraded, conversation: Conversation, term: Te
     """Relay an upgraded stream to its end, as long as its request would be granted and both ends are believed."""
     services, visit, exchange = conversation.services, conversation.visit, stream.exchange
     ended = _UNTOLD
-    traffic = Traffic()
+    traffic, inbound = Traffic(), visit.direction == "inbound"
+    if visit.flow is not None:
+        visit.flow.bytes_in += exchange.bytes_in
+        visit.flow.bytes_out += exchange.bytes_out
+        visit.stream = visit.flow.begin(traffic, inbound=inbound)
     try:
         with contextlib.ExitStack() as stack:
             call = None
@@ -199,8 +245,10 @@ async def _carry_upgraded(stream: Upgraded, conversation: Conversation, term: Te
     finally:
         if stream.upstream.session is not None:
             stream.upstream.session.leave()
+        conversation.way.upstreams.pool.lent_has_ended()
         exchange.ended = clock()
-        inbound = visit.direction == "inbound"
+        if visit.flow is not None and visit.stream is not None:
+            visit.flow.end(visit.stream)
         exchange.bytes_in += traffic.to_plain if inbound else traffic.to_tls
         exchange.bytes_out += traffic.to_tls if inbound else traffic.to_plain
         Story(visit, services).upgraded(exchange, stream.upstream, ended)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ca.spiffe_id import complete
 from meshproxy.identity.usable import NotReady
+from meshproxy.inbound.edges import complete_once, enter_outbound
 from meshproxy.outbound.caller import is_caller_allowed
 from meshproxy.upstream.attempt import FailedAttempt, NoUpstream
 from meshproxy.wire.ends import ConnectionEnd, End, Side
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from meshproxy.settings.schema import Outbound
     from meshproxy.upstream.endpoint import Dialer
     from meshproxy.wire.relay import Cut
-
-
-# The settings' few words, read once and not for each connection.
-_complete = lru_cache(maxsize=256)(complete)
 
 
 class OutboundHandler:
@@ -41,6 +37,7 @@ class OutboundHandler:
         settings, services = self._settings, self._services
         if not is_caller_allowed(sock, settings, visit, services.recorder):
             return
+        enter_outbound(visit, settings, services)
         try:
             identity = services.identity.usable()
         except NotReady as reason:
@@ -54,7 +51,7 @@ class OutboundHandler:
                 visit.listener, failure.phase, endpoint=failure.endpoint, detail=failure.detail
             )
 
-        to = _complete(settings.to, identity.home)
+        to = complete_once(settings.to, identity.home)
         visit.upstream = str(to)
         try:
             far = await self._dialer.open(identity, to, tell)
@@ -62,12 +59,13 @@ class OutboundHandler:
             visit.end = ConnectionEnd(End.FAILED, None, str(failed))
             return
         visit.upstream, visit.upstream_id = far.target, str(far.leaf.id)
+        valid_until = min(far.leaf.not_after, identity.material.not_after)
         with services.identity.sessions.of(far.peer, listener=visit.listener, connection=visit.id) as session:
             ended = await services.relay.run(
                 sock,
                 far.tls,
                 peer_eof=settings.peer_eof,
-                term=Term(settings.limits.idle_timeout, min(far.leaf.not_after, identity.material.not_after)),
+                term=Term(settings.limits.idle_timeout, valid_until, settings.limits.max_connection_age),
                 traffic=visit.traffic,
                 on_cut=lambda cut: session.ended_by(partial(_revoke, cut)),
             )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from meshproxy.http.kept import Memory
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Grant, Terms
+from meshproxy.inbound.edges import enter_outbound
 from meshproxy.inbound.machinery import clock
 from meshproxy.inbound.requests import IDS, Conversation, converse, head_limits
 from meshproxy.outbound.caller import is_caller_allowed
@@ -39,9 +40,10 @@ class OutboundRequestsHandler:
         self._services = services
         self._way = way
         limits, host = head_limits(settings.limits), None if settings.host is None else settings.host.encode("ascii")
-        self._terms = Terms(limits, grant_all, IDS, host, Memory(limits, host))
-
-        self._term = Term(settings.limits.idle_timeout, NEVER)
+        sampling = None if services.tracer is None else services.tracer.sampling
+        bounds = settings.limits.max_body_bytes, settings.limits.max_pipelined
+        self._terms = Terms(limits, grant_all, IDS, host, Memory(limits, host), sampling, *bounds)
+        self._term = Term(settings.limits.idle_timeout, NEVER, settings.limits.max_connection_age)
 
     def __repr__(self) -> str:
         return f"<OutboundRequestsHandler {self._settings.name} -> {self._settings.to}>"
@@ -51,6 +53,7 @@ class OutboundRequestsHandler:
         settings, services = self._settings, self._services
         if not is_caller_allowed(sock, settings, visit, services.recorder):
             return
+        enter_outbound(visit, settings, services)
         await converse(
             PlainChannel(sock, services.relay.engine, services.relay.buffers),
             HttpRelay(self._terms, clock()),

@@ -15,10 +15,12 @@ reason = "method"                  # optional: why it must be denied
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ca.spiffe_id import SpiffeId, TrustDomain, complete
+from meshproxy.http.guard import TOKEN
 from meshproxy.http.head import BadMessage
 from meshproxy.http.target import parse_target
 from meshproxy.policy.decide import Decision, Reason, decide_connection, decide_request
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from meshproxy.toml import Table
 
 NOBODYS: Final = TrustDomain("trust-domain.invalid")  # RFC 2606: of short identities where nobody names theirs
+_METHOD: Final = re.compile(TOKEN.decode())
 _EXPECTED: Final = {"allow": True, "deny": False}
 _DENIALS: Final = {reason.value: reason for reason in Reason if reason is not Reason.GRANTED}
 
@@ -98,8 +101,13 @@ def decide_case(case: Case, policy: Policy, *, now: datetime) -> Outcome:
 
 
 def judged_request(method: str, path: str) -> tuple[str, str]:
-    """Return a request as rules are asked about it; raises BadMessage for one that is refused before."""
-    return method, parse_target(method.encode(), path.encode()).path.decode("ascii")
+    """Return a request as rules are asked about it; raises BadMessage for one that is refused before.
+
+    Bytes that are not UTF-8 may be given as Python's surrogate escapes (PEP 383), as arguments of a command are.
+    """
+    if not _METHOD.fullmatch(method):
+        raise BadMessage(400, "the method is no token (RFC 9110 section 5.6.2)")
+    return method, parse_target(method.encode(), path.encode(errors="surrogateescape")).path.decode("ascii")
 
 
 def _fault(case: Case, decision: Decision) -> str:

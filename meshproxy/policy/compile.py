@@ -45,6 +45,7 @@ class Policy:
     rules: tuple[Rule, ...]
     _index: Mapping[str | None, Patterns[RequestIndex]]  # by trust domain; None: the own one, whichever it is
     _ends: Sequence[datetime]  # of all rules that expire, rising
+    wants_records: bool  # whether some rule has its grants recorded, whatever the listener says
 
     def __repr__(self) -> str:
         return f"<Policy {self.file} generation {self.generation} ({self.content_hash}), {len(self.rules)} rules>"
@@ -104,7 +105,8 @@ def compile_policy(document: Document, *, generation: int = 1) -> Policy:
         for domain, places in by_domain.items()
     }
     ends = sorted({rule.expires for rule in document.rules if rule.expires is not None})
-    return Policy(document.file, generation, document.content_hash, document.rules, index, ends)
+    wants_records = any(rule.recorded for rule in document.rules)
+    return Policy(document.file, generation, document.content_hash, document.rules, index, ends, wants_records)
 
 
 def _place(by_domain: dict[str | None, dict[Segments, RequestRules]], pattern: IdentityPattern) -> RequestRules:

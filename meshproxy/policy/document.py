@@ -1,7 +1,7 @@
 """An allow-list file, read into rules that cannot be wrong; or every fault in it at once.
 
 One file per service, made for code review: `[[allow]]` tables with `from`, optionally `methods` and `paths` (HTTP),
-`name`, `reason`, `owner`, `expires`.
+`name`, `reason`, `owner`, `expires`, `audit`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ MAX_NOTE: Final = 1000  # characters of `reason` and `owner`; they go into every
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # becomes a metric label
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110 section 5.6.2
+_RECORDED: Final = {"all": True, "off": False}
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"})
 
 
@@ -29,6 +30,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "C
 class Rule:
     """One grant. `methods` and `paths` are None when left out (any); `expires` is aware, in UTC.
 
+    `recorded`: whether the audit log holds what it grants; None: the listener says.
     `ordinal` counts from 1 in file order, `line` is where the rule begins in the file.
     """
 
@@ -41,6 +43,7 @@ class Rule:
     reason: str = ""
     owner: str = ""
     expires: datetime | None = None
+    recorded: bool | None = None
 
     def expired(self, now: datetime) -> bool:
         """Whether the rule no longer grants: from `expires` itself on. `now` is aware."""
@@ -102,6 +105,7 @@ def _read_rule(table: Table, ordinal: int) -> Rule:
         reason=table.take("reason", written(note), "", like='"why this is allowed"'),
         owner=table.take("owner", written(note), "", like='"team-pay"'),
         expires=table.take("expires", instant, None, like="2027-03-01"),
+        recorded=table.take("audit", written(_recorded), None, like='"all"'),
     )
 
 
@@ -133,6 +137,12 @@ def _name(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise ValueError("a name of 1 to 64 letters, digits, dots, hyphens and underscores")
     return text
+
+
+def _recorded(text: str) -> bool:
+    if text not in _RECORDED:  # "denials" among them, as a listener may say: but no rule denies
+        raise ValueError('"all" or "off": what becomes of its grants; denials are recorded as the listener says')
+    return _RECORDED[text]
 
 
 def method(text: str) -> str:

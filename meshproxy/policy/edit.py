@@ -58,7 +58,8 @@ def smallest_edit(
     if nearest is not None and asked is not None and not nearest.rule.expired(now):
         widened = _widened(nearest, *asked)
         if widened is not None and _grants_no_more(policy, widened, exact, home=home, now=now):
-            return Edit(rule_text(widened), nearest.rule, "this, and nothing else")
+            until = f", until {widened.expires:%Y-%m-%d}" if widened.expires else ""
+            return Edit(rule_text(widened), nearest.rule, f"this, and nothing else{until}")
     return Edit(rule_text(exact) + _FILL_IN, None, "this, and nothing else")
 
 

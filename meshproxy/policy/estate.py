@@ -57,6 +57,11 @@ class Access:
         paths = "any path" if rule.paths is None else ", ".join(pattern.text for pattern in rule.paths)
         return f"{methods} on {paths}"
 
+    @property
+    def for_what(self) -> str:
+        """The same, and until when."""
+        return self.what + (f", until {self.rule.expires:%Y-%m-%d}" if self.rule.expires else "")
+
 
 def accesses(services: Mapping[str, Document], *, now: datetime) -> Iterator[Access]:
     """Yield all that is granted anywhere at `now` (aware), service by service, in file order."""

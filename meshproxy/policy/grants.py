@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from meshproxy.policy.match import ANY_SEGMENT, Segments
+from meshproxy.policy.match import ANY_SEGMENT, Segments, spelt
 from meshproxy.policy.overlaps import OverlapTree
 from meshproxy.policy.regions import Steps, covers, regions, uncovered
 
@@ -150,7 +150,7 @@ class Grants:
             return None
         for method in sorted(grant.methods) if grant.methods is not None else (_LIKELY_METHOD,):
             if not any(_grants_method(each, method) for each in there):
-                return Example(grant.domain, _spelt(caller), method, _spelt(path))
+                return Example(grant.domain, spelt(caller), method, spelt(path))
         others = [each for each in self.overlapping(grant) if each.outlasts(grant)]
         return _left(grant, others, steps or Steps())
 
@@ -191,7 +191,7 @@ def _left(grant: Grant, others: Sequence[Grant], steps: Steps) -> Example | None
                 continue
             path = _left_path(grant, [others[number] for number in among], method, steps)
             if path is not None:
-                return Example(grant.domain, _spelt(region.example), method, path)
+                return Example(grant.domain, spelt(region.example), method, path)
             seen.add(among)
     return None
 
@@ -201,7 +201,7 @@ def _left_path(grant: Grant, others: Sequence[Grant], method: str, steps: Steps)
         return None
     found = uncovered(grant.paths, [each.paths for each in others], empty_end=True, steps=steps)
     if found is not None:
-        return _spelt(found)
+        return spelt(found)
     return ASTERISK if grant.path is None and method == _OPTIONS else None
 
 
@@ -226,7 +226,3 @@ def _grants_method(grant: Grant, method: str) -> bool:
 
 def _share_a_method(one: Grant, other: Grant) -> bool:
     return one.methods is None or other.methods is None or bool(one.methods & other.methods)
-
-
-def _spelt(segments: Sequence[str]) -> str:
-    return "".join(f"/{segment}" for segment in segments)

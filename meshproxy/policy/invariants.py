@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Final
 from meshproxy.policy.document import method as read_method
 from meshproxy.policy.document import note
 from meshproxy.policy.grants import EVERY_PATH, Example, grants_of
-from meshproxy.policy.match import IdentityPattern, PathPattern
-from meshproxy.policy.regions import TooIntricate, intersection, uncovered
+from meshproxy.policy.match import IdentityPattern, PathPattern, spelt
+from meshproxy.policy.overlaps import OverlapTree
+from meshproxy.policy.regions import MOST_STEPS, Steps, TooIntricate, intersection, uncovered
 from meshproxy.toml import Judge, parse_toml, written
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 FILE: Final = "invariants.toml"
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _KEYS: Final = ("owner", "reason", "expires")
+_MOST_STEPS: Final = 10 * MOST_STEPS  # of all proofs about one list together
 _ANY_METHOD: Final = "GET"  # an example of any
 
 
@@ -56,6 +58,11 @@ class Invariant:
     only: tuple[IdentityPattern, ...] | None = None
     require: tuple[str, ...] = ()
     reason: str = ""
+
+    @property
+    def wanted(self) -> tuple[Segments, ...]:
+        """The patterns of the paths that it is about."""
+        return (EVERY_PATH,) if self.paths is None else tuple(each.segments for each in self.paths)
 
     def is_about(self, service: str) -> bool:
         """Whether it is about the lists of a service, by the path of its identity."""
@@ -97,12 +104,19 @@ def violations(
     unless the promise names them in full as well.
     """
     rules = tuple(rules)
-    for invariant in invariants:
-        if invariant.is_about(service):
-            yield from _missing_words(invariant, rules, now)
-            if invariant.only is not None:
-                for grant in grants_of(rules, home=home, now=now):
-                    yield from _outsiders(invariant, invariant.only, grant, home)
+    about = [each for each in invariants if each.is_about(service)]
+    by_path: OverlapTree[list[tuple[int, Grant]]] = OverlapTree()
+    if any(each.only is not None for each in about):
+        for numbered in enumerate(grants_of(rules, home=home, now=now)):
+            by_path.setdefault(numbered[1].paths, list).append(numbered)
+    steps = Steps(_MOST_STEPS)
+    for invariant in about:
+        yield from _missing_words(invariant, rules, now)
+        if invariant.only is not None:
+            kept = (each for wanted in invariant.wanted for each in by_path.overlapping(wanted))
+            touching = {number: grant for grants in kept for number, grant in grants}
+            in_file_order = (touching[number] for number in sorted(touching))
+            yield from _outsiders(invariant, invariant.only, in_file_order, home, steps)
 
 
 def _missing_words(invariant: Invariant, rules: Iterable[Rule], now: datetime) -> Iterator[Violation]:
@@ -113,26 +127,38 @@ def _missing_words(invariant: Invariant, rules: Iterable[Rule], now: datetime) -
 
 
 def _outsiders(
-    invariant: Invariant, only: tuple[IdentityPattern, ...], grant: Grant, home: TrustDomain | None
+    invariant: Invariant,
+    only: tuple[IdentityPattern, ...],
+    grants: Iterable[Grant],
+    home: TrustDomain | None,
+    steps: Steps,
 ) -> Iterator[Violation]:
-    touched = _touched(invariant, grant)
-    if touched is None:
-        return
-    method, path = touched
+    """Who else is granted it; each of a rule's callers is told of once, whatever its paths."""
     own = None if home is None else home.name
-    inside = [
-        each.segments for each in only if (own if each.trust_domain is None else each.trust_domain.name) == grant.domain
-    ]
-    try:
-        outsider = uncovered(grant.callers, inside, empty_end=False)
-    except TooIntricate:
-        yield Violation(invariant, grant.rule, "it overlaps in so many ways that nobody can tell who is granted this")
-        return
-    if outsider is None:
-        return
-    example = Example(grant.domain, _spelt(outsider), method, path)
+    inside: dict[str | None, list[Segments]] = {}
+    for each in only:
+        inside.setdefault(own if each.trust_domain is None else each.trust_domain.name, []).append(each.segments)
     whom = ", ".join(each.text for each in only) or "nobody"
-    yield Violation(invariant, grant.rule, f"it grants {example}, and only {whom} may be", example)
+    outsiders: dict[tuple[str | None, Segments], tuple[str, ...] | None] = {}
+    told: set[tuple[int, str | None, Segments]] = set()
+    for grant in grants:
+        who = grant.domain, grant.callers
+        touched = None if (grant.rule.ordinal, *who) in told else _touched(invariant, grant)
+        if touched is None:
+            continue
+        try:
+            if who not in outsiders:
+                within = inside.get(grant.domain, ())
+                outsiders[who] = uncovered(grant.callers, within, empty_end=False, steps=steps.at_most(MOST_STEPS))
+            outsider = outsiders[who]
+        except TooIntricate:
+            words = "it overlaps in so many ways that nobody can tell who is granted this"
+            yield Violation(invariant, grant.rule, words)
+            return  # nobody can tell of the others either, in any time worth waiting
+        if outsider is not None:
+            told.add((grant.rule.ordinal, *who))
+            example = Example(grant.domain, spelt(outsider), *touched)
+            yield Violation(invariant, grant.rule, f"it grants {example}, and only {whom} may be", example)
 
 
 def _touched(invariant: Invariant, grant: Grant) -> tuple[str, str] | None:
@@ -141,8 +167,7 @@ def _touched(invariant: Invariant, grant: Grant) -> tuple[str, str] | None:
         methods = sorted(grant.methods) if grant.methods is not None else [_ANY_METHOD]
     else:
         methods = sorted(each for each in invariant.methods if grant.methods is None or each in grant.methods)
-    wanted = (EVERY_PATH,) if invariant.paths is None else tuple(each.segments for each in invariant.paths)
-    common = next((both for each in wanted if (both := intersection(grant.paths, each)) is not None), None)
+    common = next((both for each in invariant.wanted if (both := intersection(grant.paths, each)) is not None), None)
     if not methods or common is None:
         return None
     return methods[0], _one_of(common)
@@ -151,11 +176,7 @@ def _touched(invariant: Invariant, grant: Grant) -> tuple[str, str] | None:
 def _one_of(pattern: Segments) -> str:
     """A path that a pattern matches."""
     fixed = pattern.fixed or ("any",)
-    return _spelt(tuple("any" if segment == "*" else segment for segment in fixed))
-
-
-def _spelt(segments: tuple[str, ...]) -> str:
-    return "".join(f"/{segment}" for segment in segments)
+    return spelt(tuple("any" if segment == "*" else segment for segment in fixed))
 
 
 def _read(table: Table, number: int, file: str) -> Invariant:

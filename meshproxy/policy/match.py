@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ca.spiffe_id import MAX_ID_BYTES, SCHEME, SpiffeId, TrustDomain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 ANY_SEGMENT: Final = "*"
 ANY_TAIL: Final = "**"
@@ -39,6 +39,9 @@ class Segments:
 
     fixed: tuple[str, ...]
     open_ended: bool
+
+    def __str__(self) -> str:
+        return spelt((*self.fixed, ANY_TAIL) if self.open_ended else self.fixed)
 
     def match(self, segments: Sequence[str]) -> bool:
         """Whether the pattern grants these segments (of `/a/b`: `a` and `b`; of `/a/`: `a` and the empty one)."""
@@ -119,6 +122,11 @@ class PathPattern:
 def identity_segments(identity: SpiffeId) -> list[str]:
     """Return the path segments of an identity: `a`, `b` of `spiffe://td/a/b`; none for a trust domain's own ID."""
     return identity.path.split("/")[1:]
+
+
+def spelt(segments: Iterable[str]) -> str:
+    """Return segments as the path they make: `/a/b` of `a` and `b`."""
+    return "".join(f"/{segment}" for segment in segments)
 
 
 def _wildcards(parts: list[str]) -> tuple[tuple[str, ...], bool]:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from meshproxy.policy.match import ANY_SEGMENT
+from meshproxy.policy.match import ANY_SEGMENT, spelt
 from meshproxy.policy.tree import PatternTree
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def only_literal(things: Mapping[Segments, T]) -> tuple[str, T] | None:
 def _literal(pattern: Segments) -> str | None:
     if pattern.open_ended or ANY_SEGMENT in pattern.fixed:
         return None
-    return "".join(f"/{segment}" for segment in pattern.fixed)
+    return spelt(pattern.fixed)
 
 
 class _Literals(Patterns[T]):

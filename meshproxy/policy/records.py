@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -11,7 +11,10 @@ from ca.spiffe_id import SpiffeId
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_LONGEST_CALLER = 2048  # SPIFFE-ID section 2.3; a line that holds more is not of ours
+# Why somebody is refused without asking an allow-list, as an audit log says it: by now the certificate has ended.
+CERTIFICATE_EXPIRED: Final = "certificate_expired"
+
+_LONGEST_CALLER: Final = 2048  # SPIFFE-ID section 2.3; a line that holds more is not of ours
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -34,7 +37,13 @@ class Record(msgspec.Struct, frozen=True):
     @property
     def is_decision(self) -> bool:
         """Whether an allow-list was asked: an access line, or a line of an audit log, each of which is one decision."""
-        return self.event in {"request", "connection", "decision"} and bool(self.decision and self.caller)
+        is_one = self.event in {"request", "connection", "decision"} and bool(self.decision and self.caller)
+        return is_one and self.reason != CERTIFICATE_EXPIRED
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether somebody was refused as his certificate had ended by then; no allow-list was asked."""
+        return self.event == "decision" and self.reason == CERTIFICATE_EXPIRED
 
     @property
     def is_objection(self) -> bool:
@@ -76,5 +85,5 @@ def records_in(lines: Iterable[bytes]) -> Iterator[Record]:
     for line in lines:
         try:
             yield _decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # the last: nested too deeply
             continue

@@ -27,6 +27,8 @@ def rule_text(rule: Rule) -> str:
     lines += [f"{key} = {quoted(text)}" for key, text in (("reason", rule.reason), ("owner", rule.owner)) if text]
     if rule.expires is not None:
         lines.append(f"expires = {_instant(rule.expires)}")
+    if rule.recorded is not None:
+        lines.append(f"audit = {quoted('all' if rule.recorded else 'off')}")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -11,9 +11,12 @@ drain       ending: ready goes false, who got in is served, the rest is cut at a
 signals     what SIGTERM, SIGINT and SIGHUP mean
 reception   the admin sockets
 views       what /status, /ready and /metrics show of one process; pages: what they are made of
+chronicle   what happened, second by second; observatory: its pages, of traffic_pages and trust_pages
+idle        edges that may be used and are not; audit_search: decisions from the newest back
 renewing    an identity kept alive for a foreign program
 lifeline    the keeper of an identity that renews itself
 telling     where everything is told
+tracing     the tracer that the settings want
 process     descriptors, stderr, exit codes
 origin      what it was started into: inherited sockets, a service manager, a sidecar to take over from
 takeover    asking the sidecar that runs for its listeners; handover: being asked

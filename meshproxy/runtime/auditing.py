@@ -15,7 +15,7 @@ from meshproxy.audit.journal import Journal
 from meshproxy.inbound.audited import Witness
 from meshproxy.inbound.brake import AuditGate, Brake
 from meshproxy.runtime.telling import wall_clock
-from meshproxy.settings.schema import WhenFull
+from meshproxy.settings.schema import Audited, WhenFull
 from meshproxy.telemetry.access import Stamp
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from meshproxy.identity.material import Material
     from meshproxy.identity.store import IdentityStore
+    from meshproxy.policy.compile import Policy
     from meshproxy.settings.schema import AuditSettings, Inbound
     from meshproxy.telemetry.metrics import Metrics
     from meshproxy.telemetry.record import Recorder
@@ -60,9 +61,15 @@ class Auditing:
         age = round(time.monotonic() - figures.checkpoint_at, 3)
         return AuditStatus(str(journal.file.path), journal.error, figures.records, figures.refused, journal.depth, age)
 
-    def witness(self, settings: Inbound, recorder: Recorder) -> Witness:
+    def witness(self, settings: Inbound, policy: Policy, recorder: Recorder) -> Witness:
         """Return what has the decisions of a listener recorded."""
-        return Witness(settings, self.journal, recorder)
+        return Witness(settings, policy, self.journal, recorder)
+
+    def refuses_all(self, witness: Witness | None) -> bool:
+        """Whether a listener refuses every call, as nothing can be recorded now."""
+        if witness is None or not self.journal.failing:
+            return False
+        return witness.audited is Audited.ALL or (self.brake is not None and witness.audited is not Audited.OFF)
 
     def gate(self, witness: Witness | None) -> AuditGate | None:
         """Return where the callers of a listener wait for room, if they do."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from meshproxy.admin.server import Page
+from meshproxy.admin.answers import Page, negotiated
 from meshproxy.runtime.pages import live_page, ready_page
-from meshproxy.telemetry.metrics import CONTENT_TYPE
+from meshproxy.telemetry.exposition import form_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from meshproxy.admin.server import View
+    from meshproxy.admin.answers import Inquiry, View
     from meshproxy.enroll.account import Account
     from meshproxy.enroll.books import Books
     from meshproxy.enroll.housekeeping import Housekeeper
@@ -74,14 +74,18 @@ class AuthorityViews:
         sound = self._books.authority is not None and leaf is not None and leaf.is_valid(self._wall())
         return "serving" if sound and "ledger" not in self._account.failing else "not_ready"
 
-    def all(self) -> Mapping[str, View]:
+    def all(self) -> Mapping[str, View | Inquiry]:
         """Return the pages by path."""
         return {
             "/live": live_page,
             "/ready": lambda: ready_page(self.state),
             "/status": lambda: Page(200, "application/json", msgspec.json.encode(self.status()) + b"\n"),
-            "/metrics": lambda: Page(200, CONTENT_TYPE, self._account.figures.exposition()),
+            "/metrics": negotiated(self._metrics),
         }
+
+    def _metrics(self, accept: bytes) -> Page:
+        form = form_for(accept)
+        return Page(200, form.value, self._account.figures.exposition(form))
 
     def status(self) -> AuthorityStatus:
         """Return what `/status` shows."""

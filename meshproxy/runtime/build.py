@@ -13,11 +13,15 @@ import trio
 
 from meshproxy.identity.store import IdentityStore
 from meshproxy.inbound.accept import Services
+from meshproxy.limits.flight import Flight
+from meshproxy.runtime.chronicle import next_second
 from meshproxy.runtime.doors import OwnDoors
 from meshproxy.runtime.drain import Ending, serve_until_drained
 from meshproxy.runtime.equip import Workshop
+from meshproxy.runtime.observatory import Observatory
 from meshproxy.runtime.origin import Departure, Origin, in_words
-from meshproxy.runtime.pages import reload_action
+from meshproxy.runtime.pages import drain_action, log_level_action, reload_action
+from meshproxy.runtime.pressure import Pressure
 from meshproxy.runtime.reception import Reception
 from meshproxy.runtime.reload import Reloader
 from meshproxy.runtime.signals import follow_signals
@@ -31,7 +35,9 @@ from meshproxy.wire.relay import Relay
 from meshproxy.wire.sweep import Sweeper
 
 if TYPE_CHECKING:
+    from meshproxy.admin.answers import Action, Order
     from meshproxy.runtime.auditing import Auditing
+    from meshproxy.runtime.chronicle import Chronicle
     from meshproxy.runtime.doors import Doors
     from meshproxy.runtime.telling import Telling
     from meshproxy.settings.load import Configuration
@@ -50,6 +56,7 @@ class House:
     sweeper: Sweeper
     services: Services
     stations: Stations
+    pressure: Pressure
     auditing: Auditing | None = None
 
     @classmethod
@@ -75,16 +82,19 @@ class House:
             from meshproxy.runtime.auditing import Auditing  # noqa: PLC0415 - who records nothing does not pay for it
 
             auditing = Auditing.open(settings.audit, identity, recorder, worker=worker, shift=shift)
-        engine, sweeper = make_readiness(), Sweeper()
-        services = Services(
-            # A clock that a test moves has no faster one beside it.
-            relay=Relay(engine, Buffers(), sweeper, wall, time.time if wall is wall_clock else None),
-            resolver=Resolver(),
-            identity=identity,
-            recorder=recorder,
-        )
-        stations = Stations(Workshop(services, sweeper, auditing).equip, recorder, wall, doors)
-        return cls(identity, engine, sweeper, services, stations, auditing)
+        engine, sweeper = make_readiness(), Sweeper(recorder.metrics.loop_lag.labels().observe)
+        # A clock that a test moves has no faster one beside it.
+        relay = Relay(engine, Buffers(), sweeper, wall, time.time if wall is wall_clock else None)
+        resolver, tracer = Resolver(), None
+        if settings.tracing is not None:
+            from meshproxy.runtime.tracing import make_tracer  # noqa: PLC0415 - as above
+
+            tracer = make_tracer(settings.tracing, identity, relay, resolver, recorder)
+        services = Services(relay, resolver, identity, recorder, tracer)
+        flight = Flight(max_lag=settings.runtime.max_lag)
+        stations = Stations(Workshop(services, sweeper, auditing, flight).equip, recorder, wall, doors, flight)
+        pressure = Pressure(flight, engine, recorder)
+        return cls(identity, engine, sweeper, services, stations, pressure, auditing)
 
     def close(self) -> None:
         """Write down what is left to be written; nothing is decided any more."""
@@ -95,9 +105,12 @@ class House:
         """Start what everything else stands on."""
         await nursery.start(self.engine.run)
         await nursery.start(self.sweeper.run)
+        nursery.start_soon(self.pressure.run)
         nursery.start_soon(self.identity.watch)
         if self.auditing is not None and self.auditing.brake is not None:
             nursery.start_soon(self.auditing.brake.run)
+        if self.services.tracer is not None:
+            nursery.start_soon(self.services.tracer.exporter.run)
 
 
 def settle() -> None:
@@ -113,7 +126,7 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling,
     """
     settings, log, origin = configuration.settings, telling.log, origin or Origin()
     doors, manager = OwnDoors(origin.inherited), origin.manager
-    recorder = telling.recorder(trio.current_time)
+    recorder = telling.recorder(trio.current_time, settings.telemetry)
     house = House.furnish(settings, recorder, doors, wall_clock, shift=origin.shift)
     identity, stations = house.identity, house.stations
     with ExitStack() as sockets:
@@ -143,12 +156,14 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling,
             house.services,
             reloader,
             telling.writer,
+            pressure=house.pressure,
             lifeline=lifeline,
             auditing=house.auditing,
             sandbox=str(origin.sandbox),
         )
         departure = Departure()
         nothing_cut = False  # what remains true when a second signal cancels the house
+        observatory = Observatory(file, str(reception.address), views)
 
         def begin_drain() -> Ending:
             views.phase.draining = True
@@ -174,13 +189,15 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling,
             nursery.start_soon(reloader.grants.follow)
             if lifeline is not None:
                 nursery.start_soon(lifeline.run)
-            reception.serve(
-                nursery,
-                views.all(),
-                views.public(),
-                {"/reload": reload_action(reloader, identity.look_now)},
-                origin.hand_over(departure, stations.listening, reception, log),
-            )
+            nursery.start_soon(_look_back, recorder, views, observatory.chronicle)
+            nursery.start_soon(observatory.tell_denials)
+            actions: dict[str, Action | Order] = {
+                "/reload": reload_action(reloader, identity.look_now),
+                "/drain": drain_action(departure.stopping, log),
+                "/log-level": log_level_action(telling.log_level.set, log),
+            }
+            upgrades = origin.hand_over(departure, stations.listening, reception, log)
+            reception.serve(nursery, {**views.all(), **observatory.all()}, views.public(), actions, upgrades)
             listeners = {station.settings.name: station.acceptor.post.address for station in stations}
             await nursery.start(serve)
             announce(log, file, reception, listeners, configuration)
@@ -188,3 +205,11 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling,
             nursery.start_soon(manager.beat)
         log.info("stopped", nothing_cut=nothing_cut)
         return nothing_cut
+
+
+async def _look_back(recorder: Recorder, views: Views, chronicle: Chronicle) -> None:
+    """Write down once a second what has happened; forever."""
+    while True:
+        now, late = await next_second(wall_clock)
+        chronicle.refuse(*recorder.fresh.take())
+        chronicle.second(now, recorder.flows.take(), views.facts(), late)

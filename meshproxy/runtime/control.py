@@ -17,9 +17,13 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 import msgspec
 import trio
 
-from meshproxy.admin.status import Status  # noqa: TC001 - msgspec looks the types of fields up when it decodes
+from meshproxy.admin.roster import ConnectionRow  # noqa: TC001 - msgspec looks the types of fields up when it decodes
+from meshproxy.admin.status import Status  # noqa: TC001 - as above
 from meshproxy.errors import Problem  # noqa: TC001 - as above
 from meshproxy.runtime.samples import Sample  # noqa: TC001 - as above
+from meshproxy.telemetry.denials import Refused  # noqa: TC001 - as above
+from meshproxy.telemetry.facts import Facts  # noqa: TC001 - as above
+from meshproxy.telemetry.flows import Edge, Point  # noqa: TC001 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +73,25 @@ class Tell(msgspec.Struct, frozen=True, tag=True):
     id: int
 
 
+class Recount(msgspec.Struct, frozen=True, tag=True):
+    """Say what has happened since you were last asked; answered by an `Account`."""
+
+    id: int
+
+
+class WhoIsThere(msgspec.Struct, frozen=True, tag=True):
+    """Say who is connected, the newest `most`; answered by a `Roster`."""
+
+    id: int
+    most: int
+
+
+class SetLogLevel(msgspec.Struct, frozen=True, tag=True):
+    """Log from this level on."""
+
+    level: str
+
+
 class LookAtIdentity(msgspec.Struct, frozen=True, tag=True):
     """Load the identity again now."""
 
@@ -104,15 +127,35 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     samples: tuple[Sample, ...]
 
 
+class Account(msgspec.Struct, frozen=True, tag=True):
+    """What has happened at a worker since its last account, and how it is; bounded as `Flows` and `Fresh` are."""
+
+    id: int
+    happened: tuple[tuple[Edge, Point], ...]
+    refused: tuple[Refused, ...]
+    refused_beyond: int
+    loop_lag: float  # seconds, the worst since then
+    facts: Facts
+
+
+class Roster(msgspec.Struct, frozen=True, tag=True):
+    """Who is connected to a worker; `more` are left out."""
+
+    id: int
+    connections: tuple[ConnectionRow, ...]
+    more: int
+
+
 class Ended(msgspec.Struct, frozen=True, tag=True):
     """The last word: whether nothing had to be cut, and what was counted to the end."""
 
     nothing_cut: bool
-    report: Report | None
+    report: Report | None = None
+    account: Account | None = None
 
 
-Order = File | Prepare | Commit | Abort | Tell | LookAtIdentity | Drain | Cut
-Word = Hello | Answer | Report | Ended
+Order = File | Prepare | Commit | Abort | Tell | Recount | WhoIsThere | SetLogLevel | LookAtIdentity | Drain | Cut
+Word = Hello | Answer | Report | Account | Roster | Ended
 
 _M = TypeVar("_M")
 

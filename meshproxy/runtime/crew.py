@@ -13,14 +13,16 @@ from meshproxy import __version__
 from meshproxy.admin.merge import remembered
 from meshproxy.errors import FaultyInput, Problem, StartError
 from meshproxy.limits.backoff import Backoff
-from meshproxy.runtime.control import Abort, Answer, Cut, Drain, File, LookAtIdentity, Report
+from meshproxy.runtime.control import Abort, Answer, Cut, Drain, File, LookAtIdentity, Report, Roster, SetLogLevel
 from meshproxy.runtime.life import Life, Lost, in_words
 from meshproxy.runtime.samples import Sample, combined, lasting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
 
+    from meshproxy.admin.roster import ConnectionRow
     from meshproxy.admin.status import Status
+    from meshproxy.runtime.control import Account
     from meshproxy.runtime.doorkeeper import Doorkeeper, Kept
     from meshproxy.runtime.life import Reply
     from meshproxy.settings.load import Configuration
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 _BOOT = 30.0  # seconds for a new process to say that it is there
 _PATIENCE = 30.0  # seconds to take up a configuration: reading 10,000 rules takes 0.3
+_ACCOUNT = 0.3  # seconds to say what has happened; what comes later is taken with the next
 _REPORT = 1.0  # seconds to say how it is; who scrapes does not wait long
 _TRIES = 3  # starts of one worker, while none has ever served, before the sidecar gives up
 
@@ -85,6 +88,7 @@ class Crew:
         self.gone: Status | None = None  # what workers that have ended had counted
         self.gone_samples: list[Sample] = []
         self.nothing_cut = True
+        self._accounts: list[Account] = []  # the last ones of workers that have ended
         self._in_force = _InForce(configuration, 1)
         self._doors = doors
         self._begin = begin
@@ -180,6 +184,37 @@ class Crew:
                     self._log.error("worker_silent", pid=life.pid, seconds=round(now - at, 1), effect="it is ended")
                     life.kill()
             await trio.sleep(within / 4)
+
+    async def accounts(self) -> list[Account]:
+        """Ask all what has happened since; returns what was said, also by those that have ended meanwhile."""
+        asked = [each.life.recount() for each in self.members if each.life is not None and each.generation]
+        deadline = trio.current_time() + _ACCOUNT
+        for reply in asked:
+            await reply.get(max(deadline - trio.current_time(), 0.0))
+        found, self._accounts = self._accounts, []
+        for life in self._lives():
+            found += life.accounts
+            life.accounts.clear()
+        return found
+
+    async def roster(self, most: int) -> tuple[list[ConnectionRow], int]:
+        """Ask all who is connected; returns the newest `most`, newest first, and how many are left out."""
+        asked = [each.life.who_is_there(most) for each in self.members if each.life is not None and each.generation]
+        deadline = trio.current_time() + _REPORT
+        found: list[ConnectionRow] = []
+        more = 0
+        for reply in asked:
+            word = await reply.get(max(deadline - trio.current_time(), 0.0))
+            if isinstance(word, Roster):
+                found += word.connections
+                more += word.more
+        found.sort(key=lambda row: row.since, reverse=True)
+        return found[:most], more + max(len(found) - most, 0)
+
+    def log_from(self, level: str) -> None:
+        """Have everyone log from this level on."""
+        for life in self._lives():
+            life.say(SetLogLevel(level))
 
     def recheck(self) -> int:
         """Leave it to the workers: each follows the ends of its grants by itself."""
@@ -319,6 +354,8 @@ class Crew:
         return word.problems if isinstance(word, Answer) else ()
 
     def _remember(self, member: Member) -> None:
+        if member.life is not None:
+            self._accounts += member.life.accounts
         last, member.life = member.report, None
         if last is not None:
             self.gone = remembered(self.gone, last.status)

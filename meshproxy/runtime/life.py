@@ -13,12 +13,28 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from meshproxy.runtime.control import Answer, Broken, Channel, Commit, Ended, Hello, Prepare, Report, Tell, Word
+from meshproxy.runtime.control import (
+    Account,
+    Answer,
+    Broken,
+    Channel,
+    Commit,
+    Ended,
+    Hello,
+    Prepare,
+    Recount,
+    Report,
+    Roster,
+    Tell,
+    WhoIsThere,
+    Word,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from meshproxy.runtime.control import Order
+    from meshproxy.telemetry.facts import Facts
 
 _REAP = 2.0  # seconds from the end of its channel to the end of the process
 
@@ -48,19 +64,22 @@ class Lost(Enum):
     SILENT = auto()
 
 
+Said = Answer | Report | Account | Roster | Lost
+
+
 class Reply:
     """What a worker will say to an order."""
 
     def __init__(self) -> None:
         self._come = trio.Event()
-        self._word: Answer | Report | Lost = Lost.SILENT
+        self._word: Said = Lost.SILENT
 
-    def come(self, word: Answer | Report | Lost) -> None:
+    def come(self, word: Said) -> None:
         """It has been said, or never will."""
         self._word = word
         self._come.set()
 
-    async def get(self, within: float) -> Answer | Report | Lost:
+    async def get(self, within: float) -> Said:
         """Wait for it, at most `within` seconds."""
         with trio.move_on_after(within):
             await self._come.wait()
@@ -78,7 +97,10 @@ class Life:
         self._asked: Reply | None = None  # how it is, and it has not told yet
         self.there = trio.Event()  # it has come so far as to say so, and what code it runs
         self.version = ""
+        self._recounting: Reply | None = None  # the same of what has happened
         self.report: Report | None = None  # the last
+        self.accounts: list[Account] = []  # what nobody has taken yet; at most one is under way
+        self.facts: Facts | None = None  # the last
         self.nothing_cut = False
 
     def __repr__(self) -> str:
@@ -132,6 +154,19 @@ class Life:
             self.say(Tell(number))
         return self._asked
 
+    def recount(self) -> Reply:
+        """Ask what has happened; the answer is in `accounts` then, also when it comes late."""
+        if self._recounting is None:
+            number, self._recounting = self._expect()
+            self.say(Recount(number))
+        return self._recounting
+
+    def who_is_there(self, most: int) -> Reply:
+        """Ask who is connected."""
+        number, reply = self._expect()
+        self.say(WhoIsThere(number, most))
+        return reply
+
     async def run(self) -> int:
         """Hear it to its end, and return its exit code; a negative one is the signal that killed it."""
         try:
@@ -159,16 +194,21 @@ class Life:
                     case Hello(version):
                         self.version = version
                         self.there.set()
-                    case Answer() | Report():
+                    case Answer() | Report() | Account() | Roster():
                         self._heard(word)
-                    case Ended(nothing_cut, report):
+                    case Ended(nothing_cut, report, account):
                         self.nothing_cut, self.report = nothing_cut, report or self.report
+                        if account is not None:
+                            self.accounts.append(account)
         except Broken:
             self.kill()
 
-    def _heard(self, word: Answer | Report) -> None:
+    def _heard(self, word: Answer | Report | Account | Roster) -> None:
         if isinstance(word, Report):
             self.report, self._asked = word, None
+        elif isinstance(word, Account):
+            self._recounting, self.facts = None, word.facts
+            self.accounts.append(word)
         if (reply := self._replies.pop(word.id, None)) is not None:
             reply.come(word)
 

@@ -6,30 +6,36 @@ import os
 from typing import TYPE_CHECKING
 
 from meshproxy import __version__
+from meshproxy.admin.answers import Page, negotiated
 from meshproxy.admin.merge import merged, worst
-from meshproxy.admin.server import Page
 from meshproxy.admin.status import IdentityStatus, ListenerStatus, Status, WorkerStatus
 from meshproxy.runtime import pages
+from meshproxy.runtime.chronicle import next_second
 from meshproxy.runtime.crew import State
 from meshproxy.runtime.doors import key_of
-from meshproxy.runtime.samples import combined
+from meshproxy.runtime.samples import combined, granted_by_rule
 from meshproxy.runtime.scrape import exposition_of, samples_of
 from meshproxy.runtime.telling import wall_clock
 from meshproxy.settings.schema import Inbound
 from meshproxy.telemetry.access import timestamp
-from meshproxy.telemetry.metrics import CONTENT_TYPE
+from meshproxy.telemetry.exposition import form_for
+from meshproxy.telemetry.facts import Facts, together
 from meshproxy.telemetry.record import ListenerCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from meshproxy.admin.server import View
+    from meshproxy.admin.answers import Inquiry, View
+    from meshproxy.admin.roster import ConnectionRow
+    from meshproxy.runtime.chronicle import Chronicle
     from meshproxy.runtime.crew import Crew, Member
     from meshproxy.runtime.doorkeeper import Doorkeeper
     from meshproxy.runtime.lifeline import Lifeline
     from meshproxy.runtime.reload import Reloader
     from meshproxy.runtime.telling import Telling
+    from meshproxy.settings.load import Configuration
     from meshproxy.settings.schema import Outbound
+    from meshproxy.telemetry.flows import Edge, Point
 
 
 class Overview:
@@ -60,11 +66,11 @@ class Overview:
     def __repr__(self) -> str:
         return f"<Overview of {self._file}>"
 
-    def public(self) -> Mapping[str, View]:
+    def public(self) -> Mapping[str, View | Inquiry]:
         """Return the harmless pages: no names, no reasons."""
-        return {"/live": pages.live_page, "/ready": self.ready, "/metrics": self.metrics}
+        return {"/live": pages.live_page, "/ready": self.ready, "/metrics": negotiated(self.metrics)}
 
-    def all(self) -> Mapping[str, View]:
+    def all(self) -> Mapping[str, View | Inquiry]:
         """Return every page."""
         return {**self.public(), "/status": self.status_page}
 
@@ -76,13 +82,14 @@ class Overview:
         """Return the state in one word."""
         return self._state(await self._states())
 
-    async def metrics(self) -> Page:
-        """Return the Prometheus exposition of all together."""
+    async def metrics(self, accept: bytes = b"") -> Page:
+        """Return the Prometheus exposition of all together, in the form that is liked best."""
         await self._crew.reports()
         # Who has not answered is counted as it was when it did: no total goes backwards.
         told = [each.report.samples for each in self._crew.members if each.report is not None]
         samples = combined(samples_of(self._telling.metrics), told, self._crew.gone_samples)
-        return Page(200, CONTENT_TYPE, exposition_of(samples, self._telling.metrics))
+        form = form_for(accept)
+        return Page(200, form.value, exposition_of(samples, self._telling.metrics, form))
 
     async def status_page(self) -> Page:
         """Return `status` as JSON."""
@@ -93,6 +100,50 @@ class Overview:
         states = await self._states()
         told = [each.report.status for each in self._crew.members if each.report is not None]
         return merged(self._base(states), told, self._crew.gone)
+
+    @property
+    def configuration(self) -> Configuration:
+        """What is in force."""
+        return self._reloader.configuration
+
+    async def describe(self) -> Status:
+        """Return `status`."""
+        return await self.status()
+
+    async def roster(self, most: int) -> tuple[Sequence[ConnectionRow], int]:
+        """Return who is connected to any worker."""
+        return await self._crew.roster(most)
+
+    async def granted(self) -> Mapping[str, Mapping[str, int]]:
+        """Return how often each rule has granted in all workers, also in those that have ended, by listener."""
+        await self._crew.reports()
+        told = [each.report.samples for each in self._crew.members if each.report is not None]
+        return granted_by_rule(combined((), told, self._crew.gone_samples))
+
+    async def look_back(self, chronicle: Chronicle) -> None:
+        """Take from the workers what happens, each second, until cancelled."""
+        while True:
+            now, late = await next_second(wall_clock)
+            happened: list[tuple[Edge, Point]] = []
+            for account in await self._crew.accounts():
+                chronicle.refuse(account.refused, account.refused_beyond)
+                happened += account.happened
+                late = max(late, account.loop_lag)
+            chronicle.second(now, happened, self.facts(), late)
+
+    def facts(self) -> Facts:
+        """Return what may explain a curve, as the workers told it last."""
+        crew = [each for each in self._crew.members if each.life is not None and each.life.facts is not None]
+        told = [each.life.facts for each in crew if each.life is not None and each.life.facts is not None]
+        state = self._reloader.state
+        own = Facts(
+            state=self._state({each.number: facts.state for each, facts in zip(crew, told, strict=True)}),
+            generation=state.generation,
+            hash=state.hash,
+            reload_error=state.last_error,
+            restarts=sum(each.restarts for each in self._crew.members),
+        )
+        return together(own, told)
 
     async def _states(self) -> dict[int, str]:
         """Ask who serves how he is; by number."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
+import trio
 
-from meshproxy.admin.server import Action, Page
+from meshproxy.admin.answers import Action, Asked, Order, Page
+from meshproxy.admin.questions import BadQuestion
 from meshproxy.admin.status import (
     ConfigurationStatus,
     ExpiringRule,
@@ -18,8 +20,10 @@ from meshproxy.admin.status import (
 )
 from meshproxy.policy.ending import is_near
 from meshproxy.runtime.reload import Result
+from meshproxy.settings.limits import limits_in_words
 from meshproxy.settings.schema import Inbound
 from meshproxy.telemetry.access import timestamp
+from meshproxy.telemetry.events import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from meshproxy.runtime.reload import Reloader, ReloadState
     from meshproxy.runtime.usage import Usage
     from meshproxy.settings.schema import IdentitySettings, Outbound
+    from meshproxy.telemetry.events import Logger
     from meshproxy.telemetry.record import ListenerCounts
     from meshproxy.wire.address import Address
 
@@ -63,6 +68,8 @@ def listener_status(
         failed_upstream=counts.failed_upstream,
         mode=settings.mode if isinstance(settings, Inbound) else "",
         policy=None if policy is None else _policy_status(policy, counts, usage, now),
+        limits=limits_in_words(settings),
+        limits_reached=counts.limits_reached,
     )
 
 
@@ -101,6 +108,36 @@ def reload_action(reloader: Reloader, look_at_identity: Callable[[], None]) -> A
         return _json(_STATUS_OF.get(result, 200), {**body, "error": error} if error else body)
 
     return reload
+
+
+def drain_action(stopping: trio.Event, log: Logger) -> Order:
+    """Return what `POST /drain` does: what SIGTERM does."""
+
+    async def drain(asked: Asked) -> Page:
+        asked.query.done()
+        if not stopping.is_set():
+            log.info("draining", reason="POST /drain")
+            stopping.set()
+        await trio.lowlevel.checkpoint()
+        return _json(202, {"draining": True})
+
+    return Order(drain)
+
+
+def log_level_action(set_level: Callable[[str], None], log: Logger) -> Order:
+    """Return what `POST /log-level?level=warning` does."""
+
+    async def change(asked: Asked) -> Page:
+        level = asked.query.word("level", tuple(LEVELS), "")
+        asked.query.done()
+        if not level:
+            raise BadQuestion(f"which level? Expected level= and one of: {' '.join(LEVELS)}")
+        log.warning("log_level", least=level, reason="POST /log-level")
+        set_level(level)
+        await trio.lowlevel.checkpoint()
+        return _json(200, {"level": level})
+
+    return Order(change)
 
 
 def live_page() -> Page:

@@ -20,7 +20,7 @@ from meshproxy.runtime.telling import Telling, wall_clock
 from meshproxy.settings.load import FaultyConfiguration, load_and_keep
 from meshproxy.settings.schema import Sandboxing
 from meshproxy.telemetry.access import make_access_log
-from meshproxy.telemetry.events import LogStyle, make_logger
+from meshproxy.telemetry.events import LogLevel, LogStyle, make_logger
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.writer import LogWriter
 from meshproxy.wire.anonymous import anonymous_file
@@ -185,13 +185,14 @@ def _bare(log: Logger) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _telling(look: LogLook, turn: int | None) -> Iterator[Telling]:
-    writer = LogWriter(sys.stderr.fileno(), turn=turn)
+    writer, level = LogWriter(sys.stderr.fileno(), turn=turn), LogLevel()
     try:
         yield Telling(
-            log=make_logger(writer, look.style, colors=look.colors),
+            log=make_logger(writer, look.style, colors=look.colors, level=level),
             access=make_access_log(writer, look.style),
             writer=writer,
             metrics=Metrics(),
+            log_level=level,
         )
     finally:
         writer.close()

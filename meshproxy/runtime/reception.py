@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     import trio
 
-    from meshproxy.admin.server import Action, Upgrade, View
+    from meshproxy.admin.answers import Action, Inquiry, Order, View
+    from meshproxy.admin.server import Upgrade
     from meshproxy.settings.schema import AdminSettings
     from meshproxy.wire.address import Address
     from meshproxy.wire.inherited import Inheritance
@@ -65,9 +66,9 @@ class Reception:
     def serve(
         self,
         nursery: trio.Nursery,
-        views: Mapping[str, View],
-        public_views: Mapping[str, View],
-        actions: Mapping[str, Action],
+        views: Mapping[str, View | Inquiry],
+        public_views: Mapping[str, View | Inquiry],
+        actions: Mapping[str, Action | Order],
         upgrades: Mapping[str, Upgrade],
     ) -> None:
         """Answer from now on."""

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 Labels = tuple[tuple[str, str], ...]
 
 
+class Example(msgspec.Struct, frozen=True, array_like=True):
+    """A trace that a bucket counts, how long it took, and when it ended (seconds since 1970)."""
+
+    trace_id: str
+    value: float
+    at: float
+
+
 class Sample(msgspec.Struct, frozen=True, array_like=True):
     """One number of `/metrics`; `name` is the sample's (`..._total`), `family` is what it belongs to."""
 
@@ -24,6 +32,7 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     name: str
     labels: Labels
     value: float
+    example: Example | None = None
 
 
 class Fold(Enum):
@@ -39,6 +48,10 @@ class Fold(Enum):
 GAUGES: Final[Mapping[str, Fold]] = {
     "meshproxy_connections_open": Fold.SUM,
     "meshproxy_tasks": Fold.SUM,
+    "meshproxy_loop_lag_seconds": Fold.HIGHEST,
+    "meshproxy_requests_in_flight": Fold.SUM,
+    "meshproxy_requests_in_flight_limit": Fold.SUM,
+    "meshproxy_overloaded": Fold.HIGHEST,
     "meshproxy_certificate_expiry_seconds": Fold.LOWEST,
     "meshproxy_grant_expiry_seconds": Fold.LOWEST,
     "meshproxy_identity_ready": Fold.LOWEST,
@@ -55,6 +68,7 @@ GAUGES: Final[Mapping[str, Fold]] = {
     "meshproxy_reload_failing": Fold.SUPERVISOR,
     "meshproxy_configuration_generation": Fold.SUPERVISOR,
     "meshproxy_log_lines_dropped": Fold.COUNT,
+    "meshproxy_trace_spans_waiting": Fold.SUM,
     "meshproxy_renewal_planned_seconds": Fold.SUPERVISOR,
     "meshproxy_renewal_last_success_timestamp_seconds": Fold.SUPERVISOR,
     "meshproxy_bundle_sequence_known": Fold.SUPERVISOR,
@@ -68,19 +82,39 @@ def combined(
     """Return the samples of the sidecar; `gone` is what is `lasting` of the workers that have ended."""
     own = list(supervisor)
     values: dict[tuple[str, str, Labels], list[float]] = {}
+    examples: dict[tuple[str, str, Labels], Example] = {}  # the last one of all
     for sample in (s for samples in (*workers, gone) for s in samples if _fold(s) is not Fold.SUPERVISOR):
-        values.setdefault((sample.family, sample.name, sample.labels), []).append(sample.value)
+        key = (sample.family, sample.name, sample.labels)
+        values.setdefault(key, []).append(sample.value)
+        if sample.example is not None and (key not in examples or examples[key].at < sample.example.at):
+            examples[key] = sample.example
     for sample in own:
         key = (sample.family, sample.name, sample.labels)
         # A state that only workers are in is zero in the supervisor: it speaks for them when there is none.
         if _fold(sample) not in _STATES or key not in values:
             values.setdefault(key, []).append(sample.value)
-    return [Sample(*key, _folded(Sample(*key, 0.0), found)) for key, found in values.items()]
+    return [Sample(*key, _folded(Sample(*key, 0.0), found), examples.get(key)) for key, found in values.items()]
 
 
 def lasting(samples: Iterable[Sample]) -> list[Sample]:
     """Return what of a worker's samples stays when it has ended: all that it counted."""
     return [sample for sample in samples if _fold(sample) is Fold.COUNT or sample.family not in GAUGES]
+
+
+def granted_by_rule(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
+    """Return how often each rule has granted, by listener; nothing when there were too many to tell them apart."""
+    found: dict[str, dict[str, int]] = {}
+    for sample in samples:
+        if sample.name != "meshproxy_authz_decisions_total":
+            continue
+        labels = dict(sample.labels)
+        listener, rule = labels["listener"], labels["rule"]
+        if listener == "(other)":
+            return {}
+        if rule:
+            rules = found.setdefault(listener, {})
+            rules[rule] = rules.get(rule, 0) + int(sample.value)
+    return found
 
 
 _STATES: Final = frozenset({Fold.LOWEST, Fold.HIGHEST})

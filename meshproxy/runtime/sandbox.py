@@ -150,6 +150,8 @@ def needs_of(settings: Settings, files: Iterable[Path]) -> Needs:
     to: list[Address] = [each.forward for each in settings.inbound]
     to += [endpoint for each in settings.outbound for endpoint in each.endpoints]
     to += identity.ca
+    if settings.tracing is not None:
+        to.append(settings.tracing.endpoint.address)
     return Needs(
         # The directory around each as well: that is where names are switched by rename or link.
         reads=frozenset((*_directories([*files, *secrets, identity.dir, *lists]), *_real([identity.dir, *lists]))),

@@ -5,6 +5,7 @@ They come, go, move and change one by one; what happens to one leaves the others
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,20 +13,25 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshproxy.inbound.accept import Acceptor, Handler, Post
+from meshproxy.limits.descriptors import room_for_connections
+from meshproxy.limits.flight import Flight
 from meshproxy.runtime.doors import Listening, OwnDoors, first_moves, key_of, moves_of
 from meshproxy.runtime.usage import Usage
 from meshproxy.settings.plan import Step
+from meshproxy.settings.schema import Protocol
 from meshproxy.wire.listen import bound_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from meshproxy.inbound.authorize import Authorizer
+    from meshproxy.inbound.crowd import Crowd
     from meshproxy.inbound.live import Live
+    from meshproxy.limits.waiting_room import WaitingRoom
     from meshproxy.runtime.doors import Door, Doors
     from meshproxy.settings.load import Configuration
     from meshproxy.settings.plan import Key, Plan
-    from meshproxy.settings.schema import Inbound, Outbound, RuntimeSettings
+    from meshproxy.settings.schema import Inbound, Outbound, RuntimeSettings, Settings
     from meshproxy.telemetry.record import Recorder
     from meshproxy.wire.relay import Wall
 
@@ -42,6 +48,12 @@ class Equipment:
     live: Live
     authorizer: Authorizer | None
     retire: Callable[[], None]  # lets go of what only this equipment holds, such as a pool
+    crowd: Crowd | None = None  # inbound: who is calling
+
+    @property
+    def room(self) -> WaitingRoom | None:
+        """Where callers stand until it is known who they are (inbound)."""
+        return None if self.crowd is None else self.crowd.strangers
 
 
 Equip = Callable[["Inbound | Outbound", "Configuration", "Equipment | None"], Equipment]
@@ -95,11 +107,14 @@ class Station:
 class Stations:
     """All stations, and the only place that changes them. Made closed; `bind_all`, then `run` each direction."""
 
-    def __init__(self, equip: Equip, recorder: Recorder, wall: Wall, doors: Doors | None = None) -> None:
+    def __init__(
+        self, equip: Equip, recorder: Recorder, wall: Wall, doors: Doors | None = None, flight: Flight | None = None
+    ) -> None:
         self._doors = doors or OwnDoors()
         self._equip = equip
         self._recorder = recorder
         self._wall = wall
+        self._flight = flight or Flight()
         self._stations: dict[Key, Station] = {}
         self._leaving: set[Station] = set()  # removed or moved away; their last connections have time to end
         self._nurseries: dict[str, trio.Nursery] = {}
@@ -129,6 +144,7 @@ class Stations:
         moves = first_moves(configuration.settings)
         for key, door in self._doors.open(moves, {}).items():
             self._add(self._station(moves.wanted[key], configuration, door))
+        self._adapt(configuration.settings)
 
     def close_all(self) -> None:
         """Close every listening socket."""
@@ -180,11 +196,19 @@ class Stations:
             if key[0] in self._nurseries:  # else `run` will start it
                 self._nurseries[key[0]].start_soon(self._attend, self._stations[key])
         self._doors.settle(moves)
+        self._adapt(configuration.settings)
         self._rejudge(configuration)
 
     def recheck(self) -> int:
         """Ask about every live stream again; returns how many were cut."""
         return sum(self._recheck(station) for station in self.all)
+
+    def _adapt(self, settings: Settings) -> None:
+        """Bear as much as these settings, and the limit of open files, say from now on."""
+        self._flight.bound(settings.runtime.max_lag)
+        upstreams = sum(each.limits.max_upstream_connections for each in settings.listeners if _weight(each) == 1)
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._flight.descriptors = room_for_connections(limit, upstreams=upstreams)
 
     def _rejudge(self, configuration: Configuration) -> None:
         """Judge by the new allow-lists from now on, also what is left of listeners that moved away."""
@@ -217,8 +241,9 @@ class Stations:
         equipment = self._equip(settings, configuration, None)
         direction, name = key_of(settings)
         most, address = settings.limits.max_connections, bound_address(door.listener)
-        post = Post(name, direction, most, door.listener, address, door.occupancy, door.borrowed)
-        station = Station(settings, Acceptor(post, self._recorder, equipment.handle), equipment)
+        post = Post(name, direction, most, door.listener, address, door.occupancy, door.borrowed, _weight(settings))
+        acceptor = Acceptor(post, self._recorder, equipment.handle, room=equipment.room, flight=self._flight)
+        station = Station(settings, acceptor, equipment)
         if equipment.authorizer is not None:
             self._note(station, equipment.authorizer)
         return station
@@ -231,9 +256,19 @@ class Stations:
             station.acceptor.take_waiting(station.connections)
         station.equipment = self._equip(settings, configuration, old)
         station.settings = settings
-        station.acceptor.equip(settings.limits.max_connections, station.equipment.handle)
+        station.acceptor.equip(
+            settings.limits.max_connections,
+            station.equipment.handle,
+            station.equipment.room,
+            weight=_weight(settings),
+        )
         old.live.drain_open(grace)  # the next request of a caller shall find the new settings
         old.retire()
+
+
+def _weight(settings: Inbound | Outbound) -> int:
+    """How many descriptors a connection takes: in HTTP mode those of upstreams are bounded by themselves."""
+    return 1 if settings.protocol is Protocol.HTTP else 2
 
 
 def idle_grace(settings: RuntimeSettings) -> float:

@@ -18,9 +18,10 @@ from meshproxy.errors import StartError
 from meshproxy.runtime.crew import Crew
 from meshproxy.runtime.doorkeeper import Doorkeeper
 from meshproxy.runtime.life import Life
+from meshproxy.runtime.observatory import Observatory
 from meshproxy.runtime.origin import Departure, Origin, in_words
 from meshproxy.runtime.overview import Overview
-from meshproxy.runtime.pages import reload_action
+from meshproxy.runtime.pages import drain_action, log_level_action, reload_action
 from meshproxy.runtime.reception import Reception
 from meshproxy.runtime.reload import Reloader
 from meshproxy.runtime.signals import follow_signals
@@ -28,6 +29,7 @@ from meshproxy.runtime.telling import announce, wall_clock
 from meshproxy.settings.load import load_and_keep
 
 if TYPE_CHECKING:
+    from meshproxy.admin.answers import Action, Order
     from meshproxy.runtime.life import Launch
     from meshproxy.runtime.telling import Telling
     from meshproxy.settings.load import Configuration
@@ -73,6 +75,7 @@ async def run_supervisor(
 
             lifeline = Lifeline(settings.identity, telling, crew.look_at_identity)
         overview = Overview(file, crew, doors, reloader, telling, lifeline=lifeline, sandbox=str(origin.sandbox))
+        observatory = Observatory(file, str(reception.address), overview)
         departure, cutting = Departure(), trio.Event()
 
         def reload() -> None:
@@ -96,9 +99,16 @@ async def run_supervisor(
         async with trio.open_nursery() as house:
             house.start_soon(origin.stops, departure, reloader)
             await house.start(follow_signals, departure.stopping, reload, cutting.set, log)
-            actions = {"/reload": reload_action(reloader, crew.look_at_identity)}
+            house.start_soon(overview.look_back, observatory.chronicle)
+            house.start_soon(observatory.tell_denials)
+            actions: dict[str, Action | Order] = {
+                "/reload": reload_action(reloader, crew.look_at_identity),
+                "/drain": drain_action(departure.stopping, log),
+                "/log-level": log_level_action(partial(_log_from, crew, telling), log),
+            }
             upgrades = origin.hand_over(departure, doors.listening, reception, log)
-            reception.serve(house, overview.all(), overview.public(), actions, upgrades)
+            views = {**overview.all(), **observatory.all()}
+            reception.serve(house, views, overview.public(), actions, upgrades)
             house.start_soon(lead)
             house.start_soon(_end, departure, cutting, crew, overview, reloader)
             await crew.run()
@@ -119,3 +129,8 @@ async def _end(departure: Departure, cutting: trio.Event, crew: Crew, overview: 
     crew.cut()
     await trio.sleep(_TO_BE_CUT)
     crew.kill()
+
+
+def _log_from(crew: Crew, telling: Telling, level: str) -> None:
+    telling.log_level.set(level)
+    crew.log_from(level)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from meshproxy.telemetry.events import LogLevel
 from meshproxy.telemetry.record import Recorder
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from meshproxy.telemetry.access import AccessLog
     from meshproxy.telemetry.events import Logger
     from meshproxy.telemetry.metrics import Metrics
+    from meshproxy.telemetry.wanted import Wanted
     from meshproxy.telemetry.writer import LogWriter
     from meshproxy.wire.address import Address
 
@@ -29,10 +31,11 @@ class Telling:
     access: AccessLog
     writer: LogWriter
     metrics: Metrics
+    log_level: LogLevel = field(default_factory=LogLevel)
 
-    def recorder(self, monotonic: Callable[[], float]) -> Recorder:
-        """Return who is told what happens on listeners."""
-        return Recorder(self.metrics, self.log, self.access, monotonic)
+    def recorder(self, monotonic: Callable[[], float], wanted: Wanted) -> Recorder:
+        """Return who is told what happens on listeners, and tells what is wanted of it."""
+        return Recorder(self.metrics, self.log, self.access, monotonic, wanted)
 
 
 # The time certificates go by. A partial, for each request asks: a function of our own takes 0.1 us more.

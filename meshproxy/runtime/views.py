@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from meshproxy import __version__
-from meshproxy.admin.server import Page, View
+from meshproxy.admin.answers import Inquiry, Page, View, negotiated
 from meshproxy.admin.status import (
     CertificateStatus,
     DenialStatus,
@@ -22,15 +22,18 @@ from meshproxy.admin.status import (
 from meshproxy.identity.usable import NotReady
 from meshproxy.runtime import pages
 from meshproxy.telemetry.access import timestamp
-from meshproxy.telemetry.metrics import CONTENT_TYPE
+from meshproxy.telemetry.exposition import form_for
+from meshproxy.telemetry.facts import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from meshproxy.admin.roster import ConnectionRow
     from meshproxy.inbound.accept import Services
     from meshproxy.runtime.auditing import Auditing
     from meshproxy.runtime.lifeline import Lifeline
+    from meshproxy.runtime.pressure import Pressure
     from meshproxy.runtime.reload import ReloadState
     from meshproxy.runtime.stations import Station, Stations
     from meshproxy.settings.load import Configuration
@@ -70,6 +73,7 @@ class Views:
         in_force: InForce,
         writer: LogWriter,
         *,
+        pressure: Pressure,
         lifeline: Lifeline | None = None,
         auditing: Auditing | None = None,
         sandbox: str = "",
@@ -79,6 +83,7 @@ class Views:
         self._services = services
         self._in_force = in_force
         self._writer = writer
+        self._pressure = pressure
         self._lifeline = lifeline
         self._auditing = auditing
         self._sandbox = sandbox
@@ -89,11 +94,11 @@ class Views:
     def __repr__(self) -> str:
         return f"<Views of {self._file}>"
 
-    def public(self) -> Mapping[str, View]:
+    def public(self) -> Mapping[str, View | Inquiry]:
         """Return the harmless pages: no names, no reasons."""
-        return {"/live": self.live, "/ready": self.ready, "/metrics": self.metrics}
+        return {"/live": self.live, "/ready": self.ready, "/metrics": negotiated(self.metrics)}
 
-    def all(self) -> Mapping[str, View]:
+    def all(self) -> Mapping[str, View | Inquiry]:
         """Return every page."""
         return {**self.public(), "/status": self.status_page}
 
@@ -105,9 +110,10 @@ class Views:
         """Return 200 while calls are served, else 503 with the state in one word."""
         return pages.ready_page(self._state())
 
-    def metrics(self) -> Page:
-        """Return the Prometheus exposition."""
-        return Page(200, CONTENT_TYPE, self._services.recorder.metrics.exposition())
+    def metrics(self, accept: bytes = b"") -> Page:
+        """Return the Prometheus exposition, in the form that is liked best."""
+        form = form_for(accept)
+        return Page(200, form.value, self._services.recorder.metrics.exposition(form))
 
     def status_page(self) -> Page:
         """Return `status` as JSON."""
@@ -132,6 +138,57 @@ class Views:
             log_lines_dropped=self._writer.dropped,
             audit=() if self._auditing is None else (self._auditing.status(),),
             sandbox=self._sandbox,
+            load=self._pressure.status(),
+        )
+
+    @property
+    def configuration(self) -> Configuration:
+        """What is in force."""
+        return self._in_force.configuration
+
+    async def describe(self) -> Status:
+        """Return `status`."""
+        return self.status()
+
+    async def roster(self, most: int) -> tuple[Sequence[ConnectionRow], int]:
+        """Return `connections`."""
+        return self.connections(most)
+
+    async def granted(self) -> Mapping[str, Mapping[str, int]]:
+        """Return how often each rule has granted, by listener; see `ListenerCounts.granted`."""
+        counts = self._services.recorder.counts
+        found = ((name, each.granted) for name, each in counts.items())
+        return {name: granted for name, granted in found if granted is not None}
+
+    def connections(self, most: int) -> tuple[tuple[ConnectionRow, ...], int]:
+        """Return the newest `most` that are open, newest first, and how many are left out."""
+        visits = [visit for station in self._stations.all for visit in station.acceptor.visits.values()]
+        newest = nlargest(most, visits, key=lambda visit: visit.started)
+        now = self._wall().timestamp()
+        return tuple(visit.row(now) for visit in newest), len(visits) - len(newest)
+
+    def facts(self) -> Facts:
+        """Return what may explain a curve; asked each second."""
+        store, state = self._services.identity, self._in_force.state
+        reason = ""
+        try:
+            store.usable()
+        except NotReady as not_ready:
+            reason = str(not_ready)
+        loaded, trusted = store.loaded, store.trusted
+        return Facts(
+            state=self._state(),
+            reason=reason,
+            id=str(loaded.leaf.id) if loaded else "",
+            identity=store.generation,
+            serial=f"{loaded.leaf.serial:x}" if loaded else "",
+            expires=timestamp(loaded.leaf.not_after) if loaded else "",
+            generation=state.generation,
+            hash=state.hash,
+            reload_error=state.last_error,
+            deny_list=None if trusted.deny_list is None else trusted.deny_list.content.sequence,
+            bundle=trusted.sequence,
+            open_connections=sum(counts.open for counts in self._services.recorder.counts.values()),
         )
 
     def _objections(self) -> tuple[ObjectionStatus, ...]:
@@ -153,7 +210,15 @@ class Views:
             self._services.identity.usable()
         except NotReady:
             return "refusing"
-        return "serving"
+        if self._refuses_for_want_of_a_record():
+            return "refusing"
+        return "overloaded" if self._pressure.is_overloaded else "serving"
+
+    def _refuses_for_want_of_a_record(self) -> bool:
+        if self._auditing is None:
+            return False
+        judges = (station.equipment.authorizer for station in self._stations.of("inbound"))
+        return any(self._auditing.refuses_all(judge.witness) for judge in judges if judge is not None)
 
     def _identity(self) -> IdentityStatus:
         store, now = self._services.identity, self._wall()
@@ -174,7 +239,14 @@ class Views:
             last_error=store.last_error,
             serial=f"{loaded.leaf.serial:x}" if loaded else "",
             certificates=tuple(
-                CertificateStatus(term.role, timestamp(term.not_after), (term.not_after - now).total_seconds())
+                CertificateStatus(
+                    term.role,
+                    timestamp(term.not_after),
+                    (term.not_after - now).total_seconds(),
+                    term.subject,
+                    term.serial,
+                    timestamp(term.not_before),
+                )
                 for term in (loaded.material.terms if loaded else ())
             ),
             renewal=None if self._lifeline is None else self._lifeline.status(),
@@ -190,6 +262,7 @@ class Views:
     def _refresh_gauges(self) -> None:
         metrics, loaded, now = self._services.recorder.metrics, self._services.identity.loaded, self._wall()
         metrics.log_dropped.set(self._writer.dropped)
+        self._pressure.measure()
         metrics.tasks.set(trio.lowlevel.current_statistics().tasks_living)
         metrics.grant_seconds.forget()  # of rules that are gone, too
         for station in self._stations.of("inbound"):

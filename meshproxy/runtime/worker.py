@@ -13,13 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import trio
 
 from meshproxy import __version__
 from meshproxy.errors import FaultyInput, Problem, StartError
 from meshproxy.runtime.build import House, settle
+from meshproxy.runtime.chronicle import next_second
 from meshproxy.runtime.control import (
     Abort,
+    Account,
     Answer,
     Broken,
     Commit,
@@ -30,8 +33,12 @@ from meshproxy.runtime.control import (
     Hello,
     LookAtIdentity,
     Prepare,
+    Recount,
     Report,
+    Roster,
+    SetLogLevel,
     Tell,
+    WhoIsThere,
 )
 from meshproxy.runtime.doors import HandedDoors
 from meshproxy.runtime.drain import Ending, serve_until_drained
@@ -120,7 +127,9 @@ class Worker:
         return self._nothing_cut
 
     async def _say_last(self) -> None:
-        self._channel.say(Ended(self._nothing_cut, None if self._serving is None else self._serving.report(0)))
+        serving = self._serving
+        last = Ended(False) if serving is None else Ended(False, serving.report(0), serving.account(0))
+        self._channel.say(msgspec.structs.replace(last, nothing_cut=self._nothing_cut))
         with trio.move_on_after(_LAST_WORDS):
             await self._channel.flush()
 
@@ -138,6 +147,9 @@ class Worker:
 
     async def _do(self, order: Order, life: trio.Nursery) -> None:
         match order:
+            case Tell() | Recount() | WhoIsThere():
+                if self._serving is not None:  # else it is asked before there is anything to tell
+                    self._channel.say(_answer(order, self._serving))
             case File(path, content):
                 self._contents[Path(os.fsdecode(path))] = content
             case Prepare():
@@ -148,17 +160,21 @@ class Worker:
             case Abort():
                 self._prepared = None
                 self._doors.forget()
-            case Tell() if self._serving is not None:
-                self._channel.say(self._serving.report(order.id))
-            case LookAtIdentity() if self._house is not None:
-                self._house.identity.look_now()
+            case LookAtIdentity():
+                if self._house is not None:  # else there is nothing to look at yet
+                    self._house.identity.look_now()
+            case _:
+                self._obey_at_once(order, life)
+
+    def _obey_at_once(self, order: SetLogLevel | Drain | Cut, life: trio.Nursery) -> None:
+        match order:
+            case SetLogLevel(level):
+                self._telling.log_level.set(level)
             case Drain(handed_over):
                 self._handed_over = handed_over
                 self._stopping.set()
             case Cut():
                 life.cancel_scope.cancel()
-            case _:
-                pass  # asked before there is anything to tell
 
     async def _prepare(self, order: Prepare) -> tuple[Problem, ...]:
         contents, self._contents = self._contents, {}
@@ -169,7 +185,7 @@ class Worker:
             if self._house is None:
                 self._house = House.furnish(
                     configuration.settings,
-                    self._telling.recorder(trio.current_time),
+                    self._telling.recorder(trio.current_time, configuration.settings.telemetry),
                     self._doors,
                     wall_clock,
                     worker=self._number,
@@ -207,6 +223,7 @@ class Worker:
             return Ending(runtime, heirs=() if self._handed_over else None)  # the files are the supervisor's
 
         life.start_soon(serving.grants.follow)
+        life.start_soon(serving.measure)
         self._nothing_cut = await serve_until_drained(serving.house.stations, self._stopping, begin, task_status)
         life.cancel_scope.cancel()
 
@@ -219,8 +236,11 @@ class _Serving:
         self.configuration = first.configuration
         self.state = _state(first)
         self.grants = Grants(first.configuration, wall_clock, self._grants_ended)
-        self.views = Views(file, house.stations, house.services, self, telling.writer, auditing=house.auditing)
+        self.views = Views(
+            file, house.stations, house.services, self, telling.writer, pressure=house.pressure, auditing=house.auditing
+        )
         self._metrics = telling.metrics
+        self._late = 0.0
 
     def take_up(self, prepared: _Prepared) -> None:
         """Go over to another configuration, in one turn of the loop."""
@@ -240,8 +260,30 @@ class _Serving:
         """Say how we are."""
         return Report(number, self.views.status(), samples_of(self._metrics))
 
+    def account(self, number: int) -> Account:
+        """Say what has happened since the last time."""
+        recorder = self.house.services.recorder
+        late, self._late = self._late, 0.0
+        return Account(number, tuple(recorder.flows.take()), *recorder.fresh.take(), late, self.views.facts())
+
+    async def measure(self) -> None:
+        """Take note of how late the loop is, until cancelled."""
+        while True:
+            _, late = await next_second(wall_clock)
+            self._late = max(self._late, late)
+
     def _grants_ended(self, _ended: list[tuple[str, Rule]]) -> None:
         self.house.stations.recheck()  # the supervisor tells of it
+
+
+def _answer(order: Tell | Recount | WhoIsThere, serving: _Serving) -> Report | Account | Roster:
+    match order:
+        case Tell():
+            return serving.report(order.id)
+        case Recount():
+            return serving.account(order.id)
+        case WhoIsThere():
+            return Roster(order.id, *serving.views.connections(order.most))
 
 
 def _state(prepared: _Prepared) -> ReloadState:

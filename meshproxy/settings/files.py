@@ -44,6 +44,10 @@ class UnreadableFile(Exception):
         """A file of which another process has sent no content: there was none, or it was forgotten."""
         return cls(_NO_CONTENT, "Report it: a file was not handed on")
 
+    def sentence(self, name: object) -> str:
+        """What there is to say of the file that the user knows as `name`, without a full stop."""
+        return f"{name} is {self.found}; {self.remedy[:1].lower()}{self.remedy[1:]}"
+
     @property
     def is_missing(self) -> bool:
         """Whether there is nothing by this name."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ca.spiffe_id import SpiffeId, TrustDomain, complete
-from meshproxy.settings.schema import AUTO, PolicyDirectory, Protocol
+from meshproxy.settings.schema import AUTO, CollectorEndpoint, PolicyDirectory, Protocol
 from meshproxy.toml import whole_number, written
 from meshproxy.units import parse_duration, parse_size
 from meshproxy.wire.address import MAX_PORT, TcpAddress, UnixAddress, parse_address
@@ -25,9 +25,11 @@ MAX_CONNECTIONS: Final = 1_000_000  # per listener; beyond the descriptors any k
 MAX_FIELDS: Final = (
     1000  # of one head; proxies in use stop at about 100, so more is a wish for trouble rather than for fields
 )
+MAX_PIPELINED: Final = 10_000  # more small requests than one read can hold
 MAX_RATE: Final = 1 << 20  # bytes per second; honest callers on bad networks are slower than any more
 MAX_CHECKPOINT_LINES: Final = 1_000_000  # a chain that is signed more rarely says little about its end
 MAX_WORKERS: Final = 256  # processes of one sidecar; each takes tens of MiB
+MAX_SERVICE_NAME: Final = 128
 MAX_UID: Final = (1 << 32) - 2  # uid_t is 32 bits, and its last value means "no change" (setreuid(2))
 
 _S = TypeVar("_S", bound=StrEnum)
@@ -43,6 +45,10 @@ _HOST_FIELD: Final = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
 _ALPN: Final = re.compile(r"[!-~]{1,255}")  # RFC 7301 section 3.1 allows any octets; names that are used are visible
+
+# RFC 3986, as much of it as leads to a collector: no user, no query, no escapes.
+_URL: Final = re.compile(r"(?P<scheme>https?)://(?P<address>[^/?#@]+)(?P<path>(?:/[A-Za-z0-9._~-]+)*/?)")
+_TRACES: Final = "/v1/traces"
 
 _DIRECTORY: Final = "dir:"
 
@@ -132,6 +138,16 @@ def _positive_duration(text: str) -> float:
     return seconds
 
 
+def _duration_or_none(text: str) -> float | None:
+    """Read a duration; None for zero, which turns the limit off: nothing lasts for no time."""
+    return parse_duration(text) or None
+
+
+def _size_or_none(text: str) -> int | None:
+    """Read a size; None for zero, which turns the limit off."""
+    return parse_size(text) or None
+
+
 def _listener_name(text: str) -> str:
     if not _NAME.fullmatch(text):
         raise ValueError("a name of 1 to 64 letters, digits, dots, hyphens and underscores")
@@ -168,6 +184,32 @@ def _host_field(text: str) -> str:
             ipaddress.IPv4Address(parts["name"])
     except ValueError:
         raise ValueError(expected) from None
+    return text
+
+
+def _collector(text: str) -> CollectorEndpoint:
+    parts = _URL.fullmatch(text)
+    if parts is None:
+        raise ValueError("http:// or https://, host:port, and perhaps a path, such as http://127.0.0.1:4318")
+    address = parse_address(parts["address"])
+    if not isinstance(address, TcpAddress) or address.port == 0:
+        raise ValueError("host:port or [v6]:port behind the scheme, with a port from 1 to 65535")
+    path = (parts["path"] or "").rstrip("/")
+    # As OpenTelemetry has it for an endpoint of all signals; one that names the whole path means it.
+    path = path if path.endswith(_TRACES) else f"{path}{_TRACES}"
+    return CollectorEndpoint(text, address, path, is_tls=parts["scheme"] == "https")
+
+
+def share(value: object) -> float:
+    """Read a share, from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError("a number from 0 to 1")
+    return float(value)
+
+
+def _service_name(text: str) -> str:
+    if not text.isprintable() or not 0 < len(text) <= MAX_SERVICE_NAME:
+        raise ValueError(f"a name of 1 to {MAX_SERVICE_NAME} printable characters")
     return text
 
 
@@ -227,6 +269,7 @@ def _network(text: str) -> Network:
 network = written(_network)
 ca_address = written(_ca_address)
 duration = written(parse_duration)
+duration_or_none = written(_duration_or_none)
 positive_duration = written(_positive_duration)
 listener_name = written(_listener_name)
 protocol = one_of(Protocol)
@@ -234,11 +277,16 @@ far_identity = written(_far_identity)
 server_name = written(_server_name)
 host_field = written(_host_field)
 alpn_name = written(_alpn_name)
+collector = written(_collector)
+service_name = written(_service_name)
 head_size = _size("1KiB", "1MiB")
 target_size = _size("256B", "64KiB")
 audit_file_size = _size("64KiB", "64GiB")
 checkpoint_lines = _bounded(1, MAX_CHECKPOINT_LINES, f"a whole number from 1 to {MAX_CHECKPOINT_LINES}")
 field_count = _bounded(10, MAX_FIELDS, f"a whole number from 10 to {MAX_FIELDS}")
 body_rate = written(_rate)
+size_or_none = written(_size_or_none)
+pipelining_depth = _bounded(1, MAX_PIPELINED, f"a whole number from 1 to {MAX_PIPELINED}")
+queue_length = _bounded(0, MAX_CONNECTIONS, f"a whole number from 0 to {MAX_CONNECTIONS}")
 connection_cap = _bounded(1, MAX_CONNECTIONS, f"a whole number from 1 to {MAX_CONNECTIONS}")
 uid = _bounded(0, MAX_UID, f"a user ID from 0 to {MAX_UID}")

@@ -18,7 +18,7 @@ from meshproxy.settings.directory import Mirrored, mirrored
 from meshproxy.settings.files import UnreadableFile, authority_problems, file_name, read_file
 from meshproxy.settings.read import read_settings
 from meshproxy.settings.schema import PolicyDirectory, Protocol
-from meshproxy.toml import parse_toml
+from meshproxy.toml import parse_toml, quote
 
 if TYPE_CHECKING:
     import os
@@ -195,6 +195,8 @@ def _load_policies(
                 problems += authority_problems(path, status)
             document = parse_allow_list(content, file=file_name(path), tcp_listener=next(tcp, None))
             problems += sources[source].broken(document)
+            if reading.settings is not None and reading.settings.audit is None:
+                problems += _unrecordable(document, file)
             policies[source] = compile_policy(document, generation=generation)
         except UnreadableFile as error:
             place = listeners[0].place
@@ -204,6 +206,21 @@ def _load_policies(
         except FaultyInput as faulty:
             problems += faulty.problems
     return policies, problems
+
+
+def _unrecordable(document: Document, file: str) -> list[Problem]:
+    """The rules whose grants are to be recorded, where there is no audit log."""
+    return [
+        Problem(
+            document.file,
+            f'`audit = "all"` in rule {quote(rule.name)}, and no file to record its grants in',
+            f"[audit] in {file}",
+            f'Add [audit] with `file = "audit.jsonl"` to {file}, or remove `audit`',
+            rule.line,
+        )
+        for rule in document.rules
+        if rule.recorded
+    ]
 
 
 def _named(source: Path | PolicyDirectory) -> str:

@@ -47,6 +47,8 @@ def plan_reload(old: Settings, new: Settings) -> Plan:
         "identity": (old.identity, new.identity),
         "admin": (old.admin, new.admin),
         "audit": (old.audit, new.audit),
+        "tracing": (old.tracing, new.tracing),
+        "telemetry": (old.telemetry, new.telemetry),
         "runtime.workers": (old.runtime.workers, new.runtime.workers),
         "runtime.sandbox": (old.runtime.sandbox, new.runtime.sandbox),
     }

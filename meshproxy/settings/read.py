@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from meshproxy.policy.decide import Mode
 from meshproxy.settings import grammar
+from meshproxy.settings.limits import OF_HTTP, OnlyIn, read_limits, refuse_foreign, refuse_of_inbound
+from meshproxy.settings.observing import read_telemetry, read_tracing
 from meshproxy.settings.schema import (
     DEFAULT_ADMIN,
     AdminSettings,
@@ -26,6 +28,7 @@ from meshproxy.settings.schema import (
     Sandboxing,
     Settings,
     StaleDenyList,
+    TlsVersion,
     WhenFull,
 )
 from meshproxy.toml import Judge, boolean, quote
@@ -33,7 +36,7 @@ from meshproxy.wire.address import TcpAddress, UnixAddress
 from meshproxy.wire.ends import PeerEof
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable
     from pathlib import Path
 
     from meshproxy.errors import Problem
@@ -47,30 +50,14 @@ _ALONE: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _OnlyIn:
-    """A listener's key that says nothing under the other protocol.
-
-    There it is refused: not looking at it would leave a person with a limit that does not hold.
-    """
-
-    protocol: Protocol
-    because: str
-    remedy: str
-
-
-_HTTP_LIMITS: Final = dict.fromkeys(
-    ("response_timeout", "body_min_rate", "head_bytes", "max_fields", "target_bytes", "pool_idle"),
-    _OnlyIn(Protocol.HTTP, "tcp sees no messages", "Remove it; in [limits] it may stay, for http listeners"),
-)
 _OF_OUTBOUND: Final = {
-    "host": _OnlyIn(
+    "host": OnlyIn(
         Protocol.HTTP,
         "tcp has no Host field to set",
         "Remove it; for TLS server name indication write `server_name`",
     ),
-    "alpn": _OnlyIn(Protocol.TCP, 'http listeners always offer "http/1.1"', "Remove it"),
-    **_HTTP_LIMITS,
+    "alpn": OnlyIn(Protocol.TCP, 'http listeners always offer "http/1.1"', "Remove it"),
+    **OF_HTTP,
 }
 
 
@@ -139,8 +126,9 @@ class _SettingsReader:
         self.admin = self._admin(root)
         runtime = _runtime(root)
         audit = self._audit(root)
+        tracing, telemetry = read_tracing(root), read_telemetry(root)
         table = root.table("limits")
-        limits = Limits() if table is None else _limits(table, Limits())
+        limits = Limits() if table is None else read_limits(table, Limits())
         inbound = [self._inbound(table, limits) for table in root.tables("inbound")]
         outbound = [self._outbound(table, limits) for table in root.tables("outbound")]
         if "inbound" not in root and "outbound" not in root:
@@ -159,6 +147,8 @@ class _SettingsReader:
             runtime=runtime,
             limits=limits,
             audit=audit,
+            tracing=tracing,
+            telemetry=telemetry,
         )
 
     def _audit(self, root: Table) -> AuditSettings | None:
@@ -221,7 +211,7 @@ class _SettingsReader:
         protocol = table.require("protocol", grammar.protocol, like='"http"')
         policy = self._policy(table, name, protocol)
         mode = table.take("mode", grammar.one_of(Mode), Mode.ENFORCE, like='"enforce"')
-        limits = _limits(table, defaults)
+        limits = read_limits(table, defaults)
         peer_eof = table.take("peer_eof", grammar.one_of(PeerEof), PeerEof.STRICT, like='"strict"')
         unsafe = table.take("unsafe_forward", boolean, default=False, like="true")
         audit = table.take("audit", grammar.one_of(Audited), Audited.OFF, like='"denials"')
@@ -243,7 +233,7 @@ class _SettingsReader:
             )
         if forward is not None and not forward.is_local and not unsafe:
             _refuse_remote(table, "forward", forward, "the service's bytes would leave this machine in the clear")
-        _refuse_foreign(table, protocol, _HTTP_LIMITS)
+        refuse_foreign(table, protocol, OF_HTTP)
         if name is None or listen is None or forward is None or protocol is None or policy is None:
             return None
         return Inbound(
@@ -267,12 +257,13 @@ class _SettingsReader:
         to = table.require("to", grammar.far_identity, like='"/ledger"')
         endpoints = table.require_each("endpoints", grammar.each_once(self._destination), like='["10.0.0.7:8443"]')
         protocol = table.require("protocol", grammar.protocol, like='"http"')
-        limits = _limits(table, defaults)
+        limits = read_limits(table, defaults)
         peer_eof = table.take("peer_eof", grammar.one_of(PeerEof), PeerEof.STRICT, like='"strict"')
         allow_uids = table.take_each("allow_uids", grammar.uid, None, like="[1000]")
         server_name = table.take("server_name", grammar.server_name, None, like='"ledger.internal"')
         host = table.take("host", grammar.host_field, None, like='"ledger.internal"')
         alpn = table.take_each("alpn", grammar.each_once(grammar.alpn_name), (), like='["h2"]')
+        min_tls = table.take("min_tls", grammar.one_of(TlsVersion), TlsVersion.TLS_1_3, like='"1.3"')
         unsafe = table.take("unsafe_listen", boolean, default=False, like="true")
         if listen is not None and not listen.is_local and not unsafe:
             _refuse_remote(table, "listen", listen, "whoever reaches it would speak with this service's identity")
@@ -283,11 +274,14 @@ class _SettingsReader:
                 expected="a unix socket: only there the kernel says which user is calling",
                 remedy='Write `listen = "unix:/path"`, or remove `allow_uids`',
             )
-        _refuse_foreign(table, protocol, _OF_OUTBOUND)
+        refuse_foreign(table, protocol, _OF_OUTBOUND)
+        refuse_of_inbound(table)
         if name is None or listen is None or to is None or protocol is None:
             return None
         uids = None if allow_uids is None else frozenset(allow_uids)
-        return Outbound(name, listen, to, endpoints, protocol, limits, peer_eof, uids, server_name, alpn, unsafe, host)
+        return Outbound(
+            name, listen, to, endpoints, protocol, limits, peer_eof, uids, server_name, alpn, unsafe, host, min_tls
+        )
 
     def _policy(self, table: Table, name: str | None, protocol: Protocol | None) -> Path | PolicyDirectory | None:
         if "policy" not in table:
@@ -335,17 +329,6 @@ def _refuse_remote(table: Table, key: str, address: Address, danger: str) -> Non
     )
 
 
-def _refuse_foreign(table: Table, protocol: Protocol | None, bound: Mapping[str, _OnlyIn]) -> None:
-    for key, its in bound.items():
-        if protocol not in (None, its.protocol) and key in table:
-            table.problem(
-                key,
-                found=f"`{key}` on a listener of protocol {quote(str(protocol))}",
-                expected=f"it with protocol = {quote(its.protocol)} only: {its.because}",
-                remedy=its.remedy,
-            )
-
-
 def _runtime(root: Table) -> RuntimeSettings:
     default = RuntimeSettings()
     table = root.table("runtime")
@@ -356,33 +339,5 @@ def _runtime(root: Table) -> RuntimeSettings:
         drain_timeout=table.take("drain_timeout", grammar.positive_duration, default.drain_timeout, like='"30s"'),
         drain_delay=table.take("drain_delay", grammar.duration, default.drain_delay, like='"0s"'),
         sandbox=table.take("sandbox", grammar.one_of(Sandboxing), default.sandbox, like='"auto"'),
+        max_lag=table.take("max_lag", grammar.duration_or_none, default.max_lag, like='"20ms"'),
     )
-
-
-def _limits(table: Table, defaults: Limits) -> Limits:
-    """Read the limits in `table`, which is [limits] or a listener; what it leaves out is as in `defaults`."""
-
-    def timeout(key: str, default: float, like: str) -> float:
-        return table.take(key, grammar.positive_duration, default, like=like)
-
-    limits = Limits(
-        handshake_timeout=timeout("handshake_timeout", defaults.handshake_timeout, '"10s"'),
-        head_timeout=timeout("head_timeout", defaults.head_timeout, '"10s"'),
-        connect_timeout=timeout("connect_timeout", defaults.connect_timeout, '"5s"'),
-        idle_timeout=timeout("idle_timeout", defaults.idle_timeout, '"5m"'),
-        max_connections=table.take("max_connections", grammar.connection_cap, defaults.max_connections, like="10000"),
-        response_timeout=timeout("response_timeout", defaults.response_timeout, '"60s"'),
-        body_min_rate=table.take("body_min_rate", grammar.body_rate, defaults.body_min_rate, like='"500B"'),
-        head_bytes=table.take("head_bytes", grammar.head_size, defaults.head_bytes, like='"32KiB"'),
-        max_fields=table.take("max_fields", grammar.field_count, defaults.max_fields, like="100"),
-        target_bytes=table.take("target_bytes", grammar.target_size, defaults.target_bytes, like='"8KiB"'),
-        pool_idle=table.take("pool_idle", grammar.duration, defaults.pool_idle, like='"3s"'),
-    )
-    if "target_bytes" in table and limits.target_bytes >= limits.head_bytes:
-        table.problem(
-            "target_bytes",
-            found=f"a target of {limits.target_bytes} bytes in a head of {limits.head_bytes}",
-            expected="less than `head_bytes`: the target is a part of the head",
-            remedy="Raise `head_bytes` as well, or lower `target_bytes`",
-        )
-    return limits

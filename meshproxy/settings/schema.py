@@ -6,11 +6,12 @@ Times are seconds, paths are absolute (or relative to what the caller named), ad
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal
 
 from meshproxy.policy.decide import Mode
+from meshproxy.telemetry.wanted import Wanted
 from meshproxy.wire.address import Address, TcpAddress
 from meshproxy.wire.ends import PeerEof
 
@@ -34,6 +35,13 @@ class Protocol(StrEnum):
 
     HTTP = "http"
     TCP = "tcp"
+
+
+class TlsVersion(StrEnum):
+    """The least version of TLS that is spoken to a far end."""
+
+    TLS_1_2 = "1.2"  # for servers that know no other; see `identity.contexts`
+    TLS_1_3 = "1.3"
 
 
 class StaleDenyList(StrEnum):
@@ -81,6 +89,30 @@ class AuditSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectorEndpoint:
+    """Where spans are sent: `url` as it was written."""
+
+    url: str
+    address: TcpAddress
+    path: str
+    is_tls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TracingSettings:
+    """Which share of the traces that begin here is sampled, and the collector of what is (OTLP/HTTP).
+
+    `to`: over TLS, the only identity accepted at the far end, as in `Outbound`. `service`: what these spans are called
+    by; None is the path of the identity.
+    """
+
+    endpoint: CollectorEndpoint
+    sample: float = 0.01
+    to: str | None = None
+    service: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class IdentitySettings:
     """Where this sidecar's key, chain and bundle are; `unsafe_key_mode` accepts files that others may read or write.
 
@@ -108,42 +140,62 @@ class RuntimeSettings:
     """How the process runs and ends: `drain_delay` after SIGTERM accepting stops, `drain_timeout` later all is cut.
 
     `workers` is how many processes share the listeners; `"auto"` is one for each core this machine lets us use.
+    `max_lag` is how long what has come may lie unread (seconds) before new work is refused; None never refuses for it.
     """
 
     workers: Workers = 1
     drain_timeout: float = 30.0
     drain_delay: float = 0.0
     sandbox: Sandboxing = Sandboxing.AUTO
+    max_lag: float | None = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one listener bears: deadlines in seconds, sizes in bytes; the last seven mean something in HTTP mode only.
+    """What one listener bears: deadlines in seconds, sizes in bytes; those from `head_timeout` on are for HTTP.
 
-    handshake_timeout   from accepting a connection to the end of its TLS handshake
-    connect_timeout     for one address of an upstream to accept
-    idle_timeout        nothing moved in either direction; for HTTP also between two requests of a caller
-    max_connections     open at once; what is beyond is reset before the handshake
-    head_timeout        from the first byte of a request head to its last (all of it, so that a trickle does not help)
-    response_timeout    from the end of a request to the last byte of the response head
-    body_min_rate       bytes per second, averaged over `BODY_RATE_WINDOW`: a slower body is cut; None is off ("0B")
-    head_bytes          of a request or response head, first line and empty line included
-    max_fields          field lines of one head, or of one trailer section
-    target_bytes        of a request target, query included (RFC 9110 section 4.1 asks for at least 8000)
-    pool_idle           how long an unused upstream connection is kept for the next request; 0 keeps none
+    handshake_timeout         from accepting a connection to the end of its TLS handshake
+    connect_timeout           for one address of an upstream to accept
+    idle_timeout              nothing moved in either direction; for HTTP also between two requests of a caller
+    max_connections           open at once; what is beyond is reset before the handshake
+    max_connection_age        of a connection, which never outlives a certificate either; None is off ("0s")
+    max_handshakes            inbound: callers that have not proved yet who they are; see `limits.waiting_room`
+    max_connections_per_peer  inbound: of one address before the handshake, of one identity after it
+    head_timeout              from the first byte of a request head to its last, so that a trickle does not help
+    response_timeout          from the end of a request to the last byte of the response head
+    request_timeout           from the first byte of a request to the last of its answer; None is off ("0s")
+    body_min_rate             bytes per second, averaged over `BODY_RATE_WINDOW`: a slower body is cut; None: off ("0B")
+    head_bytes                of a request or response head, first line and empty line included
+    max_fields                field lines of one head, or of one trailer section
+    target_bytes              of a request target, query included (RFC 9110 section 4.1 asks for at least 8000)
+    max_body_bytes            of a request's body; None is off ("0B")
+    max_pipelined             requests answered in a row that were sent without waiting for the answers before
+    pool_idle                 how long an unused upstream connection is kept for the next request; 0 keeps none
+    max_upstream_connections  to the upstream of this listener, in use and at rest; in each worker
+    max_upstream_queue        requests that wait for one of them; 0: none waits
+    upstream_queue_timeout    how long each waits
     """
 
     handshake_timeout: float = 10.0
-    head_timeout: float = 10.0
     connect_timeout: float = 5.0
     idle_timeout: float = 300.0
     max_connections: int = 10_000
+    max_connection_age: float | None = None
+    max_handshakes: int = 512
+    max_connections_per_peer: int = 5000
+    head_timeout: float = 10.0
     response_timeout: float = 60.0
+    request_timeout: float | None = None
     body_min_rate: int | None = 500
     head_bytes: int = 32 * _KIB
     max_fields: int = 100
     target_bytes: int = 8 * _KIB
+    max_body_bytes: int | None = None
+    max_pipelined: int = 100
     pool_idle: float = 3.0
+    max_upstream_connections: int = 1024
+    max_upstream_queue: int = 1024
+    upstream_queue_timeout: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +253,7 @@ class Outbound:
     alpn: tuple[str, ...] = ()
     unsafe_listen: bool = False
     host: str | None = None
+    min_tls: TlsVersion = TlsVersion.TLS_1_3
 
     @property
     def offered_alpn(self) -> tuple[str, ...]:
@@ -219,6 +272,8 @@ class Settings:
     runtime: RuntimeSettings = RuntimeSettings()
     limits: Limits = Limits()
     audit: AuditSettings | None = None
+    tracing: TracingSettings | None = None
+    telemetry: Wanted = field(default_factory=Wanted)
 
     @property
     def listeners(self) -> tuple[Inbound | Outbound, ...]:

@@ -65,7 +65,9 @@ class RequestLine(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="ev
     duration_ms: float = 0.0
     answer_ms: float = 0.0  # from asking the upstream to the head of its answer
     trace_id: str = ""
+    span_id: str = ""  # of what the sidecar did for it, where the trace is sampled
     failure: str = ""  # a word of meshproxy.errors.Failure
+    flag: str = ""  # Envoy's response flag for it
     detail: str = ""
     resent: bool = False
     end: str = ""  # upgraded: how the stream ended

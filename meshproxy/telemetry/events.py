@@ -26,6 +26,35 @@ class LogStyle(StrEnum):
     CONSOLE = "console"
 
 
+LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class LogLevel:
+    """From which level on events are logged; may be changed at any time. Access lines have none."""
+
+    def __init__(self) -> None:
+        self._word = "info"
+        self._least = logging.INFO
+
+    def __repr__(self) -> str:
+        return f"<LogLevel {self._word}>"
+
+    @property
+    def word(self) -> str:
+        """It in a word of `LEVELS`."""
+        return self._word
+
+    def set(self, word: str) -> None:
+        """Log from this level on; raises KeyError for what is none."""
+        self._word, self._least = word, LEVELS[word]
+
+    def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        """Drop what is below it, as a processor of structlog."""
+        if LEVELS.get(method, logging.ERROR) < self._least:
+            raise structlog.DropEvent
+        return event
+
+
 class _WriterLogger:
     """What structlog calls when a line is ready."""
 
@@ -38,9 +67,12 @@ class _WriterLogger:
     debug = info = warning = error = critical = msg
 
 
-def make_logger(writer: LogWriter, style: LogStyle, *, colors: bool = False) -> FilteringBoundLogger:
-    """Return a logger whose lines go to `writer`; from level info on."""
+def make_logger(
+    writer: LogWriter, style: LogStyle, *, colors: bool = False, level: LogLevel | None = None
+) -> FilteringBoundLogger:
+    """Return a logger whose lines go to `writer`; from level info on, or from `level` on."""
     common: list[Processor] = [
+        level or LogLevel(),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         structlog.processors.format_exc_info,

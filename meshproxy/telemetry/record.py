@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshproxy.limits.rate import Rate
 from meshproxy.telemetry.access import JsonAccessLog
+from meshproxy.telemetry.denials import Fresh, Refused
+from meshproxy.telemetry.families import Buckets, Number
+from meshproxy.telemetry.flows import Flows
 from meshproxy.telemetry.text import printable
+from meshproxy.telemetry.wanted import AccessLines, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshproxy.telemetry.access import AccessLog, ConnectionLine, RequestLine
     from meshproxy.telemetry.events import Logger
-    from meshproxy.telemetry.metrics import Family, Metrics, Number
+    from meshproxy.telemetry.families import Family
+    from meshproxy.telemetry.flows import Flow
+    from meshproxy.telemetry.metrics import Metrics
 
 _DENIALS_KEPT = 50
 
@@ -27,6 +34,9 @@ _OBJECTIONS_PER_CALLER = 32
 # What one listener may say about failures: enough to see what goes on, too little to fill a disk.
 _TOLD_PER_SECOND = 2.0
 _TOLD_AT_ONCE = 20
+
+# Ends (`wire.ends.End`) after which something may be missing: in TCP mode, the errors of an edge.
+_ERRORS = frozenset({"reset", "truncated", "corrupt", "refused", "failed"})
 
 # By the hundreds of a status; 0: no answer was begun.
 _CLASSES = ("none", *(f"{hundreds}xx" for hundreds in range(1, 10)))
@@ -66,27 +76,61 @@ class Tally:
 class Requests:
     """Counts the HTTP requests of one listener and writes their access lines; what it adds to is looked up once."""
 
-    __slots__ = ("_access", "_by_answer", "_bytes_in", "_family", "_listener", "bytes_out", "put")
+    __slots__ = (
+        "_access",
+        "_by_answer",
+        "_by_status",
+        "_bytes_in",
+        "_listener",
+        "_metrics",
+        "bytes_out",
+        "put",
+        "wanted",
+    )
 
-    def __init__(self, listener: str, metrics: Metrics, access: AccessLog) -> None:
+    def __init__(self, listener: str, metrics: Metrics, access: AccessLog, wanted: Wanted) -> None:
         self._listener = listener
         self._access = access
-        self.put = access.put if isinstance(access, JsonAccessLog) else None  # takes a line that is written already
-        self._family = metrics.requests
+        self.wanted = wanted
+        # Takes a line that is written already.
+        self.put = access.put if isinstance(access, JsonAccessLog) else None
+        self._metrics = metrics
         self._by_answer: dict[tuple[int, str], Number] = {}  # by status and failure
-        self._bytes_in = metrics.bytes.labels(listener, "in")
-        self.bytes_out = metrics.bytes.labels(listener, "out")
+        self._by_status: dict[int, Buckets] = {}
+        counts = wanted.request_metrics  # else what is added to is shown to nobody
+        self._bytes_in = metrics.bytes.labels(listener, "in") if counts else Number()
+        self.bytes_out = metrics.bytes.labels(listener, "out") if counts else Number()
 
     def __repr__(self) -> str:
         return f"<Requests of {self._listener}>"
 
     def tell(self, line: RequestLine) -> None:
         """Take a request that is over."""
-        self.answered(line.status, line.failure).value += 1.0
-        if line.bytes_in:
-            self._bytes_in.value += line.bytes_in
-        self.bytes_out.value += line.bytes_out
-        self._access(line)
+        if self.wanted.request_metrics:
+            self.count(line.status, line.failure, line.bytes_in, line.bytes_out, line.duration_ms / 1e3)
+            if line.flag:
+                self._metrics.response_flags.labels(self._listener, line.flag).inc()
+            if line.span_id:
+                self.lasted(line.status).exemplify(line.duration_ms / 1e3, line.trace_id, time.time())
+        if self.wanted.lines is AccessLines.ALL or (self.wanted.lines is AccessLines.FAILURES and _has_failed(line)):
+            self._access(line)
+
+    def count(self, status: int, failure: str, bytes_in: int, bytes_out: int, seconds: float) -> None:
+        """Count a request that is over."""
+        self.answered(status, failure).value += 1.0
+        self.lasted(status).observe(seconds)
+        if bytes_in:
+            self._bytes_in.value += bytes_in
+        self.bytes_out.value += bytes_out
+
+    def lasted(self, status: int) -> Buckets:
+        """Return where it is counted how long requests took that were answered like this."""
+        buckets = self._by_status.get(status)
+        if buckets is None:
+            family, counts = self._metrics.request_seconds, self.wanted.request_metrics
+            buckets = family.labels(self._listener, _CLASSES[status // 100]) if counts else Buckets()
+            self._by_status[status] = buckets
+        return buckets
 
     def answered(self, status: int, failure: str = "") -> Number:
         """Return where requests are counted that were answered like this.
@@ -95,9 +139,15 @@ class Requests:
         """
         number = self._by_answer.get((status, failure))
         if number is None:
-            number = self._family.labels(self._listener, _CLASSES[status // 100], failure)
+            family = self._metrics.requests
+            counts, status_class = self.wanted.request_metrics, _CLASSES[status // 100]
+            number = family.labels(self._listener, status_class, failure) if counts else Number()
             self._by_answer[status, failure] = number
         return number
+
+
+def _has_failed(line: RequestLine) -> bool:
+    return bool(line.failure) or line.status >= 500 or line.decision not in {"", "allow"}
 
 
 class ListenerCounts:
@@ -150,6 +200,11 @@ class ListenerCounts:
         """Requests by class of status."""
         return self._by_second_label(self._metrics.requests)
 
+    @property
+    def limits_reached(self) -> dict[str, int]:
+        """How often each limit was reached, by its key in the settings."""
+        return self._by_second_label(self._metrics.limit_hits)
+
     def _by_second_label(self, family: Family) -> dict[str, int]:
         found: dict[str, int] = {}
         for (listener, word, *_), number in family.numbers():
@@ -161,11 +216,21 @@ class ListenerCounts:
 class Recorder:
     """Counts, logs and remembers for all listeners of one sidecar; `monotonic` only paces the log."""
 
-    def __init__(self, metrics: Metrics, log: Logger, access: AccessLog, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        log: Logger,
+        access: AccessLog,
+        monotonic: Callable[[], float],
+        wanted: Wanted = Wanted(),  # noqa: B008 - frozen
+    ) -> None:
+        self.wanted = wanted
         self.metrics = metrics
         self.log = log
         self._access = access
         self._monotonic = monotonic
+        self.flows = Flows()
+        self.fresh = Fresh()
         self._rates: dict[tuple[str, str], Rate] = {}
         self.denials: deque[Denial] = deque(maxlen=_DENIALS_KEPT)
         self.counts: dict[str, ListenerCounts] = {}
@@ -183,11 +248,12 @@ class Recorder:
             counts = self.counts[name] = ListenerCounts(name, self.metrics)
         return counts
 
-    def may_tell(self, listener: str, what: str) -> int | None:
+    def may_tell(self, listener: str, what: str, *, at_once: int = _TOLD_AT_ONCE) -> int | None:
         """Return None when `what` was told too often lately, else how many went untold since."""
         rate = self._rates.get((listener, what))
         if rate is None:
-            rate = self._rates[listener, what] = Rate(per_second=_TOLD_PER_SECOND, burst=_TOLD_AT_ONCE)
+            per_second = min(_TOLD_PER_SECOND, at_once)
+            rate = self._rates[listener, what] = Rate(per_second=per_second, burst=at_once)
         return rate.take(self._monotonic())
 
     def opened(self, listener: str) -> None:
@@ -196,23 +262,30 @@ class Recorder:
         counts.open += 1
         counts.open_now.value += 1.0
 
-    def closed(self, listener: str, line: ConnectionLine | None) -> None:
-        """Count the end of a connection that was `opened`, and write its access line.
+    def closed(self, listener: str, line: ConnectionLine | None, flow: Flow | None = None) -> None:
+        """Count the end of a connection that was `opened`, and write its access line; `flow` is what it had entered.
 
         Without a line (it never authenticated, or was refused unjudged) its own event and counter have told already.
         """
         counts = self.listener(listener)
         counts.open -= 1
         counts.open_now.value -= 1.0
+        if flow is not None:
+            flow.leave()
         if line is None:
             return
+        if flow is not None and flow.edge.protocol == "tcp":
+            _count_stream(flow, line)
         counts.ended[line.end] = counts.ended.get(line.end, 0) + 1
         self.metrics.connections.labels(listener, line.end).inc()
         if line.bytes_in:
             self.metrics.bytes.labels(listener, "in").inc(line.bytes_in)
         if line.bytes_out:
             self.metrics.bytes.labels(listener, "out").inc(line.bytes_out)
-        self._access(line)
+        lines = self.wanted.lines
+        is_ordinary = line.end == "clean" and line.decision in {"", "allow"}
+        if lines is AccessLines.ALL or (lines is AccessLines.FAILURES and not is_ordinary):
+            self._access(line)
 
     def bare_fin(self, listener: str) -> None:
         """Count a TLS peer that ended without `close_notify`, whatever the listener makes of it."""
@@ -222,7 +295,7 @@ class Recorder:
         """Return who is told of the requests of one listener."""
         counts = self.listener(listener)
         if counts.requests is None:
-            counts.requests = Requests(listener, self.metrics, self._access)
+            counts.requests = Requests(listener, self.metrics, self._access, self.wanted)
         return counts.requests
 
     def terminated(self, listener: str, count: int) -> None:
@@ -237,8 +310,14 @@ class Recorder:
         """Return where decisions of one kind are counted."""
         return self.metrics.authz_decisions.labels(listener, outcome, rule, mode, reason)
 
-    def refused(self, listener: str, reason: str, *, peer: str, remedy: str = "") -> None:
-        """Count a connection closed before anything was judged (limit, not ready, wrong user)."""
+    def reached(self, listener: str, limit: str) -> None:
+        """Count that a limit was reached, by its key in the settings; what follows from it is told elsewhere."""
+        self.metrics.limit_hits.labels(listener, limit).inc()
+
+    def refused(self, listener: str, reason: str, *, peer: str, remedy: str = "", limit: str = "") -> None:
+        """Count a connection closed before anything was judged: not ready, wrong user, or the `limit` that says no."""
+        if limit:
+            self.reached(listener, limit)
         counts = self.listener(listener)
         counts.refused[reason] = counts.refused.get(reason, 0) + 1
         self.metrics.connections_refused.labels(listener, reason).inc()
@@ -264,6 +343,14 @@ class Recorder:
                 untold=untold,
             )
 
+    def shook_hands(self, listener: str, seconds: float) -> None:
+        """Take how long the handshake of a caller lasted that succeeded."""
+        self.metrics.handshake_seconds.labels(listener).observe(seconds)
+
+    def waited(self, listener: str, seconds: float) -> None:
+        """Take how long a request waited for an upstream connection."""
+        self.metrics.upstream_wait.labels(listener).observe(seconds)
+
     def upstream_failed(self, listener: str, phase: str, *, endpoint: str, detail: str) -> None:
         """Count an attempt at an upstream that failed."""
         self.listener(listener).failed_upstream += 1
@@ -276,6 +363,9 @@ class Recorder:
 
     def objected(self, objection: Objection, ts: str, nearest: str) -> None:
         """Count what the allow-list has against a caller, for the summary since start; `nearest` may be empty."""
+        self.fresh.note(
+            Refused(objection.listener, objection.outcome, objection.caller, objection.asked, objection.reason), ts
+        )
         tally = self.objections.get(objection)
         if tally is None:
             whose = (objection.listener, objection.caller)
@@ -295,7 +385,7 @@ class Recorder:
     def starved(self, listener: str, error: OSError) -> None:
         """Count a pause in accepting; told at most once per second."""
         self.metrics.accept_pauses.labels(listener).inc()
-        untold = self.may_tell(listener, "starved")
+        untold = self.may_tell(listener, "starved", at_once=1)
         if untold is not None:
             self.log.error(
                 "accepting_paused",
@@ -304,3 +394,12 @@ class Recorder:
                 remedy="raise the limit of open files (ulimit -n, LimitNOFILE=) or lower max_connections",
                 untold=untold,
             )
+
+
+def _count_stream(flow: Flow, line: ConnectionLine) -> None:
+    """Count a connection in TCP mode that is over."""
+    if line.end == "denied" and not line.upstream:
+        flow.denied += 1
+        return
+    failed = line.end in _ERRORS
+    flow.over(line.duration_ms / 1000, failed=failed)  # its bytes were counted as they moved

@@ -52,7 +52,7 @@ def _read_file(path: Path, tcp: str | None, identity: Path | None) -> Document:
     try:
         content, _ = read_file(listed)
     except UnreadableFile as error:
-        raise MeshError(f"{listed} is {error.found}; {error.remedy[:1].lower()}{error.remedy[1:]}") from None
+        raise MeshError(error.sentence(listed)) from None
     document = parse_allow_list(content, file=file_name(listed), tcp_listener=tcp)
     if problems := promised.broken(document):
         raise FaultyInput(problems)

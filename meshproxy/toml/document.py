@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 16 << 20  # ten times a file of 10,000 rules
 
+_MOST_DIGITS = 4300  # that Python reads; it refuses more for the time that would take
 _MAX_SHOWN = 120  # characters of tomllib's own message; it may quote keys of any length
 _SYNTAX_PLACE = re.compile(r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)\Z")
 
@@ -74,6 +75,9 @@ def parse_toml(content: bytes, *, file: str) -> TomlDocument:
         remedy = "Write the value with fewer brackets"
         raise _refusal(file, "arrays or tables nested too deeply", "a few levels", remedy) from None
     except ValueError as error:  # TOMLDecodeError is one; int() of more than 4300 digits is another
+        if not isinstance(error, tomllib.TOMLDecodeError):
+            found = f"a number of more than {_MOST_DIGITS:,} digits"
+            raise _refusal(file, found, "a number that means something", "Write a shorter number") from None
         place = _SYNTAX_PLACE.search(str(error))
         at_line = None if place is None else int(place[1] or text.rstrip("\n").count("\n") + 1)
         message = _SYNTAX_PLACE.sub("", str(error))

@@ -23,6 +23,7 @@ D = TypeVar("D")
 Reader = Callable[[object], T]
 """Takes one TOML value, returns what it means; raises ValueError with a phrase that completes "expected ..."."""
 
+_MOST_PROBLEMS = 100  # told of one document; a person mends those first, and a log line has an end
 _MAX_COMPARED = 80  # characters of an unknown key that the search for its nearest known one looks at
 
 
@@ -37,12 +38,13 @@ class Place:
 class Judge:
     """Collects every problem of one document; `root` is where reading begins, `verdict` where it ends."""
 
-    __slots__ = ("_document", "_problems", "_tables", "root")
+    __slots__ = ("_document", "_more", "_problems", "_tables", "root")
 
     def __init__(self, document: TomlDocument) -> None:
         """Open `document` for reading."""
         self._document = document
         self._problems: list[Problem] = []
+        self._more = 0  # beyond those
         self._tables: list[Table] = []
         self.root = self.table((), document.data)
 
@@ -59,8 +61,16 @@ class Judge:
         """Return where `path` stands in the document."""
         return Place(self._document.line_of(path), where(path))
 
+    @property
+    def is_full(self) -> bool:
+        """Whether faults are only counted by now."""
+        return len(self._problems) >= _MOST_PROBLEMS
+
     def problem(self, path: KeyPath, *, found: str, expected: str, remedy: str) -> None:
-        """Record one fault at `path`."""
+        """Record one fault at `path`; of more than a person reads, that there are more."""
+        if self.is_full:
+            self._more += 1
+            return
         place = self.place_of(path)
         self._problems.append(Problem(self._document.file, found, expected, remedy, place.line, place.where))
 
@@ -69,7 +79,12 @@ class Judge:
         for table in self._tables:
             table.refuse_unread()
         self._tables.clear()
-        return tuple(self._problems)
+        if not self._more:
+            return tuple(self._problems)
+        found = f"{self._more:,} more fault{'' if self._more == 1 else 's'}"
+        last = max(problem.line or 0 for problem in self._problems)
+        more = Problem(self._document.file, found, "none", "Mend these first", last)
+        return (*self._problems, more)
 
     def verdict(self) -> None:
         """End the reading; raises FaultyInput if anything at all was wrong."""
@@ -175,6 +190,9 @@ class Table:
         """Record every key of this table that no reader asked for, with the nearest one that was."""
         for key in self._data:
             if key in self._asked:
+                continue
+            if self._judge.is_full:
+                self.problem(key, found="", expected="", remedy="")  # which is counted; to look for its name takes time
                 continue
             near = difflib.get_close_matches(key[:_MAX_COMPARED], self._asked, n=1)
             remedy = f"Did you mean `{near[0]}`? Rename or remove it" if near else "Remove it"

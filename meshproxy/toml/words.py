@@ -43,5 +43,6 @@ def where(path: KeyPath) -> str:
         if isinstance(part, int):
             words += f"[{part}]"
         else:
-            words += ("." if words else "") + (part if _BARE_KEY.fullmatch(part[:_MAX_SHOWN]) else quote(part))
+            bare = len(part) <= _MAX_SHOWN and _BARE_KEY.fullmatch(part)
+            words += ("." if words else "") + (part if bare else quote(part))
     return words

@@ -25,6 +25,13 @@ class Phase(StrEnum):
     IDENTITY = "identity"
 
 
+class Blame(StrEnum):
+    """Whose fault a failed handshake was (RFC 9209 sections 2.3.9 and 2.3.10)."""
+
+    CERTIFICATE = "certificate"  # the far end's, which we do not accept
+    ALERT = "alert"  # the far end said no
+
+
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
     """One endpoint that could not be used, and why, in words."""
@@ -33,6 +40,7 @@ class FailedAttempt:
     phase: Phase
     detail: str
     timed_out: bool = False
+    blame: Blame | None = None  # of a handshake, where it can be told
 
     def __str__(self) -> str:
         return f"{self.endpoint}: {self.phase}: {self.detail}"

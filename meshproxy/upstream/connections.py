@@ -11,9 +11,10 @@ from ca.spiffe_id import complete
 from meshproxy.errors import Failure
 from meshproxy.http.codec import ResponseReader
 from meshproxy.identity.usable import NotReady
-from meshproxy.upstream.attempt import NoUpstream, Phase
+from meshproxy.upstream.attempt import Blame, NoUpstream, Phase
 from meshproxy.upstream.endpoint import connect_plain
-from meshproxy.upstream.pool import NoUpstreamConnection, Pool, UpstreamConnection
+from meshproxy.upstream.pool import Pool, UpstreamConnection
+from meshproxy.upstream.queue import NoUpstreamConnection
 from meshproxy.wire.channel import PlainChannel, TlsChannel
 
 if TYPE_CHECKING:
@@ -37,6 +38,13 @@ _FAILURES = {
     Phase.HANDSHAKE: Failure.TLS,
     Phase.IDENTITY: Failure.IDENTITY,
 }
+# A connection that is accepted and then met with silence was not opened in time either (RFC 9209 section 2.3.6).
+_WAITED_IN_VAIN = {
+    Phase.RESOLVE: Failure.RESOLVE_TIMEOUT,
+    Phase.CONNECT: Failure.CONNECT_TIMEOUT,
+    Phase.HANDSHAKE: Failure.CONNECT_TIMEOUT,
+}
+_BY_BLAME = {Blame.CERTIFICATE: Failure.CERTIFICATE, Blame.ALERT: Failure.TLS_ALERT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,11 @@ class ServiceConnections:
     def __repr__(self) -> str:
         return f"<ServiceConnections {self._address} {self.pool!r}>"
 
+    @property
+    def generation(self) -> int:
+        """See `Upstreams`; in plain nobody says who he is."""
+        return 0
+
     def resting(self) -> UpstreamConnection | None:
         """See `Upstreams`."""
         return self.pool.take(generation=0)
@@ -121,6 +134,11 @@ class MeshConnections:
     def __repr__(self) -> str:
         return f"<MeshConnections {self._to} {self.pool!r}>"
 
+    @property
+    def generation(self) -> int:
+        """See `Upstreams`."""
+        return self._identity.generation
+
     def resting(self) -> UpstreamConnection | None:
         """See `Upstreams`; a connection made with an identity that was replaced since is not used again."""
         return self.pool.take(generation=self._identity.generation)
@@ -143,6 +161,8 @@ class MeshConnections:
 def failure_of(failures: Sequence[FailedAttempt]) -> Failure:
     """Return what the caller is told: the phase the last attempt failed in, or the wait if it was a wait."""
     last = failures[-1]
-    if last.phase is Phase.CONNECT and last.timed_out:
-        return Failure.CONNECT_TIMEOUT
+    if last.timed_out and last.phase in _WAITED_IN_VAIN:
+        return _WAITED_IN_VAIN[last.phase]
+    if last.blame is not None:
+        return _BY_BLAME[last.blame]
     return _FAILURES[last.phase]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from ca.svid import LeafError
-from meshproxy.upstream.attempt import FailedAttempt, NoUpstream, Phase, attempt_order
+from meshproxy.upstream.attempt import Blame, FailedAttempt, NoUpstream, Phase, attempt_order
 from meshproxy.wire.closing import linger, reset
 from meshproxy.wire.dial import ResolveError, connect
 from meshproxy.wire.tls import TlsConnection
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from meshproxy.wire.dial import Resolver, Target
     from meshproxy.wire.relay import Wall
     from meshproxy.wire.sweep import Sweeper
+    from meshproxy.wire.turnstile import Turnstile
+
+_BLAMES = {
+    HandshakeFault.UNKNOWN_CA: Blame.CERTIFICATE,
+    HandshakeFault.EXPIRED: Blame.CERTIFICATE,
+    HandshakeFault.NOT_YET_VALID: Blame.CERTIFICATE,
+    HandshakeFault.BAD_CERTIFICATE: Blame.CERTIFICATE,
+    HandshakeFault.REFUSED_BY_PEER: Blame.ALERT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,7 @@ class Destination:
     endpoints: tuple[Address, ...]
     server_name: str | None = None
     alpn: tuple[str, ...] = ()
+    takes_tls_1_2: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +110,10 @@ class Dialer:
         *,
         wall: Wall,
         judge: Judge,
+        turnstile: Turnstile | None = None,
     ) -> None:
         self._destination = destination
+        self._turnstile = turnstile
         self._patience = patience
         self._resolver = resolver
         self._sweeper = sweeper
@@ -133,19 +145,23 @@ class Dialer:
     async def _identify(
         self, sock: socket.socket, target: Target, identity: Identity, to: SpiffeId, attempt: _Attempt
     ) -> Identified | None:
-        context = identity.contexts.client(self._destination.alpn)
+        to_whom = self._destination
+        context = identity.contexts.client(to_whom.alpn, takes_tls_1_2=to_whom.takes_tls_1_2)
         try:
-            tls = TlsConnection(sock, context, server_side=False, server_name=self._destination.server_name)
-            await tls.handshake(self._sweeper, within=self._patience.handshake)
+            tls = TlsConnection(sock, context, server_side=False, server_name=to_whom.server_name)
+            await tls.handshake(self._sweeper, within=self._patience.handshake, turnstile=self._turnstile)
             peer = self._judge(tls, identity, self._wall())
             if peer.leaf.id == to:
                 return Identified(tls, peer, str(target))
             attempt.failed(target, Phase.IDENTITY, f"the far end is {peer.leaf.id}, only {to} is accepted")
         except HandshakeError as error:
             if error.fault is HandshakeFault.TIMEOUT:
-                attempt.failed(target, Phase.HANDSHAKE, f"no answer within {self._patience.handshake:g} s")
+                detail = f"no answer within {self._patience.handshake:g} s"
+                attempt.failed(target, Phase.HANDSHAKE, detail, timed_out=True)
             else:
-                attempt.failed(target, Phase.HANDSHAKE, f"{error.fault}: {error.detail}")
+                attempt.failed(
+                    target, Phase.HANDSHAKE, f"{error.fault}: {error.detail}", blame=_BLAMES.get(error.fault)
+                )
                 await linger(sock)  # our alert should arrive
         except LeafError as error:
             attempt.failed(target, Phase.IDENTITY, f"{error.fault}: {error.detail}")
@@ -168,7 +184,7 @@ class _Attempt:
         try:
             return await resolver.resolve(self._endpoint, within=within)
         except ResolveError as error:
-            self.failed(None, Phase.RESOLVE, str(error))
+            self.failed(None, Phase.RESOLVE, str(error), timed_out=error.timed_out)
             return ()
 
     async def connect(self, target: Target, within: float) -> socket.socket | None:
@@ -192,8 +208,16 @@ class _Attempt:
         self.failed(target, Phase.CONNECT, detail)
         return False
 
-    def failed(self, target: Target | None, phase: Phase, detail: str, *, timed_out: bool = False) -> None:
+    def failed(
+        self,
+        target: Target | None,
+        phase: Phase,
+        detail: str,
+        *,
+        timed_out: bool = False,
+        blame: Blame | None = None,
+    ) -> None:
         named, tried = str(self._endpoint), str(target or self._endpoint)
-        failure = FailedAttempt(named if named == tried else f"{named} ({tried})", phase, detail, timed_out)
+        failure = FailedAttempt(named if named == tried else f"{named} ({tried})", phase, detail, timed_out, blame)
         self.failures.append(failure)
         self._on_failure(failure)

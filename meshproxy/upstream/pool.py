@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from meshproxy.limits.flight import Flight
+from meshproxy.upstream.queue import Queue
 from meshproxy.wire.channel import ChannelBroken
 from meshproxy.wire.closing import reset
 from meshproxy.wire.sweep import TICK
 
 if TYPE_CHECKING:
-    from meshproxy.errors import Failure
     from meshproxy.http.codec import ResponseReader
     from meshproxy.identity.sessions import Session
     from meshproxy.upstream.endpoint import OnFailure
@@ -27,15 +28,9 @@ if TYPE_CHECKING:
     from meshproxy.wire.sweep import Sweeper
 
 
+_ANY = 1 << 30  # more than any process has descriptors for
+
 NEVER = datetime.max.replace(tzinfo=UTC)  # a plain connection has no certificate to run out
-
-
-class NoUpstreamConnection(Exception):
-    """No upstream connection could be had: the failure to answer with, and why, in words for our log."""
-
-    def __init__(self, failure: Failure, detail: str) -> None:
-        super().__init__(detail)
-        self.failure = failure
 
 
 class User(Protocol):
@@ -66,9 +61,25 @@ class UpstreamConnection:
 
 
 class Pool:
-    """Resting connections to one upstream, the last used first; at most `most` of them, each for `idle` seconds."""
+    """Resting connections to one upstream, the last used first; at most `most` of them, each for `idle` seconds.
 
-    def __init__(self, engine: Readiness, sweeper: Sweeper, *, idle: float, most: int) -> None:
+    `queue` bounds how many there are in all, `flight` how many may be in use.
+    """
+
+    def __init__(
+        self,
+        engine: Readiness,
+        sweeper: Sweeper,
+        *,
+        idle: float,
+        most: int,
+        queue: Queue[UpstreamConnection] | None = None,
+        flight: Flight | None = None,
+    ) -> None:
+        self.queue = queue or Queue[UpstreamConnection](most=_ANY, longest=0, within=0.0)
+        self.flight = flight or Flight()
+        self.flight.pools.add(self)
+        self._lent = 0
         self._engine = engine
         self._sweeper = sweeper
         self._idle = idle
@@ -92,6 +103,9 @@ class Pool:
         this batch, or came after the batch was fetched), and a request that must not be sent twice would be lost. So
         the kernel is asked each time, however short the rest was: one system call of half a microsecond.
         """
+        flight = self.flight
+        if flight.is_bounded and flight.count >= flight.most:
+            return None
         while self._resting:
             connection = self._resting.pop()
             if connection.generation != generation or connection.ends_at <= self._sweeper.now:
@@ -101,6 +115,44 @@ class Pool:
             else:
                 return connection
         return None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether whoever asks now is to be put off: no room in flight, or none in the queue."""
+        flight = self.flight
+        return (flight.is_bounded and flight.count >= flight.most) or bool(self.queue.refuses)
+
+    async def fetch(self, upstreams: Upstreams, on_failure: OnFailure) -> UpstreamConnection:
+        """Return a connection that somebody gives back, or a new one: the caller's, until one of the ways to end it.
+
+        Each attempt that fails is told. Raises NoUpstreamConnection.
+        """
+        given = await self.queue.turn()
+        if given is not None and self._is_good(given, upstreams.generation):
+            return given
+        try:
+            connection = await upstreams.dial(on_failure)
+        except BaseException:
+            self.queue.left()
+            raise
+        self.adopt(connection)
+        return connection
+
+    def _is_good(self, given: UpstreamConnection, generation: int) -> bool:
+        """Whether a connection that was just given back is of use to another; if not it is ended, and leaves its place.
+
+        As `take` asks.
+        """
+        user, given.user = given.user, None
+        if isinstance(user, _OnItsWay) and user.is_revoked:
+            self._discard(given)
+        elif given.generation != generation or given.ends_at <= self._sweeper.now:
+            self._finish(given)
+        elif given.channel.stirs() and not _is_quiet(given.channel):
+            self._discard(given)
+        else:
+            return True
+        return False
 
     def adopt(self, connection: UpstreamConnection) -> None:
         """Watch a new connection until `close` or `drop`, and end it when its far end is believed no more."""
@@ -115,7 +167,7 @@ class Pool:
             connection.session.__enter__().ended_by(partial(self._revoked, connection))
 
     def give_back(self, connection: UpstreamConnection) -> None:
-        """Let a connection rest whose last exchange is over on both sides."""
+        """Let a connection rest whose last exchange is over on both sides, or hand it to who waits for one."""
         connection.user, connection.used = None, True
         channel = connection.channel
         if channel.waiting:  # the answer came before its request was taken, and the rest of that is lost with us
@@ -123,6 +175,10 @@ class Pool:
             return
         if len(self._resting) >= self._most or channel.ended:
             self.close(connection)
+            return
+        if self.queue.waiting:
+            connection.user = _OnItsWay()
+            self.queue.hand(connection)
             return
         connection.rests_until = self._sweeper.now + self._idle_and_tick
         if not self._resting:
@@ -133,7 +189,31 @@ class Pool:
 
     def close(self, connection: UpstreamConnection) -> None:
         """End a connection that no exchange needs: properly."""
-        _forget(connection)
+        self._finish(connection)
+        self.queue.left()
+
+    def drop(self, connection: UpstreamConnection) -> None:
+        """End a connection in the middle of an exchange: by RST, so that nothing half-said looks complete."""
+        self._discard(connection)
+        self.queue.left()
+
+    def lend(self, connection: UpstreamConnection) -> None:
+        """Leave a connection to whoever carries the stream it was upgraded to: it is open, but no request."""
+        connection.user = None
+        self._lent += 1
+
+    def lent_has_ended(self) -> None:
+        """Take that one of those is closed."""
+        self._lent -= 1
+        self.queue.left()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests have a connection, or open one; counted so that a request costs nothing."""
+        return self.queue.open - self._lent - len(self._resting)
+
+    def _finish(self, connection: UpstreamConnection) -> None:
+        self._forget(connection)
         channel = connection.channel
         with contextlib.suppress(ChannelBroken):
             channel.finish()
@@ -141,12 +221,16 @@ class Pool:
         channel.release()
         channel.sock.close()
 
-    def drop(self, connection: UpstreamConnection) -> None:
-        """End a connection in the middle of an exchange: by RST, so that nothing half-said looks complete."""
-        _forget(connection)
+    def _discard(self, connection: UpstreamConnection) -> None:
+        self._forget(connection)
         self._engine.forget(connection.channel.sock)
         connection.channel.release()
         reset(connection.channel.sock)
+
+    def _forget(self, connection: UpstreamConnection) -> None:
+        connection.user = None
+        if connection.session is not None:
+            connection.session.leave()
 
     def expire(self, now: float) -> None:
         """Close what has rested long enough (called by the sweeper)."""
@@ -179,10 +263,22 @@ class Pool:
         return False
 
 
-def _forget(connection: UpstreamConnection) -> None:
-    connection.user = None
-    if connection.session is not None:
-        connection.session.leave()
+class _OnItsWay:
+    """Holds a connection that was handed to somebody who has not had his turn yet."""
+
+    __slots__ = ("is_revoked",)
+
+    def __init__(self) -> None:
+        self.is_revoked = False
+
+    def on_upstream(self, connection: UpstreamConnection, events: int) -> bool:
+        """Keep in mind that there is news; whoever has it next looks."""
+        connection.channel.hint(events)
+        return False
+
+    def on_upstream_revoked(self, _connection: UpstreamConnection, _why: str) -> None:
+        """Keep in mind that it is of no use."""
+        self.is_revoked = True
 
 
 def _is_quiet(channel: Channel) -> bool:
@@ -205,6 +301,10 @@ class Upstreams(Protocol):
     """Where an exchange gets its upstream connection."""
 
     pool: Pool
+
+    @property
+    def generation(self) -> int:
+        """Of the own identity, with which connections that are used again must have been opened."""
 
     def resting(self) -> UpstreamConnection | None:
         """Return a connection that can be used at once, or None."""

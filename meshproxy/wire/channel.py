@@ -13,8 +13,8 @@ import ssl
 from typing import TYPE_CHECKING, Protocol
 
 from meshproxy.wire.readiness import HANGUP, READ
-from meshproxy.wire.tls import MOST_UNSENT_CONTROL, PORTION
-from meshproxy.wire.tls_faults import alert_in_words
+from meshproxy.wire.tls import MOST_FRUITLESS, MOST_UNSENT_CONTROL, PORTION
+from meshproxy.wire.tls_faults import alert_in_words, breach_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -252,6 +252,7 @@ class TlsChannel(_Base):
         self.tls = tls
         # Bytes that came with the last handshake flight are in the BIO already: the first look is there.
         self._looked = not tls.incoming.pending
+        self._fruitless = 0  # see `MOST_FRUITLESS`
 
     def receive(self) -> bytes:
         """See Channel."""
@@ -275,13 +276,16 @@ class TlsChannel(_Base):
                 self.ended = self.drained = True
                 return b""
             self.tls.incoming.write(data)
-        self._looked = True
+        else:
+            data, self._looked = b"", True
         # As `_decrypt`, without the call of it: this is the way of all small messages.
         tls, clear = self.tls, self._buffers.clear
         try:
             count = tls.read_into(clear)
         except ssl.SSLError as error:
             raise self._broken(error) from error
+        if not count or self._fruitless:
+            self._bear_fruitless(len(data), count)
         if tls.outgoing.pending or tls.peer_has_ended:
             self._notice()
         return clear[:count].tobytes()
@@ -300,20 +304,29 @@ class TlsChannel(_Base):
 
     def _decrypt(self, count: int) -> memoryview:
         """Return what can be read of the session, fed with so much of the scratch memory."""
-        tls, clear = self.tls, self._buffers.clear
+        tls, clear, fed = self.tls, self._buffers.clear, count
         try:
             count = tls.read_into(clear, tls.feed(self._buffers.raw[:count], clear) if count else 0)
         except ssl.SSLError as error:
             raise self._broken(error) from error
+        if not count or self._fruitless:
+            self._bear_fruitless(fed, count)
         if tls.outgoing.pending or tls.peer_has_ended:
             self._notice()
         return clear[:count]
 
+    def _bear_fruitless(self, size: int, count: int) -> None:
+        """Take that `size` bytes of records held `count` for the application; raises ChannelBroken if none for long."""
+        self._fruitless = 0 if count else self._fruitless + size
+        if self._fruitless > MOST_FRUITLESS:
+            raise ChannelBroken("the peer floods control messages")
+
     def _broken(self, error: ssl.SSLError) -> ChannelBroken:
         """Say so to the peer, and return what is to be raised."""
         self.tls.flush_alert()
-        alert = alert_in_words(error.reason or "")
-        return ChannelBroken(alert or "bytes that do not authenticate", refused=alert is not None)
+        reason = error.reason or ""
+        alert = alert_in_words(reason)
+        return ChannelBroken(alert or breach_in_words(reason), refused=alert is not None)
 
     def _notice(self) -> None:
         """Take what the peer has said beside application bytes."""

@@ -37,7 +37,14 @@ class Target:
 
 
 class ResolveError(Exception):
-    """A name has no address, and never had one since we started; the text says what the resolver said."""
+    """A name has no address, and never had one since we started; the text says what the resolver said.
+
+    `timed_out` when it said nothing in time.
+    """
+
+    def __init__(self, detail: str, *, timed_out: bool) -> None:
+        super().__init__(detail)
+        self.timed_out = timed_out
 
 
 def look_up(host: str, port: int) -> list[Target]:
@@ -82,7 +89,7 @@ class Resolver:
             return literal
         assert isinstance(address, TcpAddress)
         complaint = f"no answer within {within:g} s"
-        with trio.move_on_after(within):
+        with trio.move_on_after(within) as scope:
             try:
                 found = await trio.to_thread.run_sync(
                     self._ask, address.host, address.port, abandon_on_cancel=True, limiter=self._limiter
@@ -96,7 +103,7 @@ class Resolver:
                 complaint = "it has no address"
         if address in self._last_good:
             return self._last_good[address]
-        raise ResolveError(f"cannot resolve {address.host}: {complaint}")
+        raise ResolveError(f"cannot resolve {address.host}: {complaint}", timed_out=scope.cancelled_caught)
 
 
 async def connect(target: Target, *, within: float) -> socket.socket:

@@ -17,7 +17,7 @@ class End(StrEnum):
     DENIED = "denied"  # inbound: no rule grants it
     IDLE = "idle"  # nothing moved for idle_timeout
     REVOKED = "revoked"  # the peer's certificate came onto the deny-list, or its trust domain is federated with no more
-    AGED = "aged"  # a certificate of the two ran out
+    AGED = "aged"  # a certificate of the two ran out, or max_connection_age
     DRAINED = "drained"  # cut at drain_timeout
     FAILED = "failed"  # never got as far as an upstream
 
@@ -38,8 +38,12 @@ class PeerEof(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionEnd:
-    """The end, the side that caused it (None for a clean one) and a phrase for people (may be empty)."""
+    """The end, the side that caused it (None for a clean one) and a phrase for people (may be empty).
+
+    `limit` is the key of the settings that ended it, if one did.
+    """
 
     end: End
     side: Side | None = None
     detail: str = ""
+    limit: str = ""

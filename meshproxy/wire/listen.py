@@ -10,13 +10,16 @@ import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from meshproxy.errors import StartError
 from meshproxy.wire.address import Address, TcpAddress, UnixAddress, host_and_port
 from meshproxy.wire.occupancy import Occupancy
+
+if TYPE_CHECKING:
+    from meshproxy.wire.spare import Spares
 
 # The kernel caps it at net.core.somaxconn; a short queue drops SYNs in a burst of reconnecting clients.
 _BACKLOG = 4096
@@ -98,13 +101,20 @@ Take = Callable[[socket.socket, str], None]
 
 
 async def accept_forever(
-    listener: socket.socket, take: Take, on_starved: StarvedHook, occupancy: Occupancy | None = None
+    listener: socket.socket,
+    take: Take,
+    on_starved: StarvedHook,
+    occupancy: Occupancy | None = None,
+    *,
+    pause: Callable[[], float] | None = None,
+    spares: Spares | None = None,
 ) -> None:
     """Accept until cancelled; `take` gets each connection, non-blocking, with its peer as `host:port` or `unix`.
 
     `take` must not block and must not raise. A lack of descriptors or memory pauses accepting for 100 ms and is
-    reported through `on_starved`; a connection that died in the queue is nobody's news. `occupancy` says whose turn it
-    is where others accept at the same socket.
+    reported through `on_starved`, unless one of the `spares` can be given up for it; a connection that died in the
+    queue is nobody's news. `occupancy` says whose turn it is where others accept at the same socket. `pause` says how
+    long (seconds) to leave the queue alone after each visit to it.
     """
     turn = (occupancy or Occupancy()).turn
     while True:
@@ -114,11 +124,20 @@ async def accept_forever(
             most = turn() or _INSTEAD
         # A drain may cancel us and close the listener in the very turn in which a caller has woken us.
         await trio.lowlevel.checkpoint_if_cancelled()
-        if not accept_waiting(listener, take, on_starved, most=most):
+        if not accept_waiting(listener, take, on_starved, most=most, spares=spares):
             await trio.sleep(_STARVED_PAUSE)
+        elif pause is not None and (seconds := pause()):
+            await trio.sleep(seconds)
 
 
-def accept_waiting(listener: socket.socket, take: Take, on_starved: StarvedHook, *, most: int = _BACKLOG) -> bool:
+def accept_waiting(
+    listener: socket.socket,
+    take: Take,
+    on_starved: StarvedHook,
+    *,
+    most: int = _BACKLOG,
+    spares: Spares | None = None,
+) -> bool:
     """Accept who waits in the queue, at most `most`; returns whether there was room, else `on_starved` was told.
 
     Raises OSError for what neither the network's weather nor a want of room can explain: our own bug.
@@ -133,6 +152,8 @@ def accept_waiting(listener: socket.socket, take: Take, on_starved: StarvedHook,
                 continue
             if error.errno not in _STARVED:
                 raise
+            if spares is not None and spares.give_up():
+                continue
             on_starved(error)
             return False
         sock.setblocking(False)

@@ -20,8 +20,8 @@ import trio
 
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof, Side
 from meshproxy.wire.readiness import HANGUP, READ
-from meshproxy.wire.tls import MOST_UNSENT_CONTROL, PORTION
-from meshproxy.wire.tls_faults import alert_in_words
+from meshproxy.wire.tls import MOST_FRUITLESS, MOST_UNSENT_CONTROL, PORTION
+from meshproxy.wire.tls_faults import alert_in_words, breach_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from meshproxy.wire.tls import TlsConnection
 
 _BARE_FIN = "the peer ended without close_notify"
+_FLOOD = "the peer floods control messages"
 
 
 class _Broken(Exception):
@@ -58,6 +59,8 @@ class Splice:
         "_buffers",
         "_end",
         "_engine",
+        "_fruitful_at",
+        "_fruitless",
         "_peer_eof",
         "_plain",
         "_plain_chunk",
@@ -98,6 +101,8 @@ class Splice:
         self.bare_fin = False
         self.sent_to_plain = 0
         self.sent_to_tls = 0
+        self._fruitless = 0  # bytes of records that held nothing, since so many had been sent to the plain side
+        self._fruitful_at = 0
         self.done = trio.Event()
 
     def __repr__(self) -> str:
@@ -205,7 +210,7 @@ class Splice:
             self._finish(error)  # the owner raises it: a bug or Ctrl-C surfaces there
         return True
 
-    def _guarded(self, step: Callable[[], None]) -> None:
+    def _guarded(self, step: Callable[[], object]) -> None:
         """Run one step outside any callback, under the same guard."""
         try:
             step()
@@ -263,7 +268,7 @@ class Splice:
     def _send_tls(self) -> None:
         if self._to_tls is not None:
             if self._tls.outgoing.pending > MOST_UNSENT_CONTROL:
-                self._finish(ConnectionEnd(End.CORRUPT, Side.TLS, "the peer floods control messages"))
+                self._finish(ConnectionEnd(End.CORRUPT, Side.TLS, _FLOOD))
             return
         records = self._tls.outgoing.read()
         if not records:
@@ -339,8 +344,9 @@ class Splice:
             if not self._tls_eof:
                 self._end_without_notify()
             return False
-        if not self._tls_eof:  # RFC 8446 section 6.1: data after close_notify is ignored
-            self._plain_from_session(self._tls.feed(raw[:count], self._buffers.clear))
+        # RFC 8446 section 6.1: data after close_notify is ignored
+        if not self._tls_eof and not self._plain_from_session(self._tls.feed(raw[:count], self._buffers.clear)):
+            self._bear_fruitless(count)
         if count == chunk:
             self._tls_chunk = self._buffers.grown(chunk, crowded=self._engine.crowded)
         elif events and not self._tls_hangup:
@@ -349,10 +355,10 @@ class Splice:
             self._engine.resume(self._tls.sock)
         return False
 
-    def _plain_from_session(self, count: int = 0) -> None:
+    def _plain_from_session(self, count: int = 0) -> int:
         """Decrypt all that was fed and send it on, behind the `count` bytes that were decrypted meanwhile.
 
-        An unread `close_notify` would look like truncation later.
+        Returns how many there were. An unread `close_notify` would look like truncation later.
         """
         clear = self._buffers.clear
         count = self._tls.read_into(clear, count)
@@ -366,9 +372,18 @@ class Splice:
             if sent < count:
                 self._hold_for_plain(memoryview(bytes(clear[sent:count])))
                 self._engine.arm_write(self._plain)
-                return
+                return count
         if self._tls_eof:
             self._close_plain()
+        return count
+
+    def _bear_fruitless(self, size: int) -> None:
+        """Take that so many bytes of records held nothing for the plain side; see `MOST_FRUITLESS`."""
+        if self._fruitful_at != self.sent_to_plain:
+            self._fruitful_at, self._fruitless = self.sent_to_plain, 0
+        self._fruitless += size
+        if self._fruitless > MOST_FRUITLESS and self._end is None:
+            self._finish(ConnectionEnd(End.CORRUPT, Side.TLS, _FLOOD))
 
     def _flush_plain(self) -> None:
         waiting = self._to_plain
@@ -429,11 +444,10 @@ def _size(rest: memoryview | None) -> int:
 
 
 def _end_of_session(error: ssl.SSLError, received: int) -> ConnectionEnd:
-    """Name a TLS error on an established connection: the peer's alert, or bytes that do not authenticate."""
+    """Name a TLS error on an established connection: the peer's alert, or what broke it."""
     reason = error.reason or ""
     alert = alert_in_words(reason)
     if alert is not None:
         # In TLS 1.3 a client's handshake succeeds before the server has judged it: the first read tells.
         return ConnectionEnd(End.RESET if received else End.REFUSED, Side.TLS, alert)
-    words = reason.lower().replace("_", " ") or "TLS protocol error"
-    return ConnectionEnd(End.CORRUPT, Side.TLS, f"{words}: bytes were changed on the wire")
+    return ConnectionEnd(End.CORRUPT, Side.TLS, breach_in_words(reason))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -16,6 +16,8 @@ from meshproxy.wire.closing import linger, reset
 from meshproxy.wire.tls import receive
 
 if TYPE_CHECKING:
+    import socket
+
     from meshproxy.wire.tls import TlsConnection
 
 _PORTION: Final = 16 * 1024
@@ -23,6 +25,59 @@ _PORTION: Final = 16 * 1024
 
 class StreamBroken(Exception):
     """The connection ended, or is not to be trusted any more; the text is a phrase that says how."""
+
+
+class Stream(Protocol):
+    """What an exchange is carried out on; one of `close` and `abort` must follow."""
+
+    async def send(self, content: bytes) -> None:
+        """Send all of it. Raises StreamBroken."""
+
+    async def receive(self) -> bytes:
+        """Return what came, waiting for something; `b""` at the end. Raises StreamBroken."""
+
+    async def close(self) -> None:
+        """End properly."""
+
+    def abort(self) -> None:
+        """Break off: RST. After `close` it does nothing."""
+
+
+class PlainStream:
+    """One plain connection; not for two tasks at once. See `Stream`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def __repr__(self) -> str:
+        return f"<PlainStream {self._sock.fileno()}>"
+
+    async def send(self, content: bytes) -> None:
+        """See `Stream`."""
+        waiting = memoryview(content)
+        try:
+            while waiting:
+                try:
+                    waiting = waiting[self._sock.send(waiting) :]
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._sock)
+        except OSError as error:
+            raise StreamBroken(_words(error)) from error
+
+    async def receive(self) -> bytes:
+        """See `Stream`."""
+        try:
+            return await receive(self._sock, _PORTION)
+        except OSError as error:
+            raise StreamBroken(_words(error)) from error
+
+    async def close(self) -> None:
+        """See `Stream`."""
+        await linger(self._sock)
+
+    def abort(self) -> None:
+        """See `Stream`."""
+        reset(self._sock)
 
 
 class TlsStream:

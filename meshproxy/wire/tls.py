@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import trio
@@ -21,14 +22,17 @@ import trio
 from meshproxy.wire.buffers import ONE_RECORD
 from meshproxy.wire.sweep import TICK
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault, classify
+from meshproxy.wire.turnstile import Turnstile
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
+    from meshproxy.limits.waiting_room import Place
     from meshproxy.wire.sweep import Sweeper
 
 _FLIGHT = 16 * 1024
+_RECORD_HEADER: Final = 5  # type, version, and the length in the last two bytes
 
 # What was read is fed to the session in such portions. OpenSSL copies each byte three times on its way, and does so in
 # the processor's cache if a portion fits in there: a whole read of 256 KiB takes a seventh more time.
@@ -38,11 +42,20 @@ _WHOLE_RECORD = 5 + ONE_RECORD  # with its header
 # Answers to KeyUpdate pile up in the BIO while the peer does not read; beyond this it does so on purpose.
 MOST_UNSENT_CONTROL = 64 * 1024
 
+# Records that say nothing to the application (KeyUpdate, session tickets, empty ones) cost us a derivation of keys
+# each, and no deadline bounds them: more bytes than this without one of the application's is done on purpose. A record
+# that is still on its way is a fourth of it.
+MOST_FRUITLESS = 64 * 1024
+
+# What a peer may say in a handshake. Ours is 3 KiB; a chain of large keys is 10, one of post-quantum signatures 20.
+# OpenSSL takes 100 KiB of certificates alone, and keeps them, parsed, as long as the connection lives.
+MOST_IN_HANDSHAKE = 64 * 1024
+
 
 class TlsConnection:
     """One TLS connection; `session` and the BIOs are the splice's to drive once `handshake` has returned."""
 
-    __slots__ = ("_read", "incoming", "outgoing", "peer_has_ended", "session", "sock", "write")
+    __slots__ = ("_read", "_said", "incoming", "outgoing", "peer_has_ended", "session", "sock", "write")
 
     def __init__(
         self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool, server_name: str | None = None
@@ -52,6 +65,7 @@ class TlsConnection:
         self.incoming = ssl.MemoryBIO()
         self.outgoing = ssl.MemoryBIO()
         self.peer_has_ended = False  # by close_notify
+        self._said = 0  # by the peer, in the handshake
         self.session = context.wrap_bio(
             self.incoming, self.outgoing, server_side=server_side, server_hostname=server_name
         )
@@ -73,38 +87,50 @@ class TlsConnection:
         chain = _verified_chain(self.session)
         return chain[-1] if chain else None
 
-    async def handshake(self, sweeper: Sweeper, *, within: float) -> None:
+    async def handshake(
+        self, sweeper: Sweeper, *, within: float, turnstile: Turnstile | None = None, place: Place | None = None
+    ) -> None:
         """Carry out the handshake, for at most `within` seconds (half a second late at most: the sweeper's clock).
 
         A client's last flight is left in `outgoing`: whoever goes on sends it, with the first bytes if there are any;
-        who does not like the server's certificate never shows it ours. Raises HandshakeError naming the fault; the TLS
-        alert has left by then, if the peer still listens.
+        who does not like the server's certificate never shows it ours. Its arithmetic is done in the order of the
+        `turnstile`; a peer who may lose its `place` is let go when that happens. Raises HandshakeError naming the
+        fault; the TLS alert has left by then, if the peer still listens.
         """
+        if place is not None:
+            place.on_lost = partial(trio.lowlevel.notify_closing, self.sock)
         limit = _Limit(self.sock, sweeper.now + within + TICK)
         sweeper.add(limit)
         try:
-            await self._shake_hands()
+            await self._shake_hands(turnstile or Turnstile(), place)
         except ssl.SSLError as error:
             self.flush_alert()
             raise classify(error) from error
         except OSError as error:
             raise HandshakeError(HandshakeFault.RESET, error.strerror or "connection lost") from error
-        except trio.ClosedResourceError:  # the limit's word for "too late"
+        except trio.ClosedResourceError:  # the limit's word for "too late", and that of a place that was lost
+            if place is not None and place.lost:
+                raise _crowded_out() from None
             raise HandshakeError(HandshakeFault.TIMEOUT, f"no handshake within {within:g} s") from None
         finally:
             sweeper.discard(limit)
 
-    async def _shake_hands(self) -> None:
+    async def _shake_hands(self, turnstile: Turnstile, place: Place | None) -> None:
         if self.session.server_side:
-            await self._feed()  # the client speaks first, and mostly has
+            await self._hear_hello(place)  # the client speaks first, and mostly has
         while True:
+            await turnstile.enter()
             try:
                 self.session.do_handshake()
             except ssl.SSLWantReadError:
+                turnstile.leave()
+                if place is not None:
+                    place.owes(answered=self.outgoing.pending > 0)
                 await self.flush()
                 await trio.lowlevel.wait_readable(self.sock)  # the answer to a flight is not there at once
-                await self._feed()
+                await self._feed(place)
             else:
+                turnstile.leave()
                 if self.session.server_side:
                     await self.flush()
                 return
@@ -182,11 +208,45 @@ class TlsConnection:
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self.sock)
 
-    async def _feed(self) -> None:
+    async def _hear_hello(self, place: Place | None) -> None:
+        """Feed the client's first record once it is whole: for half a one nobody should have to wait his turn."""
+        heard = b""
+        while not _is_whole(heard):
+            if place is not None and place.lost:
+                raise _crowded_out()
+            received = await receive(self.sock, _FLIGHT)
+            if not received:
+                raise HandshakeError(HandshakeFault.CLOSED, "the peer closed the connection during the handshake")
+            heard += received
+        self._said = len(heard)
+        self.incoming.write(heard)
+        if place is not None:
+            place.has_spoken()
+
+    async def _feed(self, place: Place | None) -> None:
+        if place is not None and place.lost:
+            raise _crowded_out()
+        if self._said >= MOST_IN_HANDSHAKE:
+            detail = f"the peer says more than {MOST_IN_HANDSHAKE // 1024} KiB before the handshake is over"
+            raise HandshakeError(HandshakeFault.TOO_LARGE, detail)
         received = await receive(self.sock, _FLIGHT)
+        if place is not None:
+            place.has_spoken()
         if not received:
             raise HandshakeError(HandshakeFault.CLOSED, "the peer closed the connection during the handshake")
+        self._said += len(received)
         self.incoming.write(received)
+
+
+def _is_whole(heard: bytes) -> bool:
+    """Whether this is a whole record of a handshake (RFC 8446 section 5.1), or no such thing at all."""
+    if heard[:1] not in {b"", b"\x16"}:
+        return True
+    return len(heard) >= _RECORD_HEADER and len(heard) >= _RECORD_HEADER + int.from_bytes(heard[3:5], "big")
+
+
+def _crowded_out() -> HandshakeError:
+    return HandshakeError(HandshakeFault.CROWDED_OUT, "too many others came while it said nothing")
 
 
 class _Inner(Protocol):

@@ -20,6 +20,8 @@ class HandshakeFault(StrEnum):
     CLOSED = "closed"
     RESET = "reset"
     TIMEOUT = "timeout"
+    CROWDED_OUT = "crowded_out"  # by newcomers, while it was the peer's turn to speak
+    TOO_LARGE = "too_large"
     PROTOCOL_ERROR = "protocol_error"
 
 
@@ -80,6 +82,17 @@ def alert_in_words(reason: str) -> str | None:
     if not is_alert:
         return None
     return _ALERT_WORDS.get(name, "the peer sent the alert " + name.lower().replace("_", " "))
+
+
+def breach_in_words(reason: str) -> str:
+    """Return what OpenSSL's `reason` means on an established connection, when it is no alert.
+
+    Only what does not authenticate was changed on its way; whatever does, the peer itself has said.
+    """
+    words = reason.lower().replace("_", " ") or "TLS protocol error"
+    if reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC":
+        return f"{words}: bytes do not authenticate, they were changed on the wire"
+    return f"{words}: the peer breaks the rules of TLS"
 
 
 def classify(error: ssl.SSLError) -> HandshakeError:

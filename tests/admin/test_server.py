@@ -9,7 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from meshproxy.admin.server import AdminServer, Page, names_this_machine
+from meshproxy.admin.answers import Asked, Inquiry, Page, Send, Stream, View, negotiated
+from meshproxy.admin.server import AdminServer, names_this_machine
 from meshproxy.wire.address import Address, TcpAddress, UnixAddress, parse_address
 from meshproxy.wire.listen import bind, close_listener
 from meshproxy.wire.tls import receive
@@ -25,10 +26,40 @@ def broken() -> Page:
     raise ZeroDivisionError("a bug in a view")
 
 
-VIEWS = {
+def counting(asked: Asked) -> Stream:
+    most = asked.query.number("to", 1, least=0, most=10)
+    asked.query.done()
+    assert most is not None
+
+    async def pour(send: Send) -> None:
+        for number in range(int(most)):
+            await send(b"%d\n" % number)
+
+    return Stream("text/plain", pour)
+
+
+async def torn(send: Send) -> None:
+    await send(b"half\n")
+    raise ZeroDivisionError("a bug in a stream")
+
+
+async def silence(_send: Send) -> None:
+    await trio.sleep_forever()
+
+
+async def flood(send: Send) -> None:
+    while True:
+        await send(b"x" * 65536)
+
+
+VIEWS: dict[str, View | Inquiry] = {
     "/live": lambda: Page(200, "application/json", b'{"live":true}\n'),
     "/ready": lambda: Page(503, "application/json", b'{"ready":false}\n'),
     "/broken": broken,
+    "/counting": Inquiry(counting),
+    "/torn": lambda: Stream("text/plain", torn),
+    "/endless": lambda: Stream("text/plain", silence, is_endless=True),
+    "/flood": lambda: Stream("text/plain", flood, is_endless=True),
 }
 
 
@@ -115,7 +146,7 @@ async def test_head_is_answered_without_a_body(admin: Admin) -> None:
 async def test_other_targets_are_not_found_and_told_what_there_is(admin: Admin, target: str) -> None:
     status, _, body = await admin.get(target)
     assert status == 404
-    assert body == b"there is: /broken /live /ready\n"
+    assert body == b"there is: /broken /counting /endless /flood /live /ready /torn\n"
 
 
 WRITES_ELSEWHERE = b'only GET here; to change things give the admin API a unix socket: listen = "unix:..."\n'
@@ -189,28 +220,93 @@ async def test_a_client_that_dawdles_is_let_go_after_ten_seconds(admin: Admin, s
     assert 10 <= trio.current_time() - started < 11
 
 
-async def test_more_than_64_at_once_are_turned_away_and_room_comes_back(admin: Admin) -> None:
+async def test_beyond_64_who_has_said_nothing_for_longest_makes_room(admin: Admin) -> None:
     held = [admin.connect() for _ in range(64)]
     await trio.testing.wait_all_tasks_blocked(0.02)
     assert "open=64" in repr(admin.server)
+    assert (await admin.get("/live"))[0] == 200
+    assert await everything(held[0]) in {b"", b"<reset>"}
+    held[1].send(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert b'{"live":true}' in await everything(held[1])
+    for sock in held:
+        sock.close()
+
+
+async def test_64_who_are_being_answered_keep_their_places_and_one_more_is_turned_away(admin: Admin) -> None:
+    held = [admin.connect() for _ in range(64)]
+    for sock in held:
+        sock.send(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await trio.testing.wait_all_tasks_blocked(0.02)
     with admin.connect() as one_too_many:
         assert await everything(one_too_many) == b"<reset>"
     for sock in held:
         sock.close()
     await trio.testing.wait_all_tasks_blocked(0.02)
+    assert "open=0" in repr(admin.server)
     assert (await admin.get("/live"))[0] == 200
+
+
+async def test_a_stream_comes_in_parts_and_has_an_end_that_shows(admin: Admin) -> None:
+    status, head, body = await admin.get("/counting?to=3")
+    assert status == 200
+    assert b"transfer-encoding: chunked" in head
+    assert body == b"2\r\n0\n\r\n2\r\n1\n\r\n2\r\n2\n\r\n0\r\n\r\n"
+
+
+async def test_head_of_a_stream_is_its_head_alone(admin: Admin) -> None:
+    status, head, body = await admin.get("/counting?to=3", method="HEAD")
+    assert (status, body) == (200, b"")
+    assert b"content-type: text/plain" in head
+
+
+async def test_a_stream_that_breaks_does_not_look_complete(admin: Admin) -> None:
+    status, _, body = await admin.get("/torn")
+    assert status == 200
+    assert not body.endswith(b"0\r\n\r\n")
+    assert (await admin.get("/live"))[0] == 200
+
+
+async def test_who_does_not_read_a_stream_is_let_go_after_ten_seconds(admin: Admin, settling_clock: MockClock) -> None:
+    with admin.connect() as sock:
+        sock.send(b"GET /flood HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        started = trio.current_time()
+        while "open=1" in repr(admin.server) or trio.current_time() == started:  # noqa: ASYNC110 - nothing tells of it
+            await trio.sleep(1)
+        assert 10 <= trio.current_time() - started < 13
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("/counting?to=many", "to is 'many'; expected a number from 0 to 10"),
+        ("/counting?to=3&to=4", "'to' is said twice"),
+        ("/counting?two=3", "'two' means nothing here; what may be asked: to"),
+        ("/counting?to=" + "3" * 3000, "the query has 3003 bytes; at most 2048 are read"),
+        ("/counting?to=%zz", "'%zz' has a % that begins no escape"),
+        ("/counting?" + "&".join(f"a{n}" for n in range(20)), "the query has 20 values; at most 16 are read"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_with_a_sentence(admin: Admin, target: str, sentence: str) -> None:
+    status, _, body = await admin.get(target)
+    assert (status, body.decode()) == (400, f"{sentence}\n")
 
 
 @pytest.fixture
 async def unix_admin(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[Admin]:
     address = UnixAddress(str(tmp_path / "s"))
     listener = bind(address)
-    views = {name: view for name, view in VIEWS.items() if name != "/broken"}
+    views = {name: VIEWS[name] for name in ("/live", "/ready")}
     server = AdminServer(listener, address, views, ACTIONS, check_host=True)
     nursery.start_soon(server.run)
     yield Admin(server, listener)
     nursery.cancel_scope.cancel()
     close_listener(listener)
+
+
+async def test_no_web_page_may_ask_for_an_action(unix_admin: Admin) -> None:
+    """Browsers say from which page a POST comes (Fetch, `Origin`); no command does."""
+    asked = b"POST /reload HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n\r\n"
+    assert b" 403 " in await unix_admin.ask(asked)
 
 
 async def test_over_a_unix_socket_any_host_will_do(unix_admin: Admin) -> None:
@@ -264,10 +360,29 @@ async def test_an_action_that_takes_too_long_is_let_go(unix_admin: Admin, settli
     assert 10 <= trio.current_time() - started < 11
 
 
+@pytest.mark.parametrize(("field", "told"), [("", b""), ("Accept: text/html;q=0.3\r\n", b"text/html;q=0.3")])
+async def test_a_view_in_several_media_types_is_told_what_is_liked(field: str, told: bytes) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        views = {"/echo": negotiated(lambda accept: Page(200, "text/plain", b"<" + accept + b">"))}
+        server = AdminServer(listener, TcpAddress("127.0.0.1", 9900), views, {}, check_host=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.run)
+            stream = await trio.open_tcp_stream("127.0.0.1", listener.getsockname()[1])
+            async with stream:
+                await stream.send_all(f"GET /echo HTTP/1.1\r\nHost: localhost\r\n{field}\r\n".encode())
+                answer = b"".join([part async for part in stream])
+            nursery.cancel_scope.cancel()
+    assert answer.endswith(b"<" + told + b">")
+
+
 async def test_a_public_listener_does_not_ask_for_the_host() -> None:
     with socket.socket() as listener:
         server = AdminServer(listener, TcpAddress("0.0.0.0", 9901), VIEWS, {}, check_host=False)
         answer = await server.answer(b"GET", b"/live", b"prometheus.internal")
+        assert isinstance(answer, Page)
         assert answer.status == 200
 
 
@@ -381,3 +496,16 @@ async def test_one_that_was_handed_over_answers_who_has_asked_and_nobody_new(par
             with pytest.raises(BlockingIOError):
                 newer.recv(1)
         del late
+
+
+async def test_64_who_wait_for_an_answer_keep_theirs(unix_admin: Admin) -> None:
+    asking = [unix_admin.connect() for _ in range(64)]
+    for sock in asking:
+        await trio.lowlevel.wait_writable(sock)
+        sock.send(b"POST /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await trio.testing.wait_all_tasks_blocked(0.02)
+    with unix_admin.connect() as one_too_many:
+        assert await everything(one_too_many) in {b"", b"<reset>"}
+    assert "open=64" in repr(unix_admin.server)
+    for sock in asking:
+        sock.close()

@@ -41,6 +41,15 @@ def test_all_that_is_given_has_to_match(question: Question, requests: bool, conn
     assert (question.match(ASKED), question.match(CONNECTED)) == (requests, connections)
 
 
+@pytest.mark.parametrize("ts", ["2026-11-01T12:00:30", "2026-11-01", "yesterday", ""])
+def test_a_time_that_no_sidecar_writes_is_at_no_time(ts: str) -> None:
+    """In a log that somebody else has written into; `verify` tells of that."""
+    strange = decision(30, ts=ts)
+    assert not Question(since=THEN).match(strange)
+    assert not Question(until=THEN).match(strange)
+    assert Question().match(strange)
+
+
 @pytest.mark.parametrize("text", ["", " ", "a b c", "GET orders", "/a/../b"])
 def test_what_cannot_be_asked_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):

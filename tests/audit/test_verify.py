@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ca import base64url
+from meshproxy.audit import checkpoints
 from meshproxy.audit.chain import chained
 from meshproxy.audit.checkpoints import Seal
 from meshproxy.audit.lines import Checkpoint, Missing, Opened, Why, decode, encode
@@ -190,6 +195,21 @@ def test_a_checkpoint_does_not_fit_anywhere_else(chain: Chain, signer: Signer, a
     assert seal.chain != other.name
     other.seals()
     assert judged(other.lines).sound
+
+
+def test_a_signer_whose_key_signs_nothing_here_is_refused(chain: Chain, mesh: MeshCa, tmp_path: Path) -> None:
+    """It names no algorithm, as there is none for its curve."""
+    key = ec.generate_private_key(ec.SECP224R1())
+    identity = mesh.forge(into=tmp_path / "odd", uris=[API], key=key)
+    x5c = [base64.b64encode(identity.der).decode()]
+    header = msgspec.json.encode({"alg": "", "typ": checkpoints.KIND, "x5c": x5c})
+    chain.opens()
+    seal = msgspec.json.encode(Seal("c0ffee", 1, chain.head.hash, chain.at, Why.INTERVAL))
+    chain.add(Checkpoint(chain.at, base64url.encode(seal), base64url.encode(header), base64url.encode(bytes(56))))
+
+    [fault] = judged(chain.lines).faults
+
+    assert "which its signer's key does not do" in fault.text
 
 
 # Several files.

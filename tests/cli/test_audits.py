@@ -118,6 +118,15 @@ def test_what_cannot_be_asked_is_one_sentence(log: Path, arguments: list[str], t
     assert "Traceback" not in result.output
 
 
+def test_a_line_that_is_nested_too_deeply_is_no_line(log: Path) -> None:
+    deep = b'{"seq":1,"prev":"","event":"opened","chain":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"
+    log.write_bytes(deep + log.read_bytes())
+    for command, code in (("verify", 1), ("query", 0), ("head", 0)):
+        result = said(command, log)
+        assert result.exit_code == code, result.output
+        assert not isinstance(result.exception, RecursionError)
+
+
 def test_a_bundle_that_is_none_vouches_for_nobody(log: Path) -> None:
     result = said("verify", *files(log), "--bundle", log)
     assert result.exit_code == 1

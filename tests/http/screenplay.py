@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from meshproxy.http.head import RequestHead
     from meshproxy.http.phase import Need, Phase
     from meshproxy.http.terms import Judge
+    from meshproxy.http.trace_context import Sampling
 
 LIMITS = HeadLimits()
 
@@ -30,8 +31,24 @@ class Play:
     `down` and `up` are all bytes so far. `up_ends` counts the upstream connections it gave up.
     """
 
-    def __init__(self, judge: Judge = judge, *, limits: HeadLimits = LIMITS) -> None:
-        self.relay = HttpRelay(Terms(limits, judge, random.Random(1)), 0.0)
+    def __init__(
+        self,
+        judge: Judge = judge,
+        *,
+        limits: HeadLimits = LIMITS,
+        sampling: Sampling | None = None,
+        most_body: int | None = None,
+        most_pipelined: int = 10_000,
+    ) -> None:
+        terms = Terms(
+            limits,
+            judge,
+            random.Random(1),
+            sampling=sampling,
+            most_body=most_body,
+            most_pipelined=most_pipelined,
+        )
+        self.relay = HttpRelay(terms, 0.0)
         self.down = b""
         self.up = b""
         self.needs: list[Need] = []

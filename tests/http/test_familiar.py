@@ -43,6 +43,14 @@ _TAILS = (
     b"\r\nX: y",
     b"\r\nx-request-id: r\r\nX: y",
     b"\r\nx-request-id: r\r\ntraceparent: " + _TRACE + b"\r\nX: y",
+    b"\r\ntraceparent: " + _TRACE + b"\r\nX: y",
+    b"\r\nTraceparent: " + _TRACE.replace(b"b7", b"c8") + b"\r\nX: y",
+    b"\r\ntraceparent: " + _TRACE + b"\r\ntraceparent: " + _TRACE,
+    b"\r\ntraceparent: " + _TRACE + b"\r\nx-request-id: r\r\ntraceparent: " + _TRACE,
+    b"\r\ntraceparent: " + _TRACE + b"-x",
+    b"\r\ntraceparent: " + _TRACE + b"\r\ntracestate: a=1",
+    b"\r\nb3: 0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1",
+    b"\r\nX-B3-Sampled: 1\r\ntraceparent: " + _TRACE,
 )
 
 

@@ -183,9 +183,16 @@ def test_interim_responses_and_switches() -> None:
     ]
     with pytest.raises(BadMessage):
         _answers().switch(switch)
-    for bad in (b"X: y", b"Upgrade: h2c"):
+    for bad in (b"X: y", b"Upgrade: h2c", b"Upgrade: other", b"Upgrade: websocket, other", b"Upgrade: websocket/2"):
         with pytest.raises(BadMessage):
             _answers(*asked).switch(_response(bad, start=b"HTTP/1.1 101 Switching Protocols"))
+
+
+def test_a_switch_may_be_to_any_of_what_was_offered_in_any_case() -> None:
+    asked = (b"Connection: upgrade", b"Upgrade: websocket, IRC/6.9", b"Upgrade: x")
+    for granted in (b"WebSocket", b"irc/6.9", b"x, websocket"):
+        switch = _response(b"Connection: Upgrade", b"Upgrade: " + granted, start=b"HTTP/1.1 101 Switching Protocols")
+        assert (b"Upgrade", granted) in fields_in(_answers(*asked).switch(switch))
 
 
 def test_a_body_is_passed_on_as_it_is() -> None:

@@ -164,7 +164,7 @@ def test_pipelined_requests_are_answered_one_after_the_other() -> None:
 
 
 def test_a_thousand_denied_requests_at_once_are_answered_in_bounded_portions() -> None:
-    play = Play()
+    play = Play(most_pipelined=1000)
     relay = play.relay
     relay.feed(DENIED * 1000, 0.0)
     most = turns = 0
@@ -349,6 +349,7 @@ def test_an_upgrade_hands_over_what_came_behind_it_on_both_sides() -> None:
         (GET, SWITCH),
         (UPGRADE, b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
         (UPGRADE, SWITCH.replace(b"websocket", b"h2c")),
+        (UPGRADE, SWITCH.replace(b"websocket", b"another")),
         (UPGRADE.replace(b"GET", b"POST").replace(b"Host: h", b"Host: h\r\nContent-Length: 5"), SWITCH),
     ],
 )
@@ -436,6 +437,7 @@ def test_what_is_no_request_is_refused_and_ends_the_connection(bad: bytes, statu
     play = Play().says(before + bad)
     assert play.statuses() == ([403, status] if before else [status])
     assert b"Connection: close" in play.down
+    assert (b"\r\nAllow: \r\n" in play.down) is (status == 405)  # RFC 9110 section 15.5.6
     assert play.new_needs() == [Need.CLOSE]
     assert play.told[-1].request_id
     assert (play.told[-1].status, play.told[-1].head) == (status, None)

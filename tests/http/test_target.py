@@ -21,7 +21,7 @@ _ORIGIN, _ABSOLUTE = TargetForm.ORIGIN, TargetForm.ABSOLUTE
         (b"/%c3%A9%2B%20", Target(_ORIGIN, b"/%c3%A9%2B%20")),  # escapes that stay, stay as they were written
         (b"/%2541", Target(_ORIGIN, b"/%2541")),  # decoded once
         (b"/.a/..b/c../...", Target(_ORIGIN, b"/.a/..b/c../...")),
-        (b"/a;b=c;d/;", Target(_ORIGIN, b"/a;b=c;d/;")),
+        (b"/a;b=c;d/e;", Target(_ORIGIN, b"/a;b=c;d/e;")),
         (b"/a:b@c!$&'()*+,=", Target(_ORIGIN, b"/a:b@c!$&'()*+,=")),
         (b'/a?%2f\\"|^%', Target(_ORIGIN, b"/a", b'%2f\\"|^%')),
         (b"http://h", Target(_ABSOLUTE, b"/", None, b"h")),

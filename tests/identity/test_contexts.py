@@ -243,6 +243,14 @@ def test_clients_are_made_once_per_alpn(web: Contexts) -> None:
     assert plain is not h2
     assert web.client() is plain
     assert web.client(("h2",)) is h2
+    old = web.client(takes_tls_1_2=True)
+    assert web.client(takes_tls_1_2=True) is old
+    assert (plain.minimum_version, old.minimum_version) == (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2)
+    assert old.options & ssl.OP_NO_TICKET
+    assert old.options & ssl.OP_NO_RENEGOTIATION
+    legacy = [each["name"] for each in old.get_ciphers() if each["protocol"] != "TLSv1.3"]
+    assert legacy
+    assert all(name.startswith("ECDHE-") and ("GCM" in name or "CHACHA" in name) for name in legacy)
 
 
 @pytest.mark.parametrize(("offered", "chosen"), [((), None), (("h2",), "h2"), (("http/1.1", "h2"), "h2")])

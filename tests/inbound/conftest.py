@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from meshproxy.inbound.machinery import Gate, Teller
     from meshproxy.upstream.attempt import FailedAttempt
     from meshproxy.upstream.endpoint import OnFailure
-    from meshproxy.upstream.pool import NoUpstreamConnection
+    from meshproxy.upstream.queue import NoUpstreamConnection
     from meshproxy.wire.buffers import Buffers
     from meshproxy.wire.channel import Channel
     from meshproxy.wire.readiness import Readiness
@@ -122,6 +122,7 @@ class Visit:
     outcome: Outcome | None = None
     error: BaseException | None = None
     bug: BaseException | None = None  # raised by whoever is told
+    limits: list[str] = field(default_factory=list)
 
     def finished(self, exchange: Exchange, upstream: UpstreamConnection | None) -> None:
         self.told.append((exchange, upstream))
@@ -131,8 +132,14 @@ class Visit:
     def answered(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
         self.finished(exchange, upstream)
 
-    def upstream_failed(self, failure: FailedAttempt) -> None:
-        raise AssertionError(failure)
+    def upstream_failed(self, failure: FailedAttempt, exchange: Exchange) -> None:
+        raise AssertionError((failure, exchange))
+
+    def waited(self, seconds: float) -> None:
+        assert seconds >= 0
+
+    def reached(self, limit: str) -> None:
+        self.limits.append(limit)
 
     async def run(self, valid_for: float) -> None:
         with self.scope:
@@ -178,6 +185,8 @@ class House:
 
     # Upstreams.
 
+    generation = 0
+
     def resting(self) -> UpstreamConnection | None:
         return self.pool.take(generation=0)
 
@@ -222,7 +231,7 @@ class House:
             server = TlsConnection(far, self.contexts.server, server_side=True)
             await handshake_both(client, server)
             peer, channel = Peer(near, client), TlsChannel(server, self.engine, self.buffers)
-        relay = relay or HttpRelay(Terms(LIMITS, judge, random.Random(1)), clock())
+        relay = relay or HttpRelay(Terms(LIMITS, judge, random.Random(1), most_pipelined=10_000), clock())
         machinery = Machinery(self.engine, self.sweeper, patience, self.gate)
         visit = Visit.__new__(Visit)
         Visit.__init__(visit, HttpDriver(machinery, channel, relay, self, teller or visit))
@@ -240,10 +249,12 @@ class House:
                 visit.scope.cancel()
                 await visit.done.wait()
         assert self.buffers.held == 0
+        assert self.pool.flight.count == 0
         assert len(self.sweeper._items) == 1  # the pool
         self.pool.close_all()
         assert "watching=0 resumed=0" in repr(self.engine)
         assert len(self.sweeper._items) == 0
+        assert self.pool.queue.open == sum(visit.outcome is Outcome.UPGRADED for visit in self.visits)
 
 
 async def _end_what_hangs(nursery: trio.Nursery) -> None:

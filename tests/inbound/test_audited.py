@@ -57,7 +57,9 @@ class AuditedCourt(Court):
         self.paper = Paper()
         self.settings = dataclasses.replace(self.settings, audit=audited, mode=mode)
         self.authorizer.mode = mode
-        self.authorizer.witness = Witness(self.settings, self.paper.journal, self.authorizer._recorder)
+        self.authorizer.witness = Witness(
+            self.settings, self.authorizer.policy.value, self.paper.journal, self.authorizer._recorder
+        )
         self.leaf = Leaf(SpiffeId(TRUST_DOMAIN, "/web"), 0xAB, "00", UNTIL - timedelta(days=1), UNTIL)
         self.visit = Visit("api", "inbound", "127.0.0.1:1", caller=str(self.leaf.id))
         self.judge = self.authorizer.judge_of(self.visit, self.leaf, home=TRUST_DOMAIN, wall=lambda: self.now)
@@ -136,6 +138,62 @@ async def test_what_is_recorded_changes_with_the_settings() -> None:
     court.authorizer.replace(everything, court.authorizer.policy.value)
     court.ask("/docs")
     assert court.recorded() == [("/docs", "allow")]
+
+
+RULES = """
+[[allow]]
+name = "always"
+from = "/web"
+paths = "/pay"
+audit = "all"
+[[allow]]
+name = "never"
+from = "/web"
+paths = "/health"
+audit = "off"
+[[allow]]
+name = "else"
+from = "/web"
+paths = "/docs"
+"""
+
+
+@pytest.mark.parametrize(
+    ("audited", "recorded"),
+    [
+        (Audited.OFF, ["/pay"]),
+        (Audited.DENIALS, ["/pay", "/nowhere"]),
+        (Audited.ALL, ["/pay", "/docs", "/nowhere"]),
+    ],
+)
+async def test_a_rule_says_whether_its_grants_are_recorded_whatever_the_listener_says(
+    audited: Audited, recorded: list[str]
+) -> None:
+    court = AuditedCourt(audited)
+    court.authorizer.replace(court.settings, policy_of(RULES))
+    for path in ("/pay", "/health", "/docs", "/nowhere"):
+        court.ask(path)
+    assert [path for path, _ in court.recorded()] == recorded
+    court.paper.has_room = False
+    refused = [path for path in ("/pay", "/health", "/docs") if isinstance(court.judge(request(path), b"1"), Refusal)]
+    assert refused == [path for path in recorded if path != "/nowhere"]
+
+
+@pytest.mark.parametrize(("audit", "recorded"), [("all", 1), ("off", 0)])
+async def test_a_rule_says_so_of_connections_too(audit: str, recorded: int) -> None:
+    court = AuditedCourt(Audited.OFF if recorded else Audited.ALL)
+    court.authorizer.replace(court.settings, policy_of(f'[[allow]]\nfrom = "/web"\naudit = "{audit}"\n'))
+    assert court.authorizer.ask(court.visit, court.leaf, home=TRUST_DOMAIN, now=court.now) is not None
+    assert len(court.paper.held) == recorded
+
+
+async def test_callers_wait_for_room_where_a_rule_alone_is_recorded() -> None:
+    court = AuditedCourt(Audited.OFF)
+    court.paper.crowded = True
+    assert court.authorizer.witness is not None
+    assert not court.authorizer.witness.wants_room
+    court.authorizer.replace(court.settings, policy_of(RULES))
+    assert court.authorizer.witness.wants_room
 
 
 @pytest.mark.parametrize(("room", "granted"), [(True, True), (False, False)])

@@ -130,3 +130,56 @@ def test_a_drain_shortens_the_rest_and_never_lengthens_it() -> None:
     enter(deadlines, Phase.IDLE, 9.0, first=False)
     assert deadlines.earliest == 9 + TICK
     assert repr(deadlines) == "<Deadlines IDLE ends=9.25 cut=inf moved=0>"
+
+
+def test_a_request_has_a_time_from_its_first_byte_to_its_last_whatever_moves() -> None:
+    deadlines = Deadlines(Patience(10, 300, 60, 0, request=20))
+    enter(deadlines, Phase.ANSWERING, 115.0, first=False)
+    deadlines.request_began(100.0)
+    deadlines.moved = 1_000_000
+    assert deadlines.due(120.0, QUIET) is Due.NOTHING
+    assert deadlines.earliest == 120 + TICK
+    assert deadlines.due(120 + TICK, QUIET) is Due.TIMED_OUT
+    assert deadlines.limit == "request_timeout"
+    deadlines.request_began(NEVER)
+    assert deadlines.earliest > 121
+
+
+def test_a_connection_grows_as_old_as_it_may_and_no_older_than_its_certificate() -> None:
+    patience = Patience(10, 300, 60, 0, age=100)
+    deadlines = Deadlines(patience)
+    deadlines.live_for(1000.0, 0.0)
+    assert deadlines.ages_by == "max_connection_age"
+    assert deadlines.due(70.0, QUIET) is Due.WIND_DOWN
+    assert deadlines.limit == "max_connection_age"
+    assert deadlines.due(100.0, QUIET) is Due.CUT
+    young = Deadlines(patience)
+    young.live_for(50.0, 0.0)
+    assert (young.ages_by, young.due(25.0, QUIET), young.limit) == ("", Due.WIND_DOWN, "")
+    assert young.due(50.0, QUIET) is Due.CUT
+
+
+@pytest.mark.parametrize(
+    ("phase", "first", "limit"),
+    [
+        (Phase.IDLE, True, "head_timeout"),
+        (Phase.IDLE, False, "idle_timeout"),
+        (Phase.HEAD, False, "head_timeout"),
+        (Phase.EXPECTING, False, "response_timeout"),
+        (Phase.AWAITING, False, "response_timeout"),
+        (Phase.BODY, False, "body_min_rate"),
+        (Phase.DISCARDING, False, "body_min_rate"),
+    ],
+)
+def test_what_runs_out_is_named(phase: Phase, *, first: bool, limit: str) -> None:
+    deadlines = Deadlines(PATIENCE)
+    enter(deadlines, phase, 0.0, first=first)
+    assert deadlines.due(deadlines.earliest, QUIET) is Due.TIMED_OUT
+    assert deadlines.limit == limit
+
+
+def test_the_end_of_a_rest_in_a_drain_is_no_limit_reached() -> None:
+    deadlines = Deadlines(PATIENCE)
+    enter(deadlines, Phase.IDLE, 0.0, first=False)
+    deadlines.drain(4.0, 0.0)
+    assert (deadlines.due(deadlines.earliest, QUIET), deadlines.limit) == (Due.TIMED_OUT, "")

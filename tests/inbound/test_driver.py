@@ -14,7 +14,7 @@ import trio.testing
 from meshproxy.errors import Failure
 from meshproxy.inbound.deadlines import Patience
 from meshproxy.inbound.machinery import Outcome
-from meshproxy.upstream.pool import NoUpstreamConnection
+from meshproxy.upstream.queue import NoUpstreamConnection
 from meshproxy.wire.channel import PlainChannel, TlsChannel
 from meshproxy.wire.ends import End, PeerEof
 from meshproxy.wire.epoll_readiness import EpollReadiness

@@ -17,6 +17,7 @@ import trio.testing
 
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Terms
+from meshproxy.http.trace_context import Sampling
 from meshproxy.inbound.accept import Services
 from meshproxy.inbound.accept import Visit as Arrival
 from meshproxy.inbound.story import Story
@@ -132,16 +133,22 @@ def converse(caller: Peer, line: Peer, asked: bytes, asked_ends: bytes, times: i
 
 
 @pytest.mark.parametrize("engine", [EpollReadiness], ids=["epoll"], indirect=True)
-@pytest.mark.parametrize(("asked", "ends"), [GET, POST], ids=["GET", "POST"])
+@pytest.mark.parametrize("said", [GET, POST], ids=["GET", "POST"])
 @pytest.mark.parametrize("direction", ["inbound", "outbound"])
+@pytest.mark.parametrize("sampling", [None, Sampling.of(0.5)], ids=["untraced", "traced"])
 async def test_a_request_on_warm_connections_wakes_no_task_raises_nothing_and_arms_nothing(
-    house: House, monkeypatch: pytest.MonkeyPatch, direction: str, asked: bytes, ends: bytes
+    house: House,
+    monkeypatch: pytest.MonkeyPatch,
+    direction: str,
+    said: tuple[bytes, bytes],
+    sampling: Sampling | None,
 ) -> None:
+    asked, ends = said
     house.far_tls = direction == "outbound"
     court = Court(LIST.replace('methods = "GET"', 'methods = ["GET", "POST"]'))
     judge: Judge = grant_all if house.far_tls else court.judge
     telling = Telling(direction)
-    relay = HttpRelay(Terms(LIMITS, judge, random.Random(1)), 0.0)
+    relay = HttpRelay(Terms(LIMITS, judge, random.Random(1), sampling=sampling), 0.0)
     caller, visit = await house.caller(relay=relay, teller=telling.story)
     await caller.says(asked)
     line = await house.line()

@@ -211,6 +211,7 @@ class Upgrading:
 
     def __post_init__(self) -> None:
         self.pool = self.house.pool
+        self.generation = 0
 
     def resting(self) -> UpstreamConnection | None:
         return self.house.resting()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -14,20 +15,28 @@ from meshproxy.errors import Failure
 from meshproxy.http.codec import RequestReader, ResponseReader
 from meshproxy.http.exchange import Decided, Exchange
 from meshproxy.http.head import RequestHead
+from meshproxy.http.trace_context import Sampling, Trace
 from meshproxy.inbound.accept import Services, Visit
-from meshproxy.inbound.story import Story
+from meshproxy.inbound.story import Story, story_of
 from meshproxy.telemetry.access import RequestLine, make_access_log
 from meshproxy.telemetry.events import LogStyle
+from meshproxy.telemetry.flows import Edge, Flow
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.record import Recorder
+from meshproxy.telemetry.wanted import AccessLines, Wanted
+from meshproxy.tracing.tracer import Tracer
+from meshproxy.upstream.attempt import FailedAttempt, Phase
 from meshproxy.upstream.pool import UpstreamConnection
 from tests.hearing import listening_log
 from tests.http.screenplay import LIMITS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from meshproxy.identity.store import IdentityStore
     from meshproxy.telemetry.access import AccessLine
     from meshproxy.telemetry.writer import LogWriter
+    from meshproxy.tracing.exporter import Exporter
     from meshproxy.wire.channel import Channel
     from meshproxy.wire.dial import Resolver
     from meshproxy.wire.relay import Relay
@@ -45,10 +54,11 @@ class Told:
     def __init__(self) -> None:
         self.lines: list[AccessLine] = []
         self.metrics = Metrics()
-        recorder = Recorder(self.metrics, listening_log()[0], self.lines.append, trio.current_time)
+        self.recorder = Recorder(self.metrics, listening_log()[0], self.lines.append, trio.current_time)
         nobody = cast("Relay", None), cast("Resolver", None), cast("IdentityStore", None)  # a story asks none of them
         self.visit = Visit("api", "inbound", "10.0.0.9:1", id="id-1", caller="spiffe://td/c")
-        self.story = Story(self.visit, Services(*nobody, recorder))
+        self.services = Services(*nobody, self.recorder)
+        self.story = Story(self.visit, self.services)
 
     def tell(self, exchange: Exchange, upstream: UpstreamConnection | None) -> dict[str, object]:
         self.story.finished(exchange, upstream)
@@ -107,12 +117,39 @@ async def test_every_field_of_a_line_tells_what_its_name_says(told: Told) -> Non
         "duration_ms": 1000.0,
         "answer_ms": 250.0,
         "trace_id": "trace-1",
+        "span_id": "",
         "failure": "limit",
+        "flag": "UO",
         "detail": "too much",
         "resent": True,
         "end": "",
     }
     assert told.metrics.requests.labels("api", "5xx", "limit").value == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "failure", "counted"),
+    [
+        (200, None, (1, 0, 0)),
+        (404, None, (1, 0, 0)),
+        (500, None, (1, 1, 0)),
+        (503, Failure.LIMIT, (1, 1, 0)),
+        (200, Failure.RESPONSE_TRUNCATED, (1, 1, 0)),
+        (0, Failure.CLIENT_GONE, (1, 0, 0)),
+        (400, Failure.BAD_REQUEST, (1, 0, 0)),
+        (403, Failure.DENIED, (0, 0, 1)),
+    ],
+)
+async def test_what_counts_as_an_error_and_what_as_a_refusal(
+    told: Told, status: int, failure: Failure | None, counted: tuple[int, int, int]
+) -> None:
+    told.visit.flow = told.recorder.flows.of(Edge("destination", "/c", "/api", "api", "http"))
+    story = Story(told.visit, told.services)
+    story.finished(Exchange(10.0, status=status, failure=failure, ended=10.1), None)
+    point = told.visit.flow.take()
+    assert point is not None
+    assert (point.requests, point.errors, point.denied) == counted
+    assert sum(point.histogram) == point.requests
 
 
 async def test_what_was_no_request_has_a_line_of_little(told: Told) -> None:
@@ -179,7 +216,9 @@ def test_an_ordinary_line_is_written_as_any_other(told: list[tuple[Exchange, str
     log = make_access_log(cast("LogWriter", paper), LogStyle.JSON)
     nobody = cast("Relay", None), cast("Resolver", None), cast("IdentityStore", None)
     visit = Visit("api", "inbound", "10.0.0.9:1", id="id-1", caller="spiffe://td/c", started=0.0)
-    story = Story(visit, Services(*nobody, Recorder(metrics, listening_log()[0], log, lambda: 0.0)))
+    recorder = Recorder(metrics, listening_log()[0], log, lambda: 0.0)
+    flow = visit.flow = recorder.flows.of(Edge("destination", "/c", "/api", "api", "http"))
+    story = Story(visit, Services(*nobody, recorder))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("meshproxy.inbound.story.present_time", lambda: "2026-11-22T10:00:00.000Z")
         for exchange, target in told:
@@ -195,3 +234,113 @@ def test_an_ordinary_line_is_written_as_any_other(told: list[tuple[Exchange, str
     assert metrics.bytes.labels("api", "out").value == sum(exchange.bytes_out for exchange, _ in told)
     assert metrics.bytes.labels("api", "in").value == sum(exchange.bytes_in for exchange, _ in told)
     assert sum(number.value for _, number in metrics.requests.numbers()) == len(told)
+    meant, point = Flow(flow.edge), flow.take()
+    for exchange, _ in told:
+        failed = exchange.status >= 500 or exchange.failure is Failure.LIMIT
+        lasted = exchange.ended - exchange.started
+        meant.over(lasted, failed=failed, bytes_in=exchange.bytes_in, bytes_out=exchange.bytes_out)
+    assert point == meant.take()
+    assert (story.requests, story.bytes_out) == (len(told), sum(exchange.bytes_out for exchange, _ in told))
+    assert story.bytes_in == sum(exchange.bytes_in for exchange, _ in told)
+
+
+class Exported:
+    """An exporter that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.spans: list[dict[str, Any]] = []
+
+    def put(self, spans: Iterable[bytes]) -> None:
+        self.spans += map(msgspec.json.decode, spans)
+
+
+def story_as(wanted: Wanted, *, tracer: Tracer | None = None) -> tuple[Story, list[AccessLine], Metrics]:
+    lines: list[AccessLine] = []
+    metrics = Metrics()
+    nobody = cast("Relay", None), cast("Resolver", None), cast("IdentityStore", None)
+    recorder = Recorder(metrics, listening_log()[0], lines.append, lambda: 0.0, wanted)
+    visit = Visit("api", "inbound", "10.0.0.9:1", id="id-1", caller="spiffe://td/c", started=0.0)
+    return story_of(visit, Services(*nobody, recorder, tracer)), lines, metrics
+
+
+def an_exchange(**more: object) -> Exchange:
+    exchange = Exchange(1.0, b"r", b"a" * 32, a_head(b"/a"), _DECISIONS[0], status=200, bytes_out=5)
+    exchange.upstream_asked, exchange.answered, exchange.ended = 1.1, 1.2, 1.3
+    for name, value in more.items():
+        setattr(exchange, name, value)
+    return exchange
+
+
+_WOULD_DENY = Decided("spiffe://td/c", "would_deny", "", "path", "audit", "f@1")
+
+
+@pytest.mark.parametrize("lines", list(AccessLines))
+@pytest.mark.parametrize(
+    ("told", "has_failed"),
+    [
+        ({}, False),
+        ({"status": 404}, False),
+        ({"status": 500}, True),
+        ({"decided": _WOULD_DENY}, True),
+        ({"decided": None}, False),
+        ({"status": 403, "failure": Failure.DENIED}, True),
+    ],
+)
+async def test_who_wants_failures_is_told_failures(
+    lines: AccessLines,
+    told: dict[str, object],
+    has_failed: bool,  # noqa: FBT001 - a table's column
+) -> None:
+    story, written, metrics = story_as(Wanted(lines))
+    for _ in range(3):
+        exchange = an_exchange(**told)
+        if exchange.failure is None:
+            story.answered(exchange, upstream())
+        else:
+            story.finished(exchange, None)
+    expected = {AccessLines.ALL: 3, AccessLines.FAILURES: 3 * has_failed, AccessLines.OFF: 0}
+    assert len(written) == expected[lines]
+    assert sum(number.value for _, number in metrics.requests.numbers()) == 3  # counted in any case
+    assert [sum(buckets.counts) for _, buckets in metrics.request_seconds.numbers()] == [3]
+    assert metrics.bytes.labels("api", "out").value == 15
+
+
+@pytest.mark.parametrize("lines", list(AccessLines))
+async def test_requests_need_not_be_counted(lines: AccessLines) -> None:
+    story, _, metrics = story_as(Wanted(lines, request_metrics=False))
+    for failure in (None, None, Failure.LIMIT):
+        exchange = an_exchange(failure=failure, bytes_in=3)
+        story.finished(exchange, None) if failure else story.answered(exchange, upstream())
+    families = (metrics.requests, metrics.request_seconds, metrics.bytes, metrics.response_flags)
+    assert [list(family.numbers()) for family in families] == [[]] * 4
+
+
+@pytest.mark.parametrize("lines", list(AccessLines))
+async def test_a_sampled_request_is_traced_whatever_is_logged(lines: AccessLines) -> None:
+    exported = Exported()
+    tracer = Tracer(Sampling.of(1.0), cast("Exporter", exported), lambda: 1.3)
+    story, written, metrics = story_as(Wanted(lines), tracer=tracer)
+    for number in range(3):
+        trace = Trace(b"a" * 32, b"", b"%016d" % number, b"c" * 16, b"", Random(1))
+        story.answered(an_exchange(trace=trace), upstream())
+        story.answered(an_exchange(), upstream())
+    servers = [span["spanId"] for span in exported.spans if span["kind"] == 2]
+    assert servers == [f"{number:016d}" for number in range(3)]
+    assert len(exported.spans) == 6
+    assert [span.span_id for span in written if isinstance(span, RequestLine) and span.span_id] == (
+        servers if lines is AccessLines.ALL else []
+    )
+    ((_, buckets),) = metrics.request_seconds.numbers()
+    assert [exemplar.labels for exemplar in buckets.exemplars.values()] == [{"trace_id": "a" * 32}]
+
+
+async def test_attempts_that_failed_are_told_with_their_times(told: Told) -> None:
+    exchange = an_exchange(trace=Trace(b"a" * 32, b"", b"b" * 16, b"c" * 16, b"", Random(1), attempt_began=1.0))
+    told.story.upstream_failed(FailedAttempt("10.0.0.6:80", Phase.CONNECT, "refused"), exchange)
+    assert exchange.trace is not None
+    (failed,) = exchange.trace.failed
+    assert (failed.target, failed.why, failed.detail, failed.began) == ("10.0.0.6:80", "connect", "refused", 1.0)
+    assert exchange.trace.attempt_began == failed.ended > failed.began
+    told.story.waited(0.004)
+    ((_, waits),) = told.metrics.upstream_wait.numbers()
+    assert waits.total == 0.004

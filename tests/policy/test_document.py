@@ -72,7 +72,7 @@ BROKEN = [
     ('allow = "/a"', 1, "allow", 'the string "/a"', "an array", "Write it as [[allow]]"),
     ('allow = ["/a"]', 1, "allow[0]", 'the string "/a"', "a table", "Write it as [[allow]]"),
     (RULE + '[[alow]]\nfrom = "/b"', 3, "alow", 'the unknown key "alow"', "one of allow", "Did you mean `allow`?"),
-    (RULE + 'deny = "/b"', 3, "allow[0].deny", 'the unknown key "deny"', "one of expires, from", "Remove it"),
+    (RULE + 'deny = "/b"', 3, "allow[0].deny", 'the unknown key "deny"', "one of audit, expires", "Remove it"),
     (RULE + 'path = "/b"', 3, "allow[0].path", 'the unknown key "path"', "one of", "Did you mean `paths`?"),
     ('\n[[allow]]\nname = "a"', 2, "allow[0]", "no `from`", "`from` in this table", 'Add `from = ["/web"]`'),
     (
@@ -128,6 +128,8 @@ BROKEN = [
     (RULE + "expires = 00:00:00", 3, "allow[0].expires", "00:00:00", "a date without quotes", "expires = 2027"),
     (RULE + "expires = 0001-01-01T00:00:00+01:00", 3, "allow[0].expires", "0001", "the years 1 to 9999", "expires ="),
     (RULE + "expires = 3", 3, "allow[0].expires", "3", "a date without quotes", "expires = 2027"),
+    (RULE + 'audit = "denials"', 3, "allow[0].audit", "the string", "denials are recorded as the listener", "audit ="),
+    (RULE + "audit = true", 3, "allow[0].audit", "true", "a string", "audit ="),
     (RULE + "x = ", 3, "", "a syntax error", "TOML 1.0", "Correct the syntax"),
     (RULE + 'from = "/b"', 3, "", "a syntax error", "TOML 1.0", "Correct the syntax"),
 ]

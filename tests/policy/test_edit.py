@@ -71,8 +71,11 @@ def test_the_edit_grants_just_what_was_denied(rules: tuple[Rule, ...], caller: s
     assert edit is not None
     after = edited(policy, edit)
     assert decide_request(compile_policy(Document("x", after, "")), who, method, path, home=HOME, now=NOW).granted
-    if edit.effect == "this, and nothing else":
+    if edit.effect.startswith("this, and nothing else"):
         exact = Rule("it", 99, 1, (IdentityPattern.parse(caller),), (method,), (PathPattern.parse(path),))
+        if edit.replaces is not None:  # for as long as that rule lasts, which is said
+            exact = replace(exact, expires=edit.replaces.expires)
+            assert ("until" in edit.effect) == (exact.expires is not None)
         assert list(difference((*rules, exact), after, home=HOME, now=NOW)) == []
 
 
@@ -84,6 +87,12 @@ def test_a_method_is_added_where_the_rule_grants_nothing_else_by_it() -> None:
         '[[allow]]\nname = "web-reads"\nfrom = ["/web"]\nmethods = ["GET", "PUT"]\npaths = ["/orders/1"]\n'
         'owner = "team-shop"\n'
     )
+
+
+def test_what_is_added_to_a_rule_that_ends_ends_with_it_which_is_said() -> None:
+    edit = edit_for(policy_of(LIST.replace('owner = "team-shop"', "expires = 2026-12-01")), "/web", "PUT", "/orders/1")
+    assert edit is not None
+    assert edit.effect == "this, and nothing else, until 2026-12-01"
 
 
 def test_where_it_would_grant_more_a_rule_of_its_own_is_proposed() -> None:

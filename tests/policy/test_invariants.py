@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -107,6 +108,36 @@ ADMIN = '[[invariant]]\nname = "admin"\nservices = ["/payments"]\npaths = ["/adm
 def test_examples(rules: str, expected: list[tuple[str, str, str]]) -> None:
     assert broken(ADMIN, rules) == expected
     assert broken(ADMIN, rules, service="/ledger") == []
+
+
+def test_each_caller_of_a_rule_is_told_of_once_whatever_its_paths() -> None:
+    rules = '[[allow]]\nfrom = ["/a", "/team-pay/b", "/c"]\npaths = ["/admin/x", "/admin/y"]\nmethods = "GET"\n'
+    assert [example for _, _, example in broken(ADMIN, rules)] == [
+        "spiffe://mesh.test/a GET /admin/x",
+        "spiffe://mesh.test/c GET /admin/x",
+    ]
+
+
+def test_a_promise_that_nobody_can_judge_counts_as_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    promise = ADMIN.replace('["/team-pay/**"]', '["/*", "/*/*/**"]')
+    rules = '[[allow]]\nfrom = "/*/**"\n'
+    assert broken(promise, rules) == []
+    monkeypatch.setattr("meshproxy.policy.invariants._MOST_STEPS", 2)
+    assert broken(promise, rules) == [("admin", "rule-1", "")]
+
+
+def test_a_hundred_promises_are_proved_of_ten_thousand_rules_in_seconds() -> None:
+    promises = "".join(
+        f'[[invariant]]\npaths = ["/v1/{number}/**"]\nonly = ["/team/**", "/batch/{number}"]\n' for number in range(100)
+    )
+    rules = tuple(
+        Rule(f"r{n}", n, n, (IdentityPattern.parse(f"/batch/{n % 100}"),), None, (PathPattern.parse(f"/v1/{n}/x"),))
+        for n in range(10_000)
+    )
+    read = read_invariants(promises.encode(), file="invariants.toml")
+    before = time.process_time()
+    assert list(violations(read, "/x", rules, home=HOME, now=NOW)) == []
+    assert time.process_time() - before < 5
 
 
 def test_nobody_at_all() -> None:

@@ -150,6 +150,12 @@ def test_what_was_denied_is_learnt_only_if_asked_for() -> None:
         assert learner.taken == taken
 
 
+def test_who_was_refused_for_an_expired_certificate_is_nobody_to_learn_from() -> None:
+    learner = Learner(with_denied=True)
+    learner.take(Record("decision", "spiffe://mesh.test/web", "GET", "/a", "deny", reason="certificate_expired"))
+    assert learner.taken == 0
+
+
 def test_a_scanner_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learning, "MOST_KINDS", 5)
     learner = Learner()

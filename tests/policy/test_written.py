@@ -32,6 +32,7 @@ def some_rule(draw: st.DrawFn) -> Rule:
         draw(texts),
         draw(texts),
         draw(st.none() | moments),
+        draw(st.none() | st.booleans()),
     )
 
 

@@ -13,7 +13,7 @@ import trio.testing
 
 from meshproxy import __version__
 from meshproxy.errors import FaultyInput, Problem, StartError
-from meshproxy.runtime.control import Abort, Answer, Drain, File, Report
+from meshproxy.runtime.control import Abort, Account, Answer, Drain, File, Report
 from meshproxy.runtime.crew import Crew, State
 from meshproxy.runtime.doorkeeper import Doorkeeper
 from meshproxy.runtime.life import Life, Lost, Reply
@@ -48,6 +48,7 @@ class Process:
         self.version = __version__
         self.there = trio.Event()
         self.report: Report | None = None
+        self.accounts: list[Account] = []
         self.nothing_cut = True
         self.boots = True
         self.refuses: tuple[Problem, ...] = ()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from meshproxy.runtime.samples import GAUGES, Labels, Sample, combined, lasting
+from meshproxy.runtime.samples import GAUGES, Example, Labels, Sample, combined, lasting
 from meshproxy.runtime.scrape import exposition_of, samples_of
+from meshproxy.telemetry.exposition import Form
 from meshproxy.telemetry.metrics import Metrics
 
 LISTENER: Labels = (("listener", "api"),)
@@ -30,6 +33,28 @@ def test_what_is_counted_adds_up_by_its_labels() -> None:
     other = (("listener", "ops"),)
     found = combined([], [[counted(1), counted(5, other)], [counted(2)]], [counted(10)])
     assert told(found) == {("meshproxy_bytes_total", LISTENER): 13, ("meshproxy_bytes_total", other): 5}
+
+
+def test_of_several_examples_the_last_one_is_shown() -> None:
+    first, last = Example("1" * 32, 0.2, 100.0), Example("2" * 32, 0.3, 200.0)
+    bucket = Sample("meshproxy_request_duration_seconds", "meshproxy_request_duration_seconds_bucket", LISTENER, 2.0)
+    for order in ((first, last), (last, first)):
+        found = combined([], [[replace(bucket, example=each)] for each in order], [bucket])
+        assert found == [replace(bucket, value=6.0, example=last)]
+
+
+@pytest.mark.parametrize("form", list(Form))
+def test_histograms_of_several_processes_are_told_as_one(form: Form) -> None:
+    ones, others, both = Metrics(), Metrics(), Metrics()
+    for metrics, seconds in ((ones, (0.001, 0.2)), (others, (0.3, 20.0)), (both, (0.001, 0.2, 0.3, 20.0))):
+        for each in seconds:
+            metrics.request_seconds.labels("api", "2xx").observe(each)
+    others.request_seconds.labels("api", "5xx").observe(1.0)
+    both.request_seconds.labels("api", "5xx").observe(1.0)
+    for metrics in (others, both):
+        metrics.request_seconds.labels("api", "2xx").exemplify(0.3, "a" * 32, 1.5)
+    found = combined(samples_of(Metrics()), [samples_of(ones), samples_of(others)])
+    assert exposition_of(found, Metrics(), form) == both.exposition(form)
 
 
 def test_a_counter_is_as_old_as_the_first_of_them() -> None:

@@ -52,6 +52,7 @@ class Said:
     content_type: str
     retry_after: str | None
     body: bytes
+    allow: str = ""
 
     @property
     def json(self) -> dict[str, Any]:
@@ -108,7 +109,11 @@ class Client:
             connection.request(method, path, raw, {"Content-Type": "application/json"} if raw else {})
             answer = connection.getresponse()
             return Said(
-                answer.status, answer.getheader("content-type", ""), answer.getheader("retry-after"), answer.read()
+                answer.status,
+                answer.getheader("content-type", ""),
+                answer.getheader("retry-after"),
+                answer.read(),
+                answer.getheader("allow", ""),
             )
 
     def enrol(self, token: JoinToken, *, secret: bytes | None = None) -> Said:

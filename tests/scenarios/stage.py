@@ -150,7 +150,7 @@ class Answer:
         return Line(json.loads(self.body))
 
 
-def ask(admin: str, path: str, *, host: str | None = None, method: str = "GET") -> Answer:
+def ask(admin: str, path: str, *, host: str | None = None, method: str = "GET", accept: str = "*/*") -> Answer:
     """Ask an admin server at `host:port` or `unix:path`."""
     connection = http.client.HTTPConnection("localhost" if admin.startswith("unix:") else admin, timeout=PATIENCE)
     with contextlib.closing(connection):
@@ -158,7 +158,7 @@ def ask(admin: str, path: str, *, host: str | None = None, method: str = "GET") 
             connection.sock = socket.socket(socket.AF_UNIX)
             connection.sock.settimeout(PATIENCE)
             connection.sock.connect(admin.removeprefix("unix:"))
-        connection.request(method, path, headers={} if host is None else {"Host": host})
+        connection.request(method, path, headers={"Accept": accept, **({} if host is None else {"Host": host})})
         response = connection.getresponse()
         return Answer(response.status, response.getheader("content-type", ""), response.read())
 

@@ -31,6 +31,9 @@ def test_names_of_this_machine_are_answered(web: Sidecar, host: str) -> None:
 def test_only_get_and_only_known_pages(web: Sidecar) -> None:
     assert web.get("/status", method="POST").status == 405
     unknown = web.get("/favicon.ico")
-    assert (unknown.status, unknown.body) == (404, b"there is: /live /metrics /ready /status\n")
+    pages = unknown.body.decode().removeprefix("there is: ").split()
+    assert (unknown.status, pages) == (404, sorted(pages))
+    assert {"/live", "/metrics", "/ready", "/status", "/series", "/events", "/dashboard"} <= set(pages)
+    assert not any(page.startswith("/dashboard/") for page in pages)
     head = web.get("/status", method="HEAD")
     assert (head.status, head.body) == (200, b"")

@@ -237,6 +237,20 @@ def test_what_is_recorded_changes_at_once_and_where_needs_a_restart(stage: Stage
     assert not (stage.workspace / "other.jsonl").exists()
 
 
+def test_a_rule_has_its_grants_recorded_where_the_listener_records_nothing(stage: Stage) -> None:
+    api = http_api(stage, "off")
+    file = stage.workspace / "audit.jsonl"
+    with mtls_caller(api, client_context(stage.identity("/web"))) as caller:
+        assert caller.ask("GET", "/orders").status == 200
+        paid = '\npaths = "/pay"\naudit = "all"'
+        allow(stage, "/web", more='paths = "/orders/**"\n[[allow]]\nname = "pay"\nfrom = "/web"' + paid)
+        reload_changes(api)
+        assert caller.ask("GET", "/orders/1").status == 200
+        assert caller.ask("GET", "/pay").status == 200
+        assert caller.ask("GET", "/else").status == 403
+    poll(lambda: [(each["path"], each["rule"]) for each in decisions(file)] == [("/pay", "pay")], "it is recorded")
+
+
 @pytest.mark.long
 def test_each_of_several_workers_has_a_file_of_its_own(stage: Stage) -> None:
     origin = stage.keep(Origin())

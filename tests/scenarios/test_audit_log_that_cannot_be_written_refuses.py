@@ -35,6 +35,8 @@ def test_requests_are_refused_while_the_disk_is_full_and_served_afterwards(stage
         with full_disk(api, file):
             caller.ask("GET", "/2")  # taken before the disk was known to be full
             poll(lambda: failing(api), "the disk refuses")
+            assert api.get("/ready").status == 503
+            assert api.status().state == "refusing"
             reached = len(origin.requests)
             for number in range(5):
                 said = caller.ask("GET", f"/refused/{number}")
@@ -47,9 +49,14 @@ def test_requests_are_refused_while_the_disk_is_full_and_served_afterwards(stage
             assert "File too large" in api.log.event("audit_log_failed").text("error")
             assert api.metric("meshproxy_audit_refused_total") == 5
             said_to_people = meshproxy("status", api.file).stdout
+            assert "refusing" in said_to_people
             assert "it cannot be written: File too large" in said_to_people
             assert "5 refused for want of room" in said_to_people
+            waited_for = meshproxy("wait-ready", "--timeout", "100ms", api.file)
+            assert waited_for.returncode == 1
+            assert "audit.jsonl cannot be written: File too large" in waited_for.stderr
         poll(lambda: not failing(api), "there is room again")
+        assert api.get("/ready").status == 200
         assert caller.ask("GET", "/3").status == 200
     api.log.event("audit_log_good_again")
     api.signal(signal.SIGTERM)
@@ -90,6 +97,7 @@ def test_denials_are_denied_all_the_same_and_grants_need_no_record(stage: Stage)
             poll(lambda: failing(api), "the disk refuses")
             assert caller.ask("GET", "/").status == 503
             assert granted.ask("GET", "/").status == 200
+            assert api.get("/ready").status == 200  # most of it is served
 
 
 @pytest.mark.long
@@ -110,6 +118,7 @@ def test_callers_wait_for_room_when_told_to(stage: Stage) -> None:
             time.sleep(0.5)
             assert answers == []
             assert api.get("/live").status == 200  # nothing else waits
+            assert api.get("/ready").status == 503
             assert "/waited" not in origin.targets()
         asking.join(20)
         assert answers == [200]

@@ -78,3 +78,5 @@ def test_trust_is_told_to_everybody_and_what_is_loaded_is_noted(ca: CaServer) ->
 def test_nothing_else_is_there(ca: CaServer, method: str, path: str, status: int) -> None:
     said = ca.client().ask(method, path)
     assert (said.status, said.why) == (status, "bad_request")
+    if status == 405:  # RFC 9110 section 15.5.6
+        assert said.allow == {"GET": "POST", "POST": "GET, HEAD"}[method]

@@ -28,6 +28,6 @@ def test_flipped_byte_ends_the_connection(stage: Stage) -> None:
     assert service.visit().ended is Ended.RESET
     corrupt = api.log.connection(end="corrupt")
     assert corrupt.side == "tls"
-    assert "bytes were changed on the wire" in corrupt.detail
+    assert "they were changed on the wire" in corrupt.detail
     told = web.log.connection(end="reset")
     assert told.detail == "the peer sent the alert bad record mac"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.actors import Service, dial
+from tests.scenarios.actors import Service, dial, sink
 from tests.scenarios.http_actors import Caller, Ended, Origin, raw, response
 from tests.scenarios.stage import inbound, outbound, poll
 
@@ -30,6 +30,12 @@ def no_tls(sock: socket.socket, visit: Visit) -> None:
     """Answer a handshake as a plain service does."""
     visit.take(sock.recv(65536))
     sock.sendall(response(400))
+
+
+def handshake_failure(sock: socket.socket, visit: Visit) -> None:
+    """Answer a ClientHello with the alert handshake_failure (RFC 8446 section 6.2)."""
+    visit.take(sock.recv(65536))
+    sock.sendall(b"\x15\x03\x03\x00\x02\x02\x28")
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +76,10 @@ def web(shared_stage: Stage, foreign: MeshCa, nobody: str, full: str) -> Sidecar
         "other": [other.address("api")],
         "stranger": [stranger.address("api")],
         "no-tls": [shared_stage.keep(Service(no_tls)).address],
+        "refusing": [shared_stage.keep(Service(handshake_failure)).address],
+        "silent": [shared_stage.keep(Service(sink)).address],
     }
-    more = 'connect_timeout = "500ms"'
+    more = 'connect_timeout = "500ms"\nhandshake_timeout = "500ms"'
     tables = [outbound(name, endpoints=way, protocol="http", more=more) for name, way in ways.items()]
     return shared_stage.sidecar("caller", "".join(tables))
 
@@ -89,7 +97,9 @@ def says_nothing_internal(answer: Message, *secrets: str) -> bool:
         ("full", "504 connection_timeout", "connect_timeout", "no answer within 0.5 s"),
         ("unresolved", "502 dns_error", "upstream_unresolved", "nowhere.invalid"),
         ("other", "502 tls_certificate_error", "upstream_identity", "the far end is spiffe://mesh.test/other"),
-        ("stranger", "502 tls_protocol_error", "upstream_tls", ""),
+        ("stranger", "502 tls_certificate_error", "upstream_certificate", "unknown_ca"),
+        ("refusing", "502 tls_alert_received", "upstream_alert", "the peer"),
+        ("silent", "504 connection_timeout", "connect_timeout", "handshake: no answer within 0.5 s"),
         ("no-tls", "502 tls_protocol_error", "upstream_tls", ""),
     ],
 )

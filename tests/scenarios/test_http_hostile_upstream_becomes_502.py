@@ -10,64 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import reset
-from tests.scenarios.http_actors import Ended, chunked, ok, raw, response
+from tests.scenarios.hostile_answers import NO_BODY, NO_HEAD, OK
+from tests.scenarios.http_actors import Ended, chunked, ok, raw, request, response
 from tests.scenarios.stage import PATIENCE
 
 if TYPE_CHECKING:
     from tests.scenarios.http_actors import Message, Origin, Pair, Talk
 
 API = 'response_timeout = "1s"'
-OK = b"HTTP/1.1 200 OK\r\n"
-CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-
-NO_HEAD = {
-    "garbage": b"\x00\x01\x02\x03",
-    "other protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
-    "HTTP/2 version": b"HTTP/2 200 OK\r\n\r\n",
-    "version 1.2": b"HTTP/1.2 200 OK\r\nContent-Length: 0\r\n\r\n",
-    "two digits": b"HTTP/1.1 20 OK\r\n\r\n",
-    "four digits": b"HTTP/1.1 2000 OK\r\n\r\n",
-    "no digits": b"HTTP/1.1 two OK\r\n\r\n",
-    "space in front": b" HTTP/1.1 200 OK\r\n\r\n",
-    "a status that is none": b"HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n",
-    "NUL in a value": OK + b"X: a\x00b\r\nContent-Length: 0\r\n\r\n",
-    "CR in a value": OK + b"X: a\rSet-Cookie: b\r\nContent-Length: 0\r\n\r\n",
-    "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
-    "folded line": OK + b"X: a\r\n b\r\nContent-Length: 0\r\n\r\n",
-    "space before the colon": OK + b"Content-Length : 2\r\n\r\nok",
-    "no colon": OK + b"nonsense\r\nContent-Length: 0\r\n\r\n",
-    "CL and TE": OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "two lengths": OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nabc",
-    "a list of lengths": OK + b"Content-Length: 2, 2\r\n\r\nok",
-    "a length below zero": OK + b"Content-Length: -1\r\n\r\n",
-    "a length in hex": OK + b"Content-Length: 0x2\r\n\r\nok",
-    "gzip as transfer coding": OK + b"Transfer-Encoding: gzip\r\n\r\n",
-    "chunked twice": OK + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-    "a head of 40 KiB": OK + b"X: " + b"a" * 40_960 + b"\r\nContent-Length: 0\r\n\r\n",
-    "a head without end": OK + b"X: " + b"a" * 100_000,
-    "two hundred fields": OK + b"X: a\r\n" * 200 + b"Content-Length: 0\r\n\r\n",
-    "interim answers without end": b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
-    "a switch nobody asked for": b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\nGET /",
-    "nothing at all": b"",
-    "half a head": OK + b"Content-Le",
-    "a TLS alert": b"\x15\x03\x03\x00\x02\x02\x28",
-}
-
-NO_BODY = {
-    "a body cut short": OK + b"Content-Length: 10\r\n\r\nhalf",
-    "no size": CHUNKED + b"zz\r\nab\r\n0\r\n\r\n",
-    "a negative size": CHUNKED + b"-1\r\nab\r\n0\r\n\r\n",
-    "a huge size": CHUNKED + b"fffffffffffffffff\r\nab\r\n0\r\n\r\n",
-    "a size with spaces": CHUNKED + b" 2 \r\nab\r\n0\r\n\r\n",
-    "more than the size": CHUNKED + b"2\r\nabcd\r\n0\r\n\r\n",
-    "a chunk that ends in LF": CHUNKED + b"2\r\nab\n0\r\n\r\n",
-    "a size that ends in LF": CHUNKED + b"2\nab\r\n0\r\n\r\n",
-    "a CR in an extension": CHUNKED + b"2;a=\rb\r\nab\r\n0\r\n\r\n",
-    "chunks cut short": CHUNKED + b"2\r\nab\r\n",
-    "no empty line at the end": CHUNKED + b"2\r\nab\r\n0\r\n",
-    "NUL in a trailer": CHUNKED + b"2\r\nab\r\n0\r\nX: a\x00\r\n\r\n",
-    "trailers without end": CHUNKED + b"2\r\nab\r\n0\r\n" + b"X: a\r\n" * 20_000,
-}
 
 
 @pytest.mark.parametrize("answer", NO_HEAD.values(), ids=NO_HEAD.keys())
@@ -111,6 +61,44 @@ def test_a_second_answer_is_nobodys(pair: Pair, origin: Origin, first: bytes) ->
     with pair.caller() as one, pair.caller() as other:
         for caller in (one, other, one, other):
             assert caller.ask("POST", "/", body=b"x").body == b"ok"
+
+
+@pytest.mark.parametrize("granted", [b"websocket", b"other", b"websocket, other", b"h2c"])
+def test_only_a_protocol_that_was_offered_is_switched_to(pair: Pair, origin: Origin, granted: bytes) -> None:
+    """What is spoken after a switch is judged by nobody, so it must be what the caller has asked for."""
+    origin.respond = raw(b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: " + granted + b"\r\n\r\n")
+
+    with pair.caller() as caller:
+        caller.say(request("GET", "/ws", "Connection: upgrade", "Upgrade: websocket, irc/6.9"))
+        assert caller.hear_head().status == (101 if granted == b"websocket" else 502)
+
+
+def test_an_answer_before_the_end_of_its_request_is_passed_on_and_ends_both(pair: Pair, origin: Origin) -> None:
+    """Whether the rest of the request will come is not known, so nothing may follow on either connection."""
+
+    def early(talk: Talk, asked: Message) -> None:
+        talk.say(response(413, b"too much"))
+        for _ in talk.pieces(asked):
+            pass
+
+    origin.respond = early
+    with pair.caller() as caller:
+        caller.say(request("POST", "/early", "Content-Length: 1000000") + b"half")
+        heard = caller.hear("POST")
+        assert (heard.status, heard.body, heard.value("connection")) == (413, b"too much", "close")
+        assert caller.has_ended()
+    origin.respond = ok
+    with pair.caller() as caller:
+        assert caller.ask("GET", "/next").body == b"ok"
+    assert [asked.visit for asked in origin.requests] == [0, 1]
+
+
+def test_a_body_behind_an_answer_to_head_is_nobodys(pair: Pair, origin: Origin) -> None:
+    origin.respond = lambda talk, _asked: talk.say(response(200, b"") + response(200, b"poison"))
+    with pair.caller() as caller:
+        for _ in range(3):
+            heard = caller.ask("HEAD", "/")
+            assert (heard.status, heard.body) == (200, b"")
 
 
 def test_a_body_behind_an_answer_that_has_none_is_nobodys(pair: Pair, origin: Origin) -> None:

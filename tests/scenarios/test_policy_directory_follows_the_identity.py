@@ -40,7 +40,12 @@ def test_it_takes_its_list_when_the_identity_comes_and_keeps_its_promises(stage:
     refused = api.log.event("reload_failed")
     assert "rule 'x', which breaks 'owned': it says no owner" in refused.text("error")
     assert rules(api) == 1
+    (policies / "invariants.toml").write_text('[[invariant]]\nname = "few"\nservices = "/api"\nonly = ["/web"]\n')
     (policies / "api.allow.toml").write_text(ONE.format(name="web") + ONE.format(name="batch"))
+    shown = "rule 'batch', which breaks 'few': it grants spiffe://mesh.test/batch"
+    poll(lambda: any(shown in line.text("error") for line in api.log.seen("reload_failed")), "it is refused")
+    assert rules(api) == 1
+    (policies / "invariants.toml").write_text('[[invariant]]\nname = "owned"\nrequire = ["owner"]\n')
     poll(lambda: rules(api) == 2, "the list that keeps the promise is in force")
     assert tls_exchange(api.address("api"), batch, b"hello") == b"hello"
 

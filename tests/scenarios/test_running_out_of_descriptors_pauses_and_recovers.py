@@ -39,6 +39,8 @@ def test_running_out_of_descriptors_pauses_and_recovers(stage: Stage) -> None:
         assert "ulimit -n" in paused.text("remedy")
         served.sendall(b"still")
         assert served.recv(5) == b"still"
+        assert web.get("/live").status == 200  # a health check has its own
+        assert len(web.log.seen("accepting_paused", listener="to-api")) <= 2 * len(serving)  # one per second each
         for caller in waiting:
             caller.close()
 

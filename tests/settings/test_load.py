@@ -119,6 +119,16 @@ def test_http_keys_are_legal_on_http_listeners_unless_a_tcp_one_shares_the_list(
     }
 
 
+def test_a_rule_whose_grants_are_to_be_recorded_needs_an_audit_log(home: Path) -> None:
+    (home / "api.allow.toml").write_text(ALLOW + 'audit = "all"\n' + ALLOW + 'audit = "off"\n')
+    (problem,) = problems()
+    assert (problem.file, problem.line) == ("api.allow.toml", 1)
+    assert problem.found == '`audit = "all"` in rule "rule-1", and no file to record its grants in'
+    assert "side.toml" in problem.remedy
+    (home / "side.toml").write_text(SIDECAR + '[audit]\nfile = "audit.jsonl"\n')
+    assert load().policies["api"].wants_records
+
+
 def test_a_missing_allow_list_is_told_where_it_is_named(home: Path) -> None:
     (home / "api.allow.toml").unlink()
     (problem,) = problems()

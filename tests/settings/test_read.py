@@ -1,16 +1,18 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from meshproxy.policy.decide import Mode
+from meshproxy.settings.limits import limits_in_words
 from meshproxy.settings.read import Reading, read_settings
 from meshproxy.settings.schema import (
     AdminSettings,
     Audited,
     AuditSettings,
+    CollectorEndpoint,
     IdentitySettings,
     Inbound,
     Limits,
@@ -19,8 +21,10 @@ from meshproxy.settings.schema import (
     RuntimeSettings,
     Sandboxing,
     StaleDenyList,
+    TracingSettings,
     WhenFull,
 )
+from meshproxy.telemetry.wanted import AccessLines, Wanted
 from meshproxy.toml import Place, parse_toml
 from meshproxy.wire.address import TcpAddress, UnixAddress
 from meshproxy.wire.ends import PeerEof
@@ -66,7 +70,7 @@ def test_the_least_file_has_the_defaults_of_the_contract() -> None:
     assert settings is not None
     assert settings.identity == IdentitySettings(BASE / "identity", None, unsafe_key_mode=False)
     assert settings.admin == AdminSettings(TcpAddress("127.0.0.1", 9900), None)
-    assert settings.runtime == RuntimeSettings(workers=1, drain_timeout=30.0, drain_delay=0.0)
+    assert settings.runtime == RuntimeSettings(workers=1, drain_timeout=30.0, drain_delay=0.0, max_lag=0.02)
     assert settings.limits == Limits(
         handshake_timeout=10.0,
         head_timeout=10.0,
@@ -79,6 +83,15 @@ def test_the_least_file_has_the_defaults_of_the_contract() -> None:
         max_fields=100,
         target_bytes=8192,
         pool_idle=3.0,
+        max_connection_age=None,
+        max_handshakes=512,
+        max_connections_per_peer=5000,
+        request_timeout=None,
+        max_body_bytes=None,
+        max_pipelined=100,
+        max_upstream_connections=1024,
+        max_upstream_queue=1024,
+        upstream_queue_timeout=5.0,
     )
     assert settings.inbound == (
         Inbound(
@@ -118,6 +131,7 @@ public_listen = "0.0.0.0:9901"
 workers = 2
 drain_timeout = "10s"
 drain_delay = "2s"
+max_lag = "0s"
 [limits]
 handshake_timeout = "1s"
 head_timeout = "2s"
@@ -130,6 +144,15 @@ head_bytes = "8KiB"
 max_fields = 90
 target_bytes = "1KiB"
 pool_idle = "10s"
+max_connection_age = "1h"
+max_handshakes = 8
+max_connections_per_peer = 9
+request_timeout = "2m"
+max_body_bytes = "10MiB"
+max_pipelined = 11
+max_upstream_connections = 12
+max_upstream_queue = 0
+upstream_queue_timeout = "13s"
 [[inbound]]
 name = "api"
 listen = "[::]:0"
@@ -168,8 +191,29 @@ protocol = "tcp"
     )
     assert reading.unsafe_key_mode
     assert settings.admin == AdminSettings(UnixAddress("/etc/meshproxy/admin.sock"), TcpAddress("0.0.0.0", 9901))
-    assert settings.runtime == RuntimeSettings(2, 10.0, 2.0)
-    limits = Limits(1.0, 2.0, 3.0, 4.0, 5, 6.0, 7, 8192, 90, 1024, 10.0)
+    assert settings.runtime == RuntimeSettings(2, 10.0, 2.0, max_lag=None)
+    limits = Limits(
+        handshake_timeout=1.0,
+        connect_timeout=3.0,
+        idle_timeout=4.0,
+        max_connections=5,
+        max_connection_age=3600.0,
+        max_handshakes=8,
+        max_connections_per_peer=9,
+        head_timeout=2.0,
+        response_timeout=6.0,
+        request_timeout=120.0,
+        body_min_rate=7,
+        head_bytes=8192,
+        max_fields=90,
+        target_bytes=1024,
+        max_body_bytes=10 << 20,
+        max_pipelined=11,
+        pool_idle=10.0,
+        max_upstream_connections=12,
+        max_upstream_queue=0,
+        upstream_queue_timeout=13.0,
+    )
     assert settings.limits == limits
     (inbound,) = settings.inbound
     assert (inbound.mode, inbound.peer_eof, inbound.unsafe_forward) == (Mode.AUDIT, PeerEof.LENIENT, True)
@@ -221,10 +265,47 @@ def test_a_smaller_head_needs_no_word_about_the_target() -> None:
 def test_limits_of_http_may_stand_beside_tcp_listeners_but_not_in_them() -> None:
     assert read(GOOD + '[limits]\nresponse_timeout = "1s"\nhead_bytes = "64KiB"').problems == ()
     keys = ['response_timeout="1s"', 'body_min_rate="1B"', 'head_bytes="64KiB"', "max_fields=50", 'pool_idle="1s"']
+    keys += ['request_timeout="1s"', 'max_body_bytes="1B"', "max_pipelined=1", "max_upstream_connections=1"]
+    keys += ["max_upstream_queue=1", 'upstream_queue_timeout="1s"']
     for text in (IDENTITY + INBOUND, IDENTITY + OUTBOUND):
         problems = read(text + "\n".join([*keys, 'target_bytes="1KiB"'])).problems
         assert len(problems) == len(keys) + 1
         assert {problem.expected for problem in problems} == {'it with protocol = "http" only: tcp sees no messages'}
+
+
+def test_limits_that_ask_who_is_calling_are_for_inbound_listeners() -> None:
+    keys = ["max_handshakes = 1", "max_connections_per_peer = 1"]
+    assert read(GOOD + "\n".join(["[limits]", *keys])).problems == ()
+    assert read(IDENTITY + INBOUND + "\n".join(keys)).problems == ()
+    problems = read(IDENTITY + OUTBOUND + "\n".join(keys)).problems
+    assert [problem.where for problem in problems] == [
+        "outbound[0].max_connections_per_peer",
+        "outbound[0].max_handshakes",
+    ]
+    assert all("[[inbound]] only" in problem.expected for problem in problems)
+
+
+def test_limits_are_told_as_they_would_be_written() -> None:
+    settings = read(
+        HTTP.replace("[[outbound]]", 'max_body_bytes = "10MiB"\nbody_min_rate = "0B"\n[[outbound]]')
+    ).settings
+    assert settings is not None
+    told = limits_in_words(settings.inbound[0])
+    assert set(told) == {field.name for field in fields(Limits)}
+    assert told["handshake_timeout"] == "10s"
+    assert told["max_body_bytes"] == "10MiB"
+    assert (told["body_min_rate"], told["request_timeout"]) == ("off", "off")
+    assert (told["max_handshakes"], told["head_bytes"], told["max_connection_age"]) == ("512", "32KiB", "off")
+    assert set(told) - set(limits_in_words(settings.outbound[0])) == {"max_handshakes", "max_connections_per_peer"}
+    plain = read(GOOD).settings
+    assert plain is not None
+    assert "head_bytes" not in limits_in_words(plain.inbound[0])
+    text = "\n".join(
+        f"{key} = {value if value.isdigit() else repr(value)}" for key, value in told.items() if value != "off"
+    )
+    again = read(HTTP.replace("[[outbound]]", f"{text}\n[[outbound]]")).settings
+    assert again is not None
+    assert limits_in_words(again.inbound[0]) | {"body_min_rate": "off"} == told
 
 
 def test_any_one_listener_is_enough() -> None:
@@ -573,6 +654,7 @@ BROKEN = [
     (GOOD + "[limits]\nhead_bytes = 32768", 16, "limits.head_bytes", "32768", "a string", 'head_bytes = "32KiB"'),
     (GOOD + "[limits]\nbody_min_rate = '0'", 16, "limits.body_min_rate", '"0"', "a size", 'body_min_rate = "500B"'),
     (GOOD + 'server_name = "10.0.0.1"', 15, "outbound[0].server_name", '"10.0.0.1"', "no IP address", "server_name ="),
+    (GOOD + 'min_tls = "1.1"', 15, "outbound[0].min_tls", '"1.1"', '"1.2" or "1.3"', 'min_tls = "1.3"'),
     (GOOD + 'alpn = ["h2", "h2"]', 15, "outbound[0].alpn[1]", '"h2"', "only once", 'alpn = ["h2"]'),
     ("inbound = 3\n" + GOOD.replace(INBOUND, ""), 1, "inbound", "3", "an array", "Write it as [[inbound]]"),
     (GOOD.replace("[[inbound]]", "[inbound]"), 3, "inbound", "a table", "an array", "Write it as [[inbound]]"),
@@ -650,3 +732,69 @@ def test_recording_needs_a_place() -> None:
     [problem] = read(changed('protocol = "tcp"', 'audit = "all"\nprotocol = "tcp"')).problems
     assert problem.where == "inbound[0].audit"
     assert "no file to record decisions in" in problem.found
+
+
+TRACING = '\n[tracing]\nendpoint = "http://127.0.0.1:4318"\n'
+
+
+def test_where_traces_go() -> None:
+    reading = read(GOOD + TRACING)
+    assert reading.settings is not None, reading.problems
+    here = CollectorEndpoint("http://127.0.0.1:4318", TcpAddress("127.0.0.1", 4318), "/v1/traces", is_tls=False)
+    assert reading.settings.tracing == TracingSettings(here, 0.01, None, None)
+    there = TRACING.replace("http://127.0.0.1:4318", "https://collector.internal:4318/otlp/")
+    reading = read(GOOD + there + 'to = "/collector"\nsample = 1\nservice = "the shop"\n')
+    assert reading.settings is not None, reading.problems
+    tracing = reading.settings.tracing
+    assert tracing is not None
+    assert (tracing.endpoint.path, tracing.endpoint.is_tls) == ("/otlp/v1/traces", True)
+    assert (tracing.sample, tracing.to, tracing.service) == (1.0, "/collector", "the shop")
+    settings = read(GOOD).settings
+    assert settings is not None
+    assert settings.tracing is None
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("http://localhost:4318/", "/v1/traces"),
+        ("http://[::1]:4318/v1/traces", "/v1/traces"),
+        ("http://127.0.0.1:4318/a-b/c", "/a-b/c/v1/traces"),
+    ],
+)
+def test_an_endpoint_is_that_of_all_signals_unless_it_says_which(url: str, path: str) -> None:
+    settings = read(GOOD + TRACING.replace("http://127.0.0.1:4318", url)).settings
+    assert settings is not None
+    assert settings.tracing is not None
+    assert settings.tracing.endpoint.path == path
+
+
+@pytest.mark.parametrize(
+    ("faulty", "where", "expected"),
+    [
+        ("\n[tracing]\n", "tracing", "`endpoint` in this table"),
+        (TRACING.replace("http:", "ftp:"), "tracing.endpoint", "http:// or https://"),
+        (TRACING.replace(":4318", ""), "tracing.endpoint", "host:port"),
+        (TRACING.replace(":4318", ":0"), "tracing.endpoint", "a port from 1 to 65535"),
+        (TRACING.replace("127", "u:p@127"), "tracing.endpoint", "http:// or https://"),
+        (TRACING.replace(":4318", ":4318/?a=b"), "tracing.endpoint", "http:// or https://"),
+        (TRACING.replace("127.0.0.1", "10.0.0.1"), "tracing.endpoint", "a loopback address, or an https endpoint"),
+        (TRACING.replace("http:", "https:"), "tracing.endpoint", "the identity of whoever is there"),
+        (TRACING + 'to = "/collector"\n', "tracing.to", "an https endpoint"),
+        (TRACING + "sample = 1.1\n", "tracing.sample", "from 0 to 1"),
+        (TRACING + "sample = true\n", "tracing.sample", "from 0 to 1"),
+        (TRACING + 'service = ""\n', "tracing.service", "printable"),
+        ('\n[telemetry]\naccess_log = "none"\n', "telemetry.access_log", '"all" or "failures" or "off"'),
+        ("\n[telemetry]\nrequest_metrics = 0\n", "telemetry.request_metrics", "true or false"),
+    ],
+)
+def test_what_says_not_where_traces_go_is_told(faulty: str, where: str, expected: str) -> None:
+    [problem] = read(GOOD + faulty).problems
+    assert problem.where == where
+    assert expected in problem.expected
+
+
+def test_what_is_told_of_the_traffic() -> None:
+    reading = read(GOOD + '\n[telemetry]\naccess_log = "failures"\nrequest_metrics = false\nseries = false\n')
+    assert reading.settings is not None, reading.problems
+    assert reading.settings.telemetry == Wanted(AccessLines.FAILURES, request_metrics=False, series=False)

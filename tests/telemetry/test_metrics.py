@@ -28,7 +28,7 @@ def test_every_family_parses_has_help_and_our_prefix() -> None:
     assert len(families) >= 13
     for family in families:
         assert family.documentation, family.name
-        assert family.type in {"counter", "gauge"}
+        assert family.type in {"counter", "gauge", "histogram"}
         assert family.name.startswith("meshproxy_")
 
 

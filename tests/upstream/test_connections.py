@@ -10,9 +10,10 @@ import trio
 
 from meshproxy.errors import Failure
 from meshproxy.http.head import HeadLimits
-from meshproxy.upstream.attempt import FailedAttempt, Phase
+from meshproxy.upstream.attempt import Blame, FailedAttempt, Phase
 from meshproxy.upstream.connections import ServiceConnections, Wiring, failure_of
-from meshproxy.upstream.pool import NoUpstreamConnection, Pool
+from meshproxy.upstream.pool import Pool
+from meshproxy.upstream.queue import NoUpstreamConnection
 from meshproxy.wire.address import TcpAddress
 from meshproxy.wire.dial import Resolver
 from meshproxy.wire.listen import bind, bound_address, close_listener
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     ("phase", "timed_out", "failure"),
     [
         (Phase.RESOLVE, False, Failure.RESOLVE),
+        (Phase.RESOLVE, True, Failure.RESOLVE_TIMEOUT),
         (Phase.CONNECT, False, Failure.CONNECT_REFUSED),
         (Phase.CONNECT, True, Failure.CONNECT_TIMEOUT),
         (Phase.HANDSHAKE, False, Failure.TLS),
+        (Phase.HANDSHAKE, True, Failure.CONNECT_TIMEOUT),
         (Phase.IDENTITY, False, Failure.IDENTITY),
     ],
 )
@@ -40,6 +43,14 @@ def test_the_caller_is_told_the_phase_the_last_attempt_failed_in(
 ) -> None:
     earlier = FailedAttempt("one", Phase.IDENTITY, "somebody else")
     assert failure_of([earlier, FailedAttempt("two", phase, "why", timed_out)]) is failure
+
+
+@pytest.mark.parametrize(
+    ("blame", "failure"),
+    [(Blame.CERTIFICATE, Failure.CERTIFICATE), (Blame.ALERT, Failure.TLS_ALERT), (None, Failure.TLS)],
+)
+def test_the_caller_is_told_whose_fault_a_handshake_was(blame: Blame | None, failure: Failure) -> None:
+    assert failure_of([FailedAttempt("one", Phase.HANDSHAKE, "why", blame=blame)]) is failure
 
 
 @pytest.fixture
@@ -73,6 +84,7 @@ async def test_a_service_is_dialled_once_and_its_connection_rests(
         dialled = await upstreams.dial(told.append)
         assert (dialled.target, dialled.identity, dialled.used) == (str(bound), "", False)
         assert not told
+        upstreams.pool.queue.open += 1
         upstreams.pool.adopt(dialled)
         upstreams.pool.give_back(dialled)
         assert upstreams.resting() is dialled

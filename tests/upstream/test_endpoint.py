@@ -237,7 +237,7 @@ async def test_a_silent_endpoint_costs_the_handshake_timeout_and_no_more(
     started = trio.current_time()
     assert await caller.open(caller.dialer(silent, living)) == str(living)
     assert 3 <= trio.current_time() - started < 3.5
-    assert caller.told == [FailedAttempt(str(silent), Phase.HANDSHAKE, "no answer within 3 s")]
+    assert caller.told == [FailedAttempt(str(silent), Phase.HANDSHAKE, "no answer within 3 s", timed_out=True)]
 
 
 async def test_an_address_that_swallows_packets_costs_the_connect_timeout(

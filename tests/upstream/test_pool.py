@@ -54,10 +54,14 @@ class Stand:
         """Believe the far end of everything no more."""
         return self.sessions.recheck(lambda _: Objection(LeafFault.REVOKED, "revoked"), lambda *_: None)
 
-    def plain(self) -> tuple[UpstreamConnection, Peer]:
+    def bare(self) -> tuple[UpstreamConnection, Peer]:
         near, far = self.wires.tcp(small=True)
         channel = PlainChannel(near, self.engine, self.buffers)
-        return self._adopted(UpstreamConnection(channel, ResponseReader(HeadLimits()), "service")), Peer(far)
+        return UpstreamConnection(channel, ResponseReader(HeadLimits()), "service"), Peer(far)
+
+    def plain(self) -> tuple[UpstreamConnection, Peer]:
+        connection, peer = self.bare()
+        return self._adopted(connection), peer
 
     async def tls(self) -> tuple[UpstreamConnection, Peer]:
         near, far = self.wires.tcp()
@@ -70,6 +74,7 @@ class Stand:
 
     def _adopted(self, connection: UpstreamConnection) -> UpstreamConnection:
         connection.session = self.sessions.of(self.peer, listener="out", connection="far")
+        self.pool.queue.open += 1
         self.pool.adopt(connection)
         return connection
 
@@ -102,6 +107,7 @@ async def stand(
     await nursery.start(made.sweeper.run)
     yield made
     made.pool.close_all()
+    assert (made.pool.queue.open, made.pool.flight.count) == (0, 0)
     assert "watching=0 resumed=0" in repr(engine)
     assert repr(made.sweeper) == "<Sweeper items=0>"
     assert buffers.held == 0

@@ -20,7 +20,7 @@ from meshproxy.wire.proxy_protocol import (
     crc32c,
     endpoints,
 )
-from tests.fuzz.proxy_protocol import check
+from tests.fuzz.targets.proxy_protocol import check
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

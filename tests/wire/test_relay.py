@@ -54,8 +54,8 @@ class Attended:
     traffic: Traffic = field(default_factory=Traffic)
     ended: ConnectionEnd | None = None
 
-    async def run(self, relay: Relay, *, idle: float, lives: timedelta) -> None:
-        term = Term(idle, NOON + lives)
+    async def run(self, relay: Relay, *, idle: float, lives: timedelta, age: float | None = None) -> None:
+        term = Term(idle, NOON + lives, age)
         self.ended = await relay.run(self.plain, self.tls, peer_eof=PeerEof.STRICT, term=term, traffic=self.traffic)
 
     def how(self) -> tuple[End, Side | None] | None:
@@ -105,10 +105,15 @@ class Attend:
     sweeper: Sweeper
 
     async def __call__(
-        self, *, idle: float = 60.0, lives: timedelta = timedelta(days=1), small: bool = False
+        self,
+        *,
+        idle: float = 60.0,
+        lives: timedelta = timedelta(days=1),
+        small: bool = False,
+        age: float | None = None,
     ) -> Attended:
         made = await self.prepare(small=small)
-        self.nursery.start_soon(lambda: made.run(self.relay(made), idle=idle, lives=lives))
+        self.nursery.start_soon(lambda: made.run(self.relay(made), idle=idle, lives=lives, age=age))
         await trio.lowlevel.checkpoint()
         return made
 
@@ -180,7 +185,7 @@ async def test_a_connection_on_which_nothing_moves_is_ended(attend: Attend, sett
     await trio.sleep(5.9)
     assert made.how() is None
     await trio.sleep(2)
-    assert made.ended == ConnectionEnd(End.IDLE, None, "nothing moved for 6 s")
+    assert made.ended == ConnectionEnd(End.IDLE, None, "nothing moved for 6 s", "idle_timeout")
     assert made.let_go
     with pytest.raises(ConnectionResetError):
         made.app.recv(1)
@@ -230,6 +235,16 @@ async def test_a_busy_connection_ages_too(attend: Attend, settling_clock: MockCl
             await made.say(b"x")
         await trio.sleep(1)
     assert made.how() == (End.AGED, None)
+
+
+async def test_a_busy_connection_ends_as_old_as_it_may_grow(attend: Attend, settling_clock: MockClock) -> None:
+    made = await attend(age=10)
+    for _ in range(9):
+        await made.say(b"x")
+        await trio.sleep(1)
+    assert made.how() is None
+    await trio.sleep(2)
+    assert made.ended == ConnectionEnd(End.AGED, None, "older than 10 s", "max_connection_age")
 
 
 async def test_a_wall_clock_that_jumps_is_noticed_within_half_a_minute(

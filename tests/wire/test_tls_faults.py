@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
@@ -14,11 +15,12 @@ import trio
 import trustme
 
 from meshproxy.wire.tls import TlsConnection, receive
-from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault, alert_in_words, classify
+from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault, alert_in_words, breach_in_words, classify
 from tests.shaking import shake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.wire.conftest import Wires
 
@@ -188,6 +190,40 @@ async def test_a_peer_that_leaves_during_the_handshake_is_closed_or_reset(
 )
 def test_alerts_are_told_in_words(reason: str, words: str | None) -> None:
     assert alert_in_words(reason) == words
+
+
+def test_only_what_does_not_authenticate_was_changed_on_its_way() -> None:
+    assert breach_in_words("DECRYPTION_FAILED_OR_BAD_RECORD_MAC").endswith("they were changed on the wire")
+    assert breach_in_words("UNEXPECTED_MESSAGE") == "unexpected message: the peer breaks the rules of TLS"
+    assert breach_in_words("") == "TLS protocol error: the peer breaks the rules of TLS"
+
+
+async def test_a_peer_that_says_too_much_in_its_handshake_is_left(wires: Wires, world: World, tmp_path: Path) -> None:
+    """Its chain is longer than any honest one; OpenSSL alone takes 100 KiB of certificates, and keeps them."""
+    heavy = world.ours.issue_cert(*(f"{'x' * 50}{number}.test" for number in range(300)))
+    leaf = world.ours.issue_cert("x.test")
+    chain = b"".join(pem.bytes() for pem in (*leaf.cert_chain_pems, *heavy.cert_chain_pems * 4))
+    (tmp_path / "chain.pem").write_bytes(leaf.private_key_pem.bytes() + chain)
+    context = world.client(None)
+    context.load_cert_chain(tmp_path / "chain.pem")
+    near, far = wires.tcp()
+    client, server = (
+        TlsConnection(near, context, server_side=False),
+        TlsConnection(far, world.server(), server_side=True),
+    )
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_shake_until_left, client)
+        fault, words = await fault_of(server)
+        abruptly(far)
+
+    assert fault is HandshakeFault.TOO_LARGE
+    assert words == "the peer says more than 64 KiB before the handshake is over"
+
+
+async def _shake_until_left(client: TlsConnection) -> None:
+    with contextlib.suppress(OSError):
+        await shake(client)
 
 
 def test_what_no_table_names_is_told_by_openssls_own_words() -> None:

@@ -1,0 +1,147 @@
+"""The pages about traffic: what was asked is read, what is known is gathered, and the shapes are `admin`'s."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+import trio
+
+from meshproxy import __version__
+from meshproxy.admin.answers import Inquiry, Page, Stream, json_page, text_page
+from meshproxy.admin.picture import series_in_parts
+from meshproxy.admin.questions import BadQuestion
+from meshproxy.admin.topology import Traffic, topology
+from meshproxy.runtime.idle import idle_edges
+from meshproxy.telemetry.flows import Point
+from meshproxy.telemetry.rings import TIERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from meshproxy.admin.answers import Asked, Send
+    from meshproxy.runtime.chronicle import Chronicle
+    from meshproxy.settings.load import Configuration
+
+_LATEST: Final = 1e11  # seconds since 1970 that somebody may mean: some way beyond the year 5000
+_WINDOW: Final = 600.0
+_LONGEST_WINDOW: Final = 172_800.0
+_EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
+_PART: Final = 64 * 1024
+
+
+class Subject(Protocol):
+    """The sidecar that the pages are about."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """What is in force."""
+
+
+class TrafficPages:
+    """The pages of one sidecar, whether it has workers or not; `address` is where it is asked, `file` names it."""
+
+    def __init__(self, file: str, address: str, chronicle: Chronicle, subject: Subject) -> None:
+        self._file = file
+        self._address = address
+        self._chronicle = chronicle
+        self._subject = subject
+
+    def __repr__(self) -> str:
+        return f"<TrafficPages of {self._file}>"
+
+    def all(self) -> Mapping[str, Inquiry]:
+        """Return every page by its path."""
+        return {
+            "/mesh": Inquiry(self.mesh),
+            "/series": Inquiry(self.series),
+            "/topology": Inquiry(self.topology),
+            "/events": Inquiry(self.events),
+        }
+
+    def mesh(self, asked: Asked) -> Page:
+        """Return what is looked at: this sidecar."""
+        asked.query.done()
+        return json_page(self._mesh())
+
+    def series(self, asked: Asked) -> Stream:
+        """Return the curves, edge by edge; the loop turns in between."""
+        query, chronicle = asked.query, self._chronicle
+        tier = TIERS[query.word("tier", tuple(TIERS), "1s")]
+        since = query.number("since", None, least=0, most=_LATEST)
+        edge = query.text("edge")
+        query.done()
+        if edge is not None and chronicle.series.find(edge) is None:
+            raise BadQuestion(f"edge is {edge!a}, which is none; see /series for those there are")
+
+        async def pour(send: Send) -> None:
+            waiting = b""
+            for part in series_in_parts(chronicle.series, tier, since=since, edge=edge):
+                waiting += part
+                if len(waiting) >= _PART:
+                    await send(waiting)
+                    waiting = b""
+                else:
+                    await trio.lowlevel.checkpoint()
+            await send(waiting)
+
+        return Stream("application/json", pour)
+
+    async def topology(self, asked: Asked) -> Page:
+        """Return the graph."""
+        query, series = asked.query, self._chronicle.series
+        window = query.number("window", _WINDOW, least=1, most=_LONGEST_WINDOW) or _WINDOW
+        wants_idle = query.flag("idle")
+        query.done()
+        found = []
+        for track in list(series):
+            point, seconds = series.total(track, window)
+            if point != Point():
+                found.append(Traffic(track.id, track.edge, point, seconds))
+            await trio.lowlevel.checkpoint()
+        own = self._own_id()
+        now = self._subject.configuration
+        idle = idle_edges(now.settings, now.policies, own, series.latest) if wants_idle else ()
+        domain = own.removeprefix("spiffe://").partition("/")[0]
+        body = topology(found, now=series.latest, window=window, idle=idle, trust_domain=domain)
+        return Page(200, "application/json", body)
+
+    def events(self, asked: Asked) -> Stream | Page:
+        """Return what is news, from now on."""
+        asked.query.done()
+        feed = self._chronicle.feed
+        if feed.is_full:
+            return text_page(503, f"{feed.listeners} listen already; try again later\n", (b"retry-after", b"10"))
+        seen = asked.fields.get(b"last-event-id", b"")
+        # Not ours, or from before a restart: then it is as if he came for the first time.
+        last = int(seen) if seen.isdigit() and len(seen) < 16 else None
+
+        async def pour(send: Send) -> None:
+            await feed.pour(send, last, lambda: msgspec.json.encode(self._mesh()))
+
+        return Stream(_EVENT_STREAM, pour, is_endless=True)
+
+    def _mesh(self) -> dict[str, object]:
+        chronicle, own = self._chronicle, self._own_id()
+        facts = chronicle.facts
+        name = own.removeprefix("spiffe://").partition("/")[2]
+        this = {
+            "name": f"/{name}" if name else self._file,
+            "id": own,
+            "address": self._address,
+            "state": "starting" if facts is None else facts.state,
+            "reason": "" if facts is None else facts.reason,
+            "since": chronicle.since,
+        }
+        return {
+            "api": 1,
+            "kind": "sidecar",
+            "now": chronicle.series.latest,
+            "version": __version__,
+            "trust_domain": own.removeprefix("spiffe://").partition("/")[0],
+            "sidecars": [this],
+        }
+
+    def _own_id(self) -> str:
+        facts = self._chronicle.facts
+        return "" if facts is None else facts.id

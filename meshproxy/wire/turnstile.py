@@ -1,0 +1,45 @@
+"""One handshake at a time, and everybody else in between.
+
+A step of a handshake is half a millisecond of arithmetic. When five hundred callers connect at once, their tasks all
+run in one turn of the loop, and whoever has a request open would wait for a quarter of a second. So the steps are done
+one per turn: while there is other work, handshakes get a fifth of the time, and all of it while there is none.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import trio
+
+# Who comes so soon (seconds) behind the one before comes in the same turn of the loop, where nobody else had his.
+_SAME_TURN: Final = 50e-6
+
+
+class Turnstile:
+    """In the order in which they come; costs nothing where there is no crowd."""
+
+    def __init__(self) -> None:
+        self._lot = trio.lowlevel.ParkingLot()
+        self._is_taken = False  # somebody stands in it, waiting for the next turn of the loop
+        self._passed_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Turnstile waiting={len(self._lot) + self._is_taken}>"
+
+    async def enter(self) -> None:
+        """Wait until it is one's turn; what is then done is done without waiting, and told by `leave`."""
+        if not self._is_taken and time.perf_counter() - self._passed_at > _SAME_TURN:
+            return
+        if self._is_taken:
+            await self._lot.park()
+        self._is_taken = True
+        try:
+            await trio.lowlevel.checkpoint()
+        finally:
+            # Who is woken stands in it from now on: nobody comes in between.
+            self._is_taken = bool(self._lot.unpark())
+
+    def leave(self) -> None:
+        """Say that it is done."""
+        self._passed_at = time.perf_counter()

@@ -1,0 +1,170 @@
+"""Admission as a table over time: what stands is too much, a burst is not, and what is over is over."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meshproxy.limits.flight import DESCRIPTORS, FLOOR, INTERVAL, MEMORY, OVERLOAD, UNBOUNDED, Flight
+
+BOUND = 0.02
+EVERY = 0.05  # seconds between two looks
+
+
+class Pool:
+    """Has as many requests as it is told."""
+
+    in_flight = 0
+
+
+class Loop:
+    """A flight, and the time of who looks at it."""
+
+    def __init__(self, count: int, *, max_lag: float | None = BOUND) -> None:
+        self.flight = Flight(max_lag=max_lag)
+        self.pool = Pool()
+        self.flight.pools.add(self.pool)
+        self.pool.in_flight = count
+        self.now = 100.0
+
+    def runs(self, *lags: float, intervals: int = 1) -> None:
+        """Be behind like this, over and over, for so many intervals."""
+        until = self.now + intervals * INTERVAL + EVERY / 2
+        while self.now < until:
+            for lag in lags:
+                self.flight.observe(lag, self.now)
+                self.now += EVERY
+
+
+def test_a_loop_that_keeps_up_bounds_nothing() -> None:
+    loop = Loop(10_000)
+    loop.runs(0.001, intervals=100)
+    assert (loop.flight.most, loop.flight.objection(1), loop.flight.is_overloaded) == (UNBOUNDED, "", False)
+    assert repr(loop.flight) == "<Flight 10000/any lag=1.0ms sheds=False>"
+
+
+@pytest.mark.parametrize("lags", [(3.0, 0.001), (0.1, 0.1, 0.1, 0.019)])
+def test_a_burst_or_a_pause_of_the_machine_is_no_overload(lags: tuple[float, ...]) -> None:
+    loop = Loop(10_000)
+    loop.runs(*lags, intervals=20)
+    assert (loop.flight.most, loop.flight.sheds) == (UNBOUNDED, False)
+
+
+def test_what_stands_shrinks_the_room_below_what_is_in_flight() -> None:
+    loop = Loop(1000)
+    loop.runs(0.03, intervals=2)
+    assert loop.flight.most in {900, 810}
+    before = loop.flight.most
+    loop.runs(0.03)
+    assert loop.flight.most <= before * 0.9
+    assert not loop.flight.sheds  # not that far behind
+
+
+def test_it_never_shrinks_below_the_floor() -> None:
+    loop = Loop(1000)
+    loop.runs(5.0, intervals=100)
+    assert loop.flight.most == FLOOR
+    few = Loop(3)
+    few.runs(5.0, intervals=100)
+    assert few.flight.most == FLOOR
+
+
+def test_between_half_the_bound_and_the_bound_it_stays() -> None:
+    loop = Loop(1000)
+    loop.runs(0.03, intervals=3)
+    before = loop.pool.in_flight = loop.flight.most
+    loop.runs(0.015, intervals=20)
+    assert loop.flight.most == before
+
+
+def test_when_it_is_over_the_room_grows_while_it_is_used_and_is_unbounded_when_not() -> None:
+    loop = Loop(1000)
+    loop.runs(0.03, intervals=10)
+    before = loop.pool.in_flight = loop.flight.most
+    loop.runs(0.001, intervals=4)
+    assert before < loop.flight.most < before * 1.5
+    loop.pool.in_flight = 10
+    loop.runs(0.001, intervals=2)
+    assert loop.flight.most == UNBOUNDED
+
+
+def test_connections_are_turned_away_only_far_behind_and_let_in_when_it_has_caught_up() -> None:
+    loop = Loop(1000)
+    loop.runs(0.05, intervals=2)
+    assert loop.flight.objection(2) == OVERLOAD
+    loop.runs(0.03, intervals=2)
+    assert loop.flight.sheds  # not before it has caught up
+    loop.runs(0.01, intervals=2)
+    assert loop.flight.objection(2) == ""
+
+
+def test_handshakes_alone_turn_nobody_away() -> None:
+    loop = Loop(FLOOR - 1)
+    loop.runs(4.0, intervals=4)
+    assert loop.flight.objection(2) == ""
+    loop.pool.in_flight = FLOOR
+    loop.runs(4.0, intervals=2)
+    assert loop.flight.objection(2) == OVERLOAD
+
+
+def test_a_loop_that_sleeps_is_late_for_another_reason_and_refuses_nobody() -> None:
+    loop = Loop(1000)
+    loop.flight.saturation = 0.5
+    loop.runs(5.0, intervals=10)
+    assert (loop.flight.most, loop.flight.objection(2)) == (UNBOUNDED, "")
+    loop.flight.saturation = 1.0
+    loop.runs(5.0, intervals=10)
+    assert loop.flight.objection(2) == OVERLOAD
+    loop.flight.saturation = 0.5
+    loop.pool.in_flight = 10
+    loop.runs(5.0, intervals=2)
+    assert (loop.flight.most, loop.flight.objection(2)) == (UNBOUNDED, "")
+
+
+def test_without_a_bound_no_lag_refuses_anything() -> None:
+    loop = Loop(1000, max_lag=None)
+    loop.runs(5.0, intervals=20)
+    assert (loop.flight.most, loop.flight.sheds) == (UNBOUNDED, False)
+    loop = Loop(1000)
+    loop.runs(5.0, intervals=20)
+    loop.flight.bound(None)
+    assert (loop.flight.most, loop.flight.sheds) == (UNBOUNDED, False)
+
+
+def test_full_memory_turns_away_until_it_has_eased() -> None:
+    flight = Flight()
+    told = []
+    for share in (0.94, 0.96, 0.92, 0.89, 0.92):
+        flight.observe_memory(share)
+        told.append(flight.objection(1))
+    assert told == ["", MEMORY, MEMORY, "", ""]
+
+
+def test_descriptors_are_counted_by_weight() -> None:
+    flight = Flight(descriptors=5)
+    flight.held = 3
+    assert flight.objection(2) == ""
+    assert flight.objection(3) == DESCRIPTORS
+
+
+def test_pools_are_counted_together_and_forgotten_when_they_are_gone() -> None:
+    flight, one, two = Flight(), Pool(), Pool()
+    one.in_flight, two.in_flight = 2, 3
+    flight.pools.update((one, two))
+    assert flight.count == 5
+    del two
+    assert flight.count == 2
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 10), st.integers(0, 5000)), max_size=200))
+def test_the_room_is_always_room_for_some_and_ends_unbounded_when_all_is_quiet(steps: list[tuple[float, int]]) -> None:
+    loop = Loop(0)
+    for lag, count in steps:
+        loop.pool.in_flight = count
+        loop.runs(lag)
+        assert loop.flight.most >= FLOOR
+    loop.pool.in_flight = 0
+    loop.runs(0.0, intervals=2)
+    assert (loop.flight.most, loop.flight.objection(2)) == (UNBOUNDED, "")
