@@ -166,13 +166,14 @@ def ask(admin: str, path: str, *, host: str | None = None, method: str = "GET", 
 class Sidecar:
     """One `meshproxy run` in its own process; or another command that serves and tells of itself in the same way."""
 
-    def __init__(self, file: Path, *arguments: str | Path) -> None:
+    def __init__(self, file: Path, *arguments: str | Path, process: subprocess.Popen[bytes] | None = None) -> None:
+        """Start it with these arguments; or somebody else has, and its stderr is a pipe."""
         self.file = file
         self.log = Log()
         self._told_to_end = False
         self.hearing = threading.Event()  # cleared: nobody reads the log, and its pipe fills up
         self.hearing.set()
-        self.process = subprocess.Popen(
+        self.process = process or subprocess.Popen(
             command(*(arguments or ("run", file))), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -252,6 +253,10 @@ class Sidecar:
         """Send a signal; from now on it may end."""
         self._told_to_end = self._told_to_end or number != signal.SIGHUP
         self.process.send_signal(number)
+
+    def expect_end(self) -> None:
+        """From now on it may end: another process takes over."""
+        self._told_to_end = True
 
     def exit_code(self, *, within: float = PATIENCE) -> int:
         """Wait for its end."""
