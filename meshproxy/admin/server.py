@@ -7,7 +7,8 @@ be made to send requests here by any web page (DNS rebinding); such a request na
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol
 
 import h11
 import trio
@@ -41,6 +42,20 @@ class _Caller:
     is_asking: bool = True
 
 
+class Upgrade(Protocol):
+    """Another protocol, to which a connection is switched by a POST that asks for it (RFC 9110 section 7.8)."""
+
+    @property
+    def token(self) -> bytes:
+        """What it is called in the Upgrade field."""
+
+    def refusal(self, sock: socket.socket) -> str | None:
+        """Why whoever is at the other end may not, in a sentence; None: he may."""
+
+    async def attend(self, sock: socket.socket) -> None:
+        """Speak it, from the first byte behind our 101 on; the socket is closed afterwards."""
+
+
 class AdminServer:
     """Serves `views` (path to function, by GET) and `actions` (by POST) on one listening socket.
 
@@ -57,11 +72,14 @@ class AdminServer:
         actions: Mapping[str, Action | Order],
         *,
         check_host: bool,
+        upgrades: Mapping[str, Upgrade] = MappingProxyType({}),
     ) -> None:
         self._listener = listener
         self._address = address
         self._views = views
         self._actions = actions if isinstance(address, UnixAddress) else {}
+        self._upgrades = upgrades if isinstance(address, UnixAddress) else {}
+        self.accepting = trio.CancelScope()  # cancelled when another process answers at this socket
         self._check_host = check_host and not isinstance(address, UnixAddress)
         self._open: dict[_Caller, None] = {}  # in the order in which they came
         self._spares = Spares(_SPARES)
@@ -82,7 +100,8 @@ class AdminServer:
                     self._open[caller] = None
                     nursery.start_soon(self._serve, sock, caller)
 
-                await accept_forever(self._listener, take, lambda _error: None, spares=self._spares)
+                with self.accepting:
+                    await accept_forever(self._listener, take, lambda _error: None, spares=self._spares)
         finally:
             self._spares.close()
 
@@ -102,7 +121,9 @@ class AdminServer:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         try:
             with caller.scope:
-                await self._exchange(stream, caller)
+                upgrade = await self._exchange(stream, sock, caller)
+                if upgrade is not None:
+                    await upgrade.attend(sock)
         except* (trio.TooSlowError, trio.BrokenResourceError, h11.ProtocolError, FellBehind):
             pass  # whoever asks this way needs no answer
         except* Exception:  # noqa: BLE001, S110 - a bug in a stream ends it before its end, and not the sidecar
@@ -112,25 +133,26 @@ class AdminServer:
             await trio.aclose_forcefully(stream)
             self._spares.restock()
 
-    async def _exchange(self, stream: trio.SocketStream, caller: _Caller) -> None:
-        """One request per connection: status pages need no keep-alive."""
+    async def _exchange(self, stream: trio.SocketStream, sock: socket.socket, caller: _Caller) -> Upgrade | None:
+        """One request per connection: status pages need no keep-alive. Returns what it has been switched to."""
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_CHUNK)
         with trio.fail_after(_PATIENCE):
             request = await _request(connection, stream)
             if request is None:
-                return
+                return None
             caller.is_asking = False
+            if request.method == b"POST" and (upgrade := self._upgrades.get(_path(request.target))) is not None:
+                refusal = upgrade.refusal(sock) if _asks_for(upgrade, request) else _not_asked(upgrade)
+                return await _switched(connection, stream, upgrade, refusal)
             answer = await self._answer_to(request)
         wants_body = request.method != b"HEAD"
         if isinstance(answer, Page):
-            out = connection.send(_response(answer.status, answer.content_type, len(answer.body), answer.more_headers))
-            if wants_body:
-                out = (out or b"") + (connection.send(h11.Data(data=answer.body)) or b"")
             with trio.fail_after(_PATIENCE):
-                await stream.send_all(out or b"")
+                await stream.send_all(_written(connection, answer, with_body=wants_body))
         else:
             await _pour(connection, stream, answer, wants_body=wants_body)
         await stream.send_eof()
+        return None
 
     async def _answer_to(self, request: h11.Request) -> Answer:
         fields = dict(request.headers)
@@ -207,6 +229,38 @@ async def _request(connection: h11.Connection, stream: trio.SocketStream) -> h11
         if event is not h11.NEED_DATA:
             return None
         connection.receive_data(await stream.receive_some(_CHUNK))
+
+
+def _asks_for(upgrade: Upgrade, request: h11.Request) -> bool:
+    """Whether the fields say so; Upgrade alone means nothing (RFC 9110 section 7.8)."""
+    fields = dict(request.headers)
+    options = fields.get(b"connection", b"").lower().split(b",")
+    return fields.get(b"upgrade") == upgrade.token and b"upgrade" in map(bytes.strip, options)
+
+
+def _not_asked(upgrade: Upgrade) -> str:
+    return f"only with Connection: upgrade and Upgrade: {upgrade.token.decode()}\n"
+
+
+async def _switched(
+    connection: h11.Connection, stream: trio.SocketStream, upgrade: Upgrade, refusal: str | None
+) -> Upgrade | None:
+    """Switch protocols, or say why not."""
+    connection.next_event()  # the end of the request: a body is none of this
+    if refusal is not None:
+        await stream.send_all(_written(connection, text_page(403, refusal), with_body=True))
+        await stream.send_eof()
+        return None
+    fields = [(b"connection", b"upgrade"), (b"upgrade", upgrade.token)]
+    await stream.send_all(connection.send(h11.InformationalResponse(status_code=101, headers=fields)) or b"")
+    return upgrade
+
+
+def _written(connection: h11.Connection, page: Page, *, with_body: bool) -> bytes:
+    out = connection.send(_response(page.status, page.content_type, len(page.body), page.more_headers)) or b""
+    if with_body:
+        out += connection.send(h11.Data(data=page.body)) or b""
+    return out
 
 
 async def _pour(connection: h11.Connection, stream: trio.SocketStream, answer: Stream, *, wants_body: bool) -> None:

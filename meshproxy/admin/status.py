@@ -201,4 +201,5 @@ class Status(msgspec.Struct, frozen=True):
     log_lines_dropped: int
     workers: tuple[WorkerStatus, ...] = ()  # where there are several
     audit: tuple[AuditStatus, ...] = ()  # of each process, where there is one
+    sandbox: str = ""  # `landlock 7: files and TCP ports`, or `none`
     load: LoadStatus | None = None

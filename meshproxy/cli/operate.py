@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from meshproxy.cli.terminal import Tone, example, fail, paint, print_json, print_problems, wants_colour
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 
 
-@click.command(epilog=example("meshproxy run sidecar.toml"))
+@click.command(epilog=example("meshproxy run sidecar.toml", "meshproxy run --take-over sidecar.toml"))
 @_FILE
-def run(file: Path) -> None:
+@click.option("--take-over", is_flag=True, help="Take the listeners over from the sidecar of FILE that runs.")
+@click.option("--detach", is_flag=True, help="With --take-over: return once it serves, and run on in the background.")
+def run(file: Path, *, take_over: bool, detach: bool) -> None:
     """Run the sidecar that FILE describes, in the foreground.
 
     Logs go to stderr: JSON lines, or a readable form on a terminal. SIGTERM and SIGINT drain and a second one exits at
     once; SIGHUP looks at all files again. With `workers` several processes serve, and this one leads them. Exits 0 when
     nothing was cut, 1 otherwise or when it cannot start.
+
+    With --take-over it gets the listening sockets from the running sidecar over its admin unix socket, serves, and only
+    then has that one drain: nobody is refused meanwhile. If it cannot, the running one goes on as if nobody had asked.
     """
+    if detach and not take_over:
+        raise click.UsageError("--detach is for --take-over; a service manager starts the first one in the foreground")
+    on_serving = _detached() if detach else None
     from meshproxy.errors import FaultyInput, StartError  # noqa: PLC0415 - `status` must not wait for the data path
     from meshproxy.runtime import process  # noqa: PLC0415 - as above
     from meshproxy.telemetry.events import LogStyle  # noqa: PLC0415 - as above
@@ -29,14 +42,43 @@ def run(file: Path) -> None:
     watched = sys.stderr.isatty()
     look = process.LogLook(LogStyle.CONSOLE if watched else LogStyle.JSON, colors=wants_colour(sys.stderr))
     try:
-        nothing_cut = process.run(file, look)
+        nothing_cut = process.run(file, look, take_over=take_over, on_serving=on_serving or (lambda: None))
     except FaultyInput as faulty:
         print_problems(faulty.problems)
         count = len(faulty.problems)
-        fail(f"{count} {'problem' if count == 1 else 'problems'}; nothing was started", exit_code=1)
+        goes_on = "; the running one goes on" if take_over else ""
+        fail(f"{count} {'problem' if count == 1 else 'problems'}; nothing was started{goes_on}", exit_code=1)
     except StartError as error:
         fail(f"{error}; nothing was started", exit_code=1)
     raise SystemExit(0 if nothing_cut else 1)
+
+
+def _detached() -> Callable[[], None]:
+    """Go on in a process of its own, which returns from this; the one that was called waits for it, and never returns.
+
+    What is returned is to be called when it serves: the first exits with 0 then, or with the code of one that cannot.
+    Nothing runs yet, so a plain fork is safe.
+    """
+    heard, told = os.pipe()
+    first = os.getpid()
+    child = os.fork()
+    if child:
+        os.close(told)
+        serves = os.read(heard, 1)
+        if serves:
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        os._exit(os.waitstatus_to_exitcode(status) or 1)
+    os.close(heard)
+    os.setsid()
+    if os.environ.get("WATCHDOG_PID") == str(first):  # the service manager could not know us
+        os.environ["WATCHDOG_PID"] = str(os.getpid())
+
+    def serves_now() -> None:
+        os.write(told, b"1")
+        os.close(told)
+
+    return serves_now
 
 
 @click.command(epilog=example("meshproxy check sidecar.toml"))

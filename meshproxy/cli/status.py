@@ -103,6 +103,7 @@ def in_words(status: Status) -> str:
     lines = [
         f"{paint(status.state, tone)}  {status.file}",
         f"pid {status.pid}, meshproxy {status.version}, started {status.started_at}",
+        *([f"sandbox     {status.sandbox}"] if status.sandbox else []),
         *_workers(status),
         *_load(status.load),
         "",

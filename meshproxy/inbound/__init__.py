@@ -3,6 +3,7 @@
 accept      taking connections on and letting go of them, for listeners of both directions
 crowd       who is calling at a listener: strangers, and connections of each caller
 admit       from an accepted socket to an authenticated caller: own identity, handshake, leaf
+introduced  callers that a load balancer introduces, and whom we introduce to the service
 authorize   one caller, or each of its requests, asked about at the allow-list: a Permit, or a denial explained
 forward     what an inbound TCP connection lives through, from its handshake to its end
 requests    the same for HTTP, and what both directions of HTTP share: the story of each request

@@ -11,6 +11,7 @@ from meshproxy.inbound.admit import Guest, admit
 from meshproxy.inbound.brake import wait_for_room
 from meshproxy.inbound.crowd import Crowd
 from meshproxy.inbound.edges import enter_inbound
+from meshproxy.inbound.introduced import introduced, introduction
 from meshproxy.inbound.live import Call, Live
 from meshproxy.policy.decide import Outcome
 from meshproxy.upstream.attempt import FailedAttempt, NoUpstream
@@ -57,9 +58,14 @@ class InboundHandler:
 
     async def __call__(self, sock: socket.socket, visit: Visit) -> None:
         """Serve one connection to its end."""
-        guest = await admit(sock, visit, self._services, within=self._settings.limits.handshake_timeout)
+        settings, within, ends = self._settings, self._settings.limits.handshake_timeout, None
+        if settings.accept_proxy:
+            came = await introduced(sock, visit, settings, self._services.recorder)
+            within, ends = came.left, came.ends
+        guest = await admit(sock, visit, self._services, within=within) if within else None
         if guest is None:
             return
+        first = introduction(sock, guest, ends) if settings.send_proxy else b""
         sessions = self._services.identity.sessions
         with (
             sessions.of(guest.peer, listener=visit.listener, connection=visit.id) as session,
@@ -81,7 +87,7 @@ class InboundHandler:
                 denied = visit.decision == Outcome.DENY
                 visit.end = ConnectionEnd(End.DENIED, None, visit.reason if denied else NOT_RECORDED)
                 return
-            await self._forward(permit, guest, visit, call)
+            await self._forward(permit, guest, visit, call, first)
 
     async def _forward(
         self,
@@ -89,8 +95,9 @@ class InboundHandler:
         guest: Guest,
         visit: Visit,
         call: Call,
+        first: bytes,
     ) -> None:
-        """Relay between the caller and the service, until `call` is cut at the latest."""
+        """Relay between the caller and the service, which hears `first`, until `call` is cut at the latest."""
         settings, services = self._settings, self._services
 
         def tell(failure: FailedAttempt) -> None:
@@ -102,7 +109,7 @@ class InboundHandler:
         call.ended_by(guest.hang_up)  # the caller is told at once, however long the service takes to accept
         try:
             plain, _ = await connect_plain(
-                services.resolver, settings.forward, tell, within=settings.limits.connect_timeout
+                services.resolver, settings.forward, tell, within=settings.limits.connect_timeout, first=first
             )
         except NoUpstream as failed:
             guest.hang_up()

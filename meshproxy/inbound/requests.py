@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -20,9 +20,11 @@ from meshproxy.inbound.admit import admit
 from meshproxy.inbound.crowd import Crowd
 from meshproxy.inbound.driver import HttpDriver
 from meshproxy.inbound.edges import enter_inbound
+from meshproxy.inbound.introduced import introduced, introduction
 from meshproxy.inbound.live import Call, Live
 from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.inbound.story import Story, story_of
+from meshproxy.upstream.connections import ServiceConnections
 from meshproxy.upstream.pool import NEVER
 from meshproxy.wire.channel import TlsChannel
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
@@ -31,7 +33,7 @@ from meshproxy.wire.splice import Held
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from meshproxy.http.exchange import Exchange
     from meshproxy.http.head import RequestHead
@@ -96,10 +98,34 @@ class RequestsHandler:
 
     async def __call__(self, sock: socket.socket, visit: Visit) -> None:
         """Serve one connection to its end."""
-        services, limits = self._services, self._settings.limits
-        guest = await admit(sock, visit, services, within=limits.handshake_timeout, alpn=self._settings.offered_alpn)
+        services, settings = self._services, self._settings
+        within, ends = settings.limits.handshake_timeout, None
+        if settings.accept_proxy:
+            came = await introduced(sock, visit, settings, services.recorder)
+            within, ends = came.left, came.ends
+        guest = await admit(sock, visit, services, within=within, alpn=settings.offered_alpn) if within else None
         if guest is None:
             return
+        if settings.send_proxy:
+            with self._introducing(introduction(sock, guest, ends)) as way:
+                await self._serve(guest, visit, way)
+        else:
+            await self._serve(guest, visit, self._way)
+
+    @contextlib.contextmanager
+    def _introducing(self, first: bytes) -> Iterator[Way]:
+        """Have a way of its own for one caller, whom each connection to the service introduces with these bytes."""
+        upstreams = self._way.upstreams
+        if not isinstance(upstreams, ServiceConnections):
+            raise TypeError("an inbound listener leads to the own service")
+        own = upstreams.beginning_with(first)
+        try:
+            yield replace(self._way, upstreams=own)
+        finally:
+            own.pool.close_all()
+
+    async def _serve(self, guest: Guest, visit: Visit, way: Way) -> None:
+        services, limits = self._services, self._settings.limits
         visit.caller = str(guest.leaf.id)
         enter_inbound(visit, self._settings, guest, services)
         judge = self._authorizer.judge_of(
@@ -115,7 +141,7 @@ class RequestsHandler:
             await converse(
                 downstream,
                 HttpRelay(terms, clock()),
-                Conversation(self._way, services, visit, Standing(guest, self._authorizer, session)),
+                Conversation(way, services, visit, Standing(guest, self._authorizer, session)),
                 Term(limits.idle_timeout, guest.valid_until, limits.max_connection_age),
                 hear_out=_HEARD_OUT if counted.is_too_much else None,
             )

@@ -18,6 +18,10 @@ lifeline    the keeper of an identity that renews itself
 telling     where everything is told
 tracing     the tracer that the settings want
 process     descriptors, stderr, exit codes
+origin      what it was started into: inherited sockets, a service manager, a sidecar to take over from
+takeover    asking the sidecar that runs for its listeners; handover: being asked
+manager     what a service manager is told
+sandbox     what a sidecar needs of the machine, and is kept to; landlock: by the kernel
 cores       how many processes `auto` is
 
 The CA:

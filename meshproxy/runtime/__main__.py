@@ -19,14 +19,13 @@ def main() -> None:
     for each in LED_SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LED_SIGNALS)
-    number, _, of = place.partition("/")
     control = socket.socket(fileno=int(descriptor))
     for inherited in (control.fileno(), int(turn)):
         os.set_inheritable(inherited, False)
     try:
-        nothing_cut = run_worker(file, Place(int(number) - 1, int(of)), control, LogLook.parse(look), int(turn))
+        nothing_cut = run_worker(file, Place.parse(place), control, LogLook.parse(look), int(turn))
     except (FaultyInput, StartError) as error:
-        sys.exit(f"meshproxy: worker {number}: {error}")
+        sys.exit(f"meshproxy: worker {place}: {error}")
     except Exception:  # noqa: BLE001 - it is in the log
         sys.exit(1)
     sys.exit(0 if nothing_cut else 1)

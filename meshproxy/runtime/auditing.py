@@ -38,15 +38,15 @@ class Auditing:
 
     @classmethod
     def open(
-        cls, settings: AuditSettings, identity: IdentityStore, recorder: Recorder, *, worker: int | None
+        cls, settings: AuditSettings, identity: IdentityStore, recorder: Recorder, *, worker: int | None, shift: int
     ) -> Auditing:
         """Open the log and start its thread; raises FaultyInput when it cannot be written.
 
-        `worker` counts from 1; None: there is one process only.
+        `worker` counts from 1; None: there is one process only. `shift`: see `Origin`.
         """
         stamp = Stamp()
         journal = Journal(
-            AuditFile.open(file_of(settings, worker), stamp),
+            AuditFile.open(file_of(settings, worker, shift), stamp),
             settings,
             signer=IdentitySigner(identity),
             stamp=stamp,
@@ -96,10 +96,15 @@ class IdentitySigner:
         return self._of[1]
 
 
-def file_of(settings: AuditSettings, worker: int | None) -> Path:
-    """Return where a process writes: `audit.jsonl`, or of the second of several workers `audit.2.jsonl`."""
+def file_of(settings: AuditSettings, worker: int | None, shift: int = 0) -> Path:
+    """Return where a process writes: `audit.jsonl`, or of the second of several workers `audit.2.jsonl`.
+
+    After a take-over it is `audit.b.jsonl` (`audit.b.2.jsonl`), and after the next one the first again: the process
+    before holds a lock on its own until it has drained.
+    """
     file = settings.file
-    return file if worker is None else file.with_name(f"{file.stem}.{worker}{file.suffix}")
+    parts = [*(("b",) if shift else ()), *(() if worker is None else (str(worker),))]
+    return file.with_name(".".join([file.stem, *parts]) + file.suffix)
 
 
 def _measure(journal: Journal, metrics: Metrics) -> None:

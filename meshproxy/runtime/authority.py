@@ -25,6 +25,7 @@ from meshproxy.enroll.rates import Gate
 from meshproxy.enroll.service import Desk
 from meshproxy.errors import StartError
 from meshproxy.runtime.authority_views import AuthorityViews
+from meshproxy.runtime.origin import Origin
 from meshproxy.runtime.signals import follow_signals
 from meshproxy.runtime.telling import wall_clock
 from meshproxy.wire.address import TcpAddress, host_and_port
@@ -40,7 +41,10 @@ if TYPE_CHECKING:
     from meshproxy.enroll.own_leaf import ServerNames
     from meshproxy.runtime.telling import Telling
     from meshproxy.wire.address import Address
+    from meshproxy.wire.inherited import Inheritance
 
+_SERVING: Final = "serving"
+_MODE: Final = 0o660  # of a unix socket's file
 _LAST_WORDS: Final = (
     30.0  # seconds for who is being served when the end comes; each has deadlines of its own below that
 )
@@ -57,19 +61,22 @@ class AuthorityPlan:
     passphrase: bytes | None = field(repr=False)
 
 
-async def run_authority(plan: AuthorityPlan, telling: Telling) -> bool:
+async def run_authority(plan: AuthorityPlan, telling: Telling, origin: Origin | None = None) -> bool:
     """Serve until a signal ends it. Returns whether nobody was cut off.
+
+    Sockets that a service manager passes are called `ca` and `admin`, or are found by their address.
 
     Raises StartError: somebody else serves the directory, an address is in use, the CA cannot be opened or cannot issue
     itself a certificate.
     """
+    origin = origin or Origin()
     with ExitStack() as stack:
         try:
             held = stack.enter_context(sole(plan.directory))
             ledger = stack.enter_context(premises.ledger_of(plan.directory, patience=PATIENCE))
-            listeners = [_bound(address, stack) for address in plan.listen]
-            admin = _bound(plan.admin, stack)
-            served = _Served(plan, telling, ledger)
+            listeners = [_bound(address, stack, origin.inherited, "ca") for address in plan.listen]
+            admin = _bound(plan.admin, stack, origin.inherited, "admin")
+            served = _Served(plan, telling, ledger, origin)
             await served.housekeeper.begin()
             held.tell(_reachable(plan, listeners))
         except (OccupiedError, AuthorityError, LedgerError, LifetimeError) as error:
@@ -82,8 +89,9 @@ async def run_authority(plan: AuthorityPlan, telling: Telling) -> bool:
 class _Served:
     """Everything that serves, wired."""
 
-    def __init__(self, plan: AuthorityPlan, telling: Telling, ledger: SqliteLedger) -> None:
+    def __init__(self, plan: AuthorityPlan, telling: Telling, ledger: SqliteLedger, origin: Origin) -> None:
         self._plan = plan
+        self._origin = origin
         self._log = telling.log
         self._configured = premises.read_configuration(plan.directory)
         figures = Figures()
@@ -136,6 +144,8 @@ class _Served:
                 else {f"ca-{n}": each for n, each in enumerate(places, 1)},
                 admin=str(bound_address(admin)),
             )
+            await self._origin.serves(self._log, _SERVING)
+            nursery.start_soon(self._origin.manager.beat)
             nothing_cut = await self._serve(listeners, stopping)
             await self.housekeeper.finish()
             nursery.cancel_scope.cancel()
@@ -148,16 +158,21 @@ class _Served:
                 for listener in listeners:
                     doors.start_soon(self._office.serve, listener, connections)
                 await stopping.wait()
+                self._origin.manager.stopping("draining", within=_LAST_WORDS)
                 self._views.draining = True
                 doors.cancel_scope.cancel()
             for listener in listeners:
                 self._office.take_waiting(listener, connections)
-                close_listener(listener)
+                close_listener(listener, keep_file=True)  # a TCP socket has none
             connections.cancel_scope.deadline = trio.current_time() + _LAST_WORDS
         return not connections.cancel_scope.cancelled_caught
 
     async def _reload(self) -> None:
         """Read ca.toml again; a faulty one changes nothing."""
+        with self._origin.manager.reloading(lambda: _SERVING):
+            await self._read_again()
+
+    async def _read_again(self) -> None:
         reloads = self._account.figures.reloads
         try:
             found = await in_thread(read_again, self._plan.directory, self._configured)
@@ -173,9 +188,9 @@ class _Served:
         self._log.info("reloaded", file=str(self._plan.directory / premises.CONFIGURATION))
 
 
-def _bound(address: Address, stack: ExitStack) -> socket.socket:
-    listener = bind(address)
-    stack.callback(close_listener, listener)
+def _bound(address: Address, stack: ExitStack, inherited: Inheritance, name: str) -> socket.socket:
+    listener = inherited.claim({name}, address, mode=_MODE) or bind(address, mode=_MODE)
+    stack.callback(close_listener, listener, keep_file=inherited.lends(bound_address(listener)))
     return listener
 
 

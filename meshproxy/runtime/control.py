@@ -97,7 +97,9 @@ class LookAtIdentity(msgspec.Struct, frozen=True, tag=True):
 
 
 class Drain(msgspec.Struct, frozen=True, tag=True):
-    """Serve who is there, and end."""
+    """Serve who is there, and end; `handed_over`: another process accepts already."""
+
+    handed_over: bool = False
 
 
 class Cut(msgspec.Struct, frozen=True, tag=True):
@@ -163,7 +165,7 @@ class Broken(Exception):
 
 
 class Channel(Generic[_M]):
-    """One end of the pair: hears messages of one type, says any. Saying never waits, so orders keep their order."""
+    """One end of a unix stream: hears messages of one type, says any. Saying never waits, so all keeps its order."""
 
     def __init__(self, sock: socket.socket, hears: object) -> None:
         """Take over `sock`; `hears` is the type, or union of types, of what comes in."""
@@ -180,7 +182,7 @@ class Channel(Generic[_M]):
     def __repr__(self) -> str:
         return f"<Channel waiting={len(self._outgoing)} closed={self._closed}>"
 
-    def say(self, message: Order | Word, descriptors: Sequence[int] = ()) -> None:
+    def say(self, message: msgspec.Struct, descriptors: Sequence[int] = ()) -> None:
         """Queue a message, with duplicates of `descriptors`; after `close` it is lost.
 
         Raises Broken when nobody reads, OSError when there is no room for the duplicates.

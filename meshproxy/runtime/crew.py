@@ -18,7 +18,7 @@ from meshproxy.runtime.life import Life, Lost, in_words
 from meshproxy.runtime.samples import Sample, combined, lasting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from meshproxy.admin.roster import ConnectionRow
     from meshproxy.admin.status import Status
@@ -121,18 +121,21 @@ class Crew:
             await member.settled.wait()
         await self._has_served.wait()
 
-    def drain(self) -> None:
-        """Fill no place any more; who serves drains, and who does not yet ends. Idempotent."""
+    def drain(self, heirs: Container[Key] | None = None) -> None:
+        """Fill no place any more; who serves drains, and who does not yet ends. Idempotent.
+
+        `heirs` are the listeners that another process has by now, where one has taken over.
+        """
         if self._ending.is_set():
             return
         self._ending.set()
-        self._doors.close_all()
+        self._doors.close_all(handed_over=heirs or ())
         for member in self.members:
             if member.life is None:
                 continue
             if member.state is State.SERVING:
                 member.state = State.DRAINING
-                member.life.say(Drain())
+                member.life.say(Drain(handed_over=heirs is not None))
             else:
                 member.life.kill()
 
@@ -162,6 +165,25 @@ class Crew:
             if isinstance(word, Report):
                 found.append((member, word))
         return found
+
+    async def watch_over(self, within: float | None) -> None:
+        """End who serves and says nothing for so many seconds: its loop is stuck, and a new one is not. Forever.
+
+        None: the service manager does not want to know whether we live.
+        """
+        if within is None:
+            return
+        heard: dict[Life, float] = {}
+        while True:
+            told = {member.number for member, _ in await self.reports()}
+            now = trio.current_time()
+            lives = [(each.number, each.life) for each in self.members if each.state is State.SERVING and each.life]
+            heard = {life: now if number in told else heard.get(life, now) for number, life in lives}
+            for life, at in heard.items():
+                if now - at >= within:
+                    self._log.error("worker_silent", pid=life.pid, seconds=round(now - at, 1), effect="it is ended")
+                    life.kill()
+            await trio.sleep(within / 4)
 
     async def accounts(self) -> list[Account]:
         """Ask all what has happened since; returns what was said, also by those that have ended meanwhile."""

@@ -10,14 +10,15 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from meshproxy.runtime.doors import OwnDoors, first_moves, moves_of, open_sockets
+from meshproxy.runtime.doors import Listening, OwnDoors, first_moves, moves_of, open_sockets
 from meshproxy.settings.plan import Step
+from meshproxy.wire.inherited import Inheritance
 from meshproxy.wire.listen import bound_address, close_listener, remove_stale
 from meshproxy.wire.occupancy import make_page, vacate
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from meshproxy.runtime.doors import Moves
     from meshproxy.settings.plan import Key, Plan
@@ -47,8 +48,9 @@ class Change:
 class Doorkeeper:
     """Holds the sockets for `sharers` workers."""
 
-    def __init__(self, sharers: int) -> None:
+    def __init__(self, sharers: int, inherited: Inheritance | None = None) -> None:
         self._sharers = sharers
+        self._inherited = inherited or Inheritance()
         self._kept: dict[Key, Kept] = {}
         self._closed: list[Address] = []
         self._files = OwnDoors()
@@ -62,15 +64,20 @@ class Doorkeeper:
         """What is listened at."""
         return self._kept
 
+    def listening(self) -> list[Listening]:
+        """Return the sockets of all that is listened at."""
+        return [Listening(key, self._is_lent(kept), kept.listener.fileno()) for key, kept in self._kept.items()]
+
     def open_all(self, settings: Settings) -> None:
         """Bind everything, or nothing; raises StartError."""
         moves = first_moves(settings)
-        self._keep(self._with_pages(moves, open_sockets(moves, {})))
+        self._keep(self._with_pages(moves, open_sockets(moves, {}, self._inherited)))
 
     def prepare(self, plan: Plan, settings: Settings) -> Change:
         """Bind what is new, and change nothing yet; raises StartError. To be followed by `take` or `undo`."""
         moves = moves_of(plan, {key: kept.settings for key, kept in self._kept.items()}, settings)
-        new = self._with_pages(moves, open_sockets(moves, {key: kept.listener for key, kept in self._kept.items()}))
+        present = {key: kept.listener for key, kept in self._kept.items()}
+        new = self._with_pages(moves, open_sockets(moves, present, self._inherited))
         wanted = first_moves(settings).wanted
         stay = {
             key: Kept(wanted[key], kept.listener, kept.page)
@@ -106,10 +113,17 @@ class Doorkeeper:
         for kept in self._kept.values():
             vacate(kept.page, number, self._sharers)
 
-    def close_all(self) -> None:
-        """Close everything, but for the workers' copies; idempotent."""
+    def close_all(self, *, handed_over: Container[Key] = ()) -> None:
+        """Close everything, but for the workers' copies; idempotent.
+
+        The files of what is `handed_over` are another process's from now on.
+        """
         kept, self._kept = self._kept, {}
-        self._close(kept.values())
+        self._close(each for key, each in kept.items() if key not in handed_over)
+        for key, each in kept.items():
+            if key in handed_over:
+                close_listener(each.listener, keep_file=True)
+                os.close(each.page)
 
     def remove_files(self) -> None:
         """Remove the files of closed unix sockets at which nobody listens."""
@@ -126,6 +140,10 @@ class Doorkeeper:
 
     def _close(self, left: Iterable[Kept]) -> None:
         for kept in left:
-            self._closed.append(bound_address(kept.listener))
+            if not self._is_lent(kept):
+                self._closed.append(bound_address(kept.listener))
             close_listener(kept.listener, keep_file=True)
             os.close(kept.page)
+
+    def _is_lent(self, kept: Kept) -> bool:
+        return self._inherited.lends(bound_address(kept.listener))

@@ -17,7 +17,8 @@ from meshproxy.errors import StartError
 from meshproxy.settings.plan import Step
 from meshproxy.settings.schema import Inbound
 from meshproxy.wire.address import UnixAddress
-from meshproxy.wire.listen import bind, close_listener
+from meshproxy.wire.inherited import Inheritance
+from meshproxy.wire.listen import bind, bound_address, close_listener
 from meshproxy.wire.occupancy import Occupancy, SharedOccupancy
 
 if TYPE_CHECKING:
@@ -38,6 +39,15 @@ class Door:
     listener: socket.socket
     occupancy: Occupancy = field(default_factory=Occupancy)
     borrowed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A listening socket as another process may get it; `lent` as `Door.borrowed`."""
+
+    key: Key
+    lent: bool
+    descriptor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +77,15 @@ class Doors(Protocol):
 
 
 class OwnDoors:
-    """Binds, and answers for the files of unix sockets."""
+    """Binds, or claims what was inherited; answers for the files of unix sockets, but for those that are lent."""
+
+    def __init__(self, inherited: Inheritance | None = None) -> None:
+        self._inherited = inherited or Inheritance()
 
     def open(self, moves: Moves, present: Mapping[Key, socket.socket]) -> Mapping[Key, Door]:
         """Bind what is wanted, or duplicate what another leaves there, out of the sockets that are `present`."""
-        return {key: Door(sock) for key, sock in open_sockets(moves, present).items()}
+        sockets = open_sockets(moves, present, self._inherited)
+        return {key: Door(sock, borrowed=self._inherited.lends(bound_address(sock))) for key, sock in sockets.items()}
 
     def narrow(self, moves: Moves) -> None:
         """See `Doors`."""
@@ -132,18 +146,26 @@ class HandedDoors:
         """Leave the files to who bound the sockets."""
 
 
-def open_sockets(moves: Moves, present: Mapping[Key, socket.socket]) -> dict[Key, socket.socket]:
-    """Bind what is wanted, or duplicate what another leaves there; all or none. Raises StartError."""
+def open_sockets(
+    moves: Moves, present: Mapping[Key, socket.socket], inherited: Inheritance
+) -> dict[Key, socket.socket]:
+    """Bind what is wanted, or claim what was inherited, or duplicate what another leaves there; all or none.
+
+    Raises StartError.
+    """
     sockets: dict[Key, socket.socket] = {}
     try:
         for key, settings in moves.wanted.items():
             if key in moves.heirs:
                 sockets[key] = present[moves.heirs[key]].dup()
             else:
-                sockets[key] = bind(settings.listen, mode=socket_mode(settings))
+                mode = socket_mode(settings)
+                claimed = inherited.claim({"/".join(key), settings.name}, settings.listen, mode=mode)
+                sockets[key] = claimed or bind(settings.listen, mode=mode)
     except BaseException as error:
+        claimed_ones = {offer.sock for offer in inherited.taken}
         for key, sock in sockets.items():
-            close_listener(sock, keep_file=key in moves.heirs)
+            close_listener(sock, keep_file=key in moves.heirs or sock in claimed_ones)
         if isinstance(error, OSError):
             raise StartError(f"cannot take over a listening socket: {error.strerror}") from error
         raise

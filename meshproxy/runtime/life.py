@@ -47,13 +47,15 @@ LED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class Launch:
     """What every worker of a sidecar is started with.
 
-    `look` is how its log looks (`process.LogLook`), `turn` a descriptor that all lock when they write to it.
+    `look` is how its log looks (`process.LogLook`), `turn` a descriptor that all lock when they write to it, `shift`
+    which set of audit files is theirs.
     """
 
     file: str
     size: int
     look: str
     turn: int
+    shift: int = 0
 
 
 class Lost(Enum):
@@ -229,7 +231,7 @@ def _spawn(control: socket.socket, launch: Launch, number: int) -> subprocess.Po
     safe = "-I" if sys.flags.isolated else "-P"
     inherited = (control.fileno(), launch.turn)
     # Last what a person who reads a list of processes wants to know.
-    words = [*map(str, inherited), launch.look, f"{number + 1}/{launch.size}", launch.file]
+    words = [*map(str, inherited), launch.look, f"{number + 1}/{launch.size}{'+' * launch.shift}", launch.file]
     # Blocked until it has said that it ignores them: Ctrl-C reaches a whole process group.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, LED_SIGNALS)
     try:

@@ -50,6 +50,7 @@ class Overview:
         telling: Telling,
         *,
         lifeline: Lifeline | None = None,
+        sandbox: str = "",
     ) -> None:
         self._file = file
         self._crew = crew
@@ -57,6 +58,7 @@ class Overview:
         self._reloader = reloader
         self._telling = telling
         self._lifeline = lifeline
+        self._sandbox = sandbox
         self._started_at = timestamp(wall_clock())
         self.draining = False
         telling.metrics.before_scrape(lambda: telling.metrics.log_dropped.set(telling.writer.dropped))
@@ -74,7 +76,11 @@ class Overview:
 
     async def ready(self) -> Page:
         """Return 200 while calls are served, else 503 with the state in one word."""
-        return pages.ready_page(self._state(await self._states()))
+        return pages.ready_page(await self.state())
+
+    async def state(self) -> str:
+        """Return the state in one word."""
+        return self._state(await self._states())
 
     async def metrics(self, accept: bytes = b"") -> Page:
         """Return the Prometheus exposition of all together, in the form that is liked best."""
@@ -174,6 +180,7 @@ class Overview:
             objections=(),
             objections_beyond=0,
             log_lines_dropped=self._telling.writer.dropped,
+            sandbox=self._sandbox,
             workers=tuple(_worker(member, states.get(member.number, "")) for member in self._crew.members),
         )
 

@@ -14,8 +14,11 @@ import trio
 
 from meshproxy.errors import FaultyInput, StartError
 from meshproxy.runtime.cores import processes_for
-from meshproxy.runtime.telling import Telling
+from meshproxy.runtime.origin import Origin
+from meshproxy.runtime.sandbox import enter, harden, no_core_dumps
+from meshproxy.runtime.telling import Telling, wall_clock
 from meshproxy.settings.load import FaultyConfiguration, load_and_keep
+from meshproxy.settings.schema import Sandboxing
 from meshproxy.telemetry.access import make_access_log
 from meshproxy.telemetry.events import LogLevel, LogStyle, make_logger
 from meshproxy.telemetry.metrics import Metrics
@@ -24,12 +27,14 @@ from meshproxy.wire.anonymous import anonymous_file
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from meshproxy.runtime.authority import AuthorityPlan
     from meshproxy.runtime.renewing import RenewalPlan
+    from meshproxy.runtime.sandbox import Sandbox
     from meshproxy.runtime.worker import Place
+    from meshproxy.settings.load import Configuration
     from meshproxy.settings.schema import Settings
     from meshproxy.telemetry.events import Logger
 
@@ -56,25 +61,28 @@ class LogLook:
         return cls(LogStyle(word.removesuffix(_COLOURED)), colors=word.endswith(_COLOURED))
 
 
-def run(path: Path, look: LogLook) -> bool:
+def run(path: Path, look: LogLook, *, take_over: bool = False, on_serving: Callable[[], None] = lambda: None) -> bool:
     """Run the sidecar described by `path` in the foreground. Returns whether nothing was cut at the end.
 
-    Raises FaultyInput for files that are faulty, StartError when it cannot start for another reason; both before
-    anything was logged or bound, or after all was closed again.
+    With `take_over` it asks the sidecar that runs for its listeners, and has it drain once this one serves; until then
+    that one goes on as ever. `on_serving` is called when this one serves. Raises FaultyInput for files that are faulty,
+    StartError when it cannot start for another reason; both before anything was logged or bound, or after all was
+    closed again.
     """
-    try:
-        configuration = load_and_keep(path)
-    except FaultyConfiguration as faulty:
-        from meshproxy.runtime.judge import identity_faults  # noqa: PLC0415 - a supervisor needs no TLS
-
-        # All at once: faults of the identity would otherwise be told at the second try.
-        raise FaultyInput([*faulty.problems, *identity_faults(faulty.identity)]) from None
+    configuration = _loaded(path, strictly=take_over)
     # Its default is to kill: before there is something to reload, and again after the drain, in the last moments.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     descriptors = _raise_descriptor_limit()
+    harden()
     workers = processes_for(configuration.settings.runtime.workers)
     turn = anonymous_file() if workers > 1 else None
-    with _telling(look, turn) as telling:
+    with contextlib.ExitStack() as stack:
+        found = Origin.look(configuration.settings.admin, take_over=take_over, on_serving=on_serving)
+        origin = stack.enter_context(contextlib.closing(found))
+        # Before the first thread: each is held to what its starter was held to. And behind all that is looked for.
+        origin = replace(origin, sandbox=enter(configuration, workers=workers))
+        telling = stack.enter_context(_telling(look, turn))
+        _tell_of_sandbox(telling.log, origin.sandbox, configuration.settings.runtime.sandbox)
         wanted = _descriptors_wanted(configuration.settings, workers)
         if descriptors < wanted:
             telling.log.warning(
@@ -88,12 +96,36 @@ def run(path: Path, look: LogLook) -> bool:
                 from meshproxy.runtime.life import Launch  # noqa: PLC0415 - as below
                 from meshproxy.runtime.supervisor import run_supervisor  # noqa: PLC0415 - one process needs none
 
-                launch = Launch(str(path), workers, str(look), turn)
-                return trio.run(run_supervisor, launch, configuration, telling)
+                launch = Launch(str(path), workers, str(look), turn, origin.shift)
+                return trio.run(run_supervisor, launch, configuration, telling, origin)
 
             from meshproxy.runtime.build import run_sidecar  # noqa: PLC0415 - a supervisor has no data path
 
-            return trio.run(run_sidecar, str(path), replace(configuration, contents={}), telling)
+            return trio.run(run_sidecar, str(path), replace(configuration, contents={}), telling, origin)
+
+
+def _tell_of_sandbox(log: Logger, sandbox: Sandbox, wanted: Sandboxing) -> None:
+    if sandbox.kernel or wanted is Sandboxing.OFF:
+        log.info("sandbox", held_by=str(sandbox))
+    else:
+        log.warning("no_sandbox", reason="this kernel has no Landlock, or it is turned off", effect="we go without")
+
+
+def _loaded(path: Path, *, strictly: bool) -> Configuration:
+    """Read all files; `strictly` as `check` does: what runs is not given up for what would wait for an identity."""
+    try:
+        configuration = load_and_keep(path)
+    except FaultyConfiguration as faulty:
+        from meshproxy.runtime.judge import identity_faults  # noqa: PLC0415 - a supervisor needs no TLS
+
+        # All at once: faults of the identity would otherwise be told at the second try.
+        raise FaultyInput([*faulty.problems, *identity_faults(faulty.identity)]) from None
+    if strictly:
+        from meshproxy.runtime.judge import judge  # noqa: PLC0415 - as above
+
+        if problems := judge(path, wall_clock()).problems:
+            raise FaultyInput(problems)
+    return configuration
 
 
 def serve_authority(plan: AuthorityPlan, look: LogLook) -> bool:
@@ -104,9 +136,10 @@ def serve_authority(plan: AuthorityPlan, look: LogLook) -> bool:
     from meshproxy.runtime.authority import run_authority  # noqa: PLC0415 - a sidecar has no CA
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as in run
+    harden()
     _raise_descriptor_limit()
-    with _telling(look, None) as telling, _bare(telling.log):
-        return trio.run(run_authority, plan, telling)
+    with contextlib.closing(Origin.from_environment()) as origin, _telling(look, None) as telling, _bare(telling.log):
+        return trio.run(run_authority, plan, telling, origin)
 
 
 def renew_for_ever(renewal: RenewalPlan, look: LogLook) -> None:
@@ -114,6 +147,7 @@ def renew_for_ever(renewal: RenewalPlan, look: LogLook) -> None:
     from meshproxy.runtime.renewing import run_renewing  # noqa: PLC0415 - a sidecar does it otherwise
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as in run
+    no_core_dumps()  # and no more: the command to run afterwards may be one that needs privileges
     with _telling(look, None) as telling, _bare(telling.log):
         trio.run(run_renewing, renewal, telling)
 

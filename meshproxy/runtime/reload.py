@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -20,6 +22,7 @@ import trio
 from meshproxy.errors import FaultyInput, Problem, StartError
 from meshproxy.policy.cut import has_lost_conditions, looks_cut_short
 from meshproxy.runtime.grants import Grants, log_forewarning
+from meshproxy.runtime.sandbox import Sandbox
 from meshproxy.settings import schema
 from meshproxy.settings.load import Configuration, FaultyConfiguration, load_configuration
 from meshproxy.settings.plan import Plan, newly_unchecked, plan_reload
@@ -95,6 +98,9 @@ class Load(Protocol):
         """Block until done; raises FaultyInput."""
 
 
+Around = Callable[[], AbstractContextManager[None]]
+
+
 class Reloader:
     """Follows the files of one sidecar."""
 
@@ -108,11 +114,16 @@ class Reloader:
         log: Logger,
         metrics: Metrics,
         load: Load = load_configuration,
+        around: Around = nullcontext,
+        sandbox: Sandbox | None = None,
     ) -> None:
+        """`around` is entered for each reload that somebody asked for, in whatever way it ends."""
         self._path = path
         self._configuration = configuration
         self._house = house
         self._load = load
+        self._around = around
+        self._sandbox = sandbox or Sandbox()
         self._wall = wall
         self._log = log
         self._metrics = metrics
@@ -177,6 +188,12 @@ class Reloader:
 
         A `patient` reload waits for a file that may still be being written; one that a person asked for does not.
         """
+        if patient:
+            return await self._reload(patient=True)
+        with self._around():
+            return await self._reload(patient=False)
+
+    async def _reload(self, *, patient: bool) -> Result:
         async with self._one_at_a_time:
             if self._draining:
                 return Result.DRAINING
@@ -186,7 +203,9 @@ class Reloader:
                 result = await self._attempt(patient=patient)
             except FaultyConfiguration as faulty:
                 self._watch(faulty.files)
-                result = self._failed(faulty.problems, patient=patient)
+                shut = await in_thread(self._sandbox.unreadable, faulty.files, abandon_on_cancel=True)
+                more = [_sandbox_problem(self._path, what) for what in shut]
+                result = self._failed([*faulty.problems, *more], patient=patient)
             except FaultyInput as faulty:
                 result = self._failed(faulty.problems, patient=patient)
             except StartError as error:
@@ -203,10 +222,11 @@ class Reloader:
         generation = self.state.generation + 1
         load = partial(self._load, self._path, generation=generation, known=self._configuration.known)
         new = await in_thread(load, abandon_on_cancel=True)
+        beyond = await in_thread(self._sandbox.beyond, new, abandon_on_cancel=True)
         if self._draining:  # it began while the files were read
             return Result.DRAINING
         self._watch(new.files)
-        return await self._swap(new, generation, patient=patient)
+        return await self._swap(new, generation, beyond, patient=patient)
 
     def _watch(self, files: Sequence[Path]) -> None:
         """Watch also what a failed attempt would have read: the file that is missing is the one that will come."""
@@ -214,11 +234,13 @@ class Reloader:
         if watched != self._watched:
             self._watched, self._tried = watched, ()
 
-    async def _swap(self, new: Configuration, generation: int, *, patient: bool) -> Result:
+    async def _swap(self, new: Configuration, generation: int, beyond: Sequence[str], *, patient: bool) -> Result:
         old = self._configuration
         plan = plan_reload(old.settings, new.settings)
         if plan.needs_restart:
             return self._failed([_restart_problem(self._path, what) for what in plan.needs_restart], patient=patient)
+        if beyond:
+            return self._failed([_sandbox_problem(self._path, what) for what in beyond], patient=patient)
         new_hash = hash_of(new)
         if new_hash == self.state.hash:
             if self.state.last_error:
@@ -307,6 +329,16 @@ def _restart_problem(path: Path, what: str) -> Problem:
         "the one this sidecar was started with",
         "restart the sidecar to change it, or put it back: until then nothing else of the file is taken up either",
         where=what,
+    )
+
+
+def _sandbox_problem(path: Path, what: str) -> Problem:
+    return Problem(
+        str(path),
+        f"what the sandbox of this process does not allow: {what}",
+        "what was in the file when it was started",
+        f'restart required: `meshproxy run --take-over {path}` refuses nobody meanwhile; sandbox = "off" in [runtime]'
+        " does without",
     )
 
 

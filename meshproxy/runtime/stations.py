@@ -15,7 +15,7 @@ import trio
 from meshproxy.inbound.accept import Acceptor, Handler, Post
 from meshproxy.limits.descriptors import room_for_connections
 from meshproxy.limits.flight import Flight
-from meshproxy.runtime.doors import OwnDoors, first_moves, key_of, moves_of
+from meshproxy.runtime.doors import Listening, OwnDoors, first_moves, key_of, moves_of
 from meshproxy.runtime.usage import Usage
 from meshproxy.settings.plan import Step
 from meshproxy.settings.schema import Protocol
@@ -129,6 +129,11 @@ class Stations:
     def all(self) -> list[Station]:
         """Those that accept, and those that are leaving."""
         return [*self, *self._leaving]
+
+    def listening(self) -> list[Listening]:
+        """Return the sockets of all that accept."""
+        posts = ((station.key, station.acceptor.post) for station in self)
+        return [Listening(key, post.borrowed, post.listener.fileno()) for key, post in posts]
 
     def of(self, direction: str) -> list[Station]:
         """Return the stations of one direction."""

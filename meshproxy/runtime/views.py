@@ -76,6 +76,7 @@ class Views:
         pressure: Pressure,
         lifeline: Lifeline | None = None,
         auditing: Auditing | None = None,
+        sandbox: str = "",
     ) -> None:
         self._file = file
         self._stations = stations
@@ -85,6 +86,7 @@ class Views:
         self._pressure = pressure
         self._lifeline = lifeline
         self._auditing = auditing
+        self._sandbox = sandbox
         self._wall = services.relay.wall
         self.phase = Phase(self._wall())
         services.recorder.metrics.before_scrape(self._refresh_gauges)
@@ -135,6 +137,7 @@ class Views:
             objections_beyond=self._beyond(objections),
             log_lines_dropped=self._writer.dropped,
             audit=() if self._auditing is None else (self._auditing.status(),),
+            sandbox=self._sandbox,
             load=self._pressure.status(),
         )
 

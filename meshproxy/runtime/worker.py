@@ -41,7 +41,7 @@ from meshproxy.runtime.control import (
     WhoIsThere,
 )
 from meshproxy.runtime.doors import HandedDoors
-from meshproxy.runtime.drain import serve_until_drained
+from meshproxy.runtime.drain import Ending, serve_until_drained
 from meshproxy.runtime.grants import Grants
 from meshproxy.runtime.reload import ReloadState, hash_of
 from meshproxy.runtime.scrape import samples_of
@@ -58,17 +58,27 @@ if TYPE_CHECKING:
     from meshproxy.runtime.control import Channel, Order
     from meshproxy.runtime.telling import Telling
     from meshproxy.settings.load import Configuration
-    from meshproxy.settings.schema import RuntimeSettings
 
 _LAST_WORDS = 2.0  # seconds for the supervisor to hear them
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which of how many workers this is; counted from 0."""
+    """Which of how many workers this is; counted from 0. `shift`: see `Origin`."""
 
     number: int
     of: int
+    shift: int = 0
+
+    def __str__(self) -> str:
+        """Return it in one word, for the command line: as a person counts."""
+        return f"{self.number + 1}/{self.of}{'+' * self.shift}"
+
+    @classmethod
+    def parse(cls, word: str) -> Place:
+        """Read that word."""
+        number, _, of = word.rstrip("+").partition("/")
+        return cls(int(number) - 1, int(of), word.count("+"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,7 @@ class Worker:
         self._channel = channel
         self._telling = telling
         self._number = place.number + 1 if place.of > 1 else None
+        self._shift = place.shift
         self._doors = HandedDoors(place.number, place.of)
         self._contents: dict[Path, bytes] = {}
         self._prepared: _Prepared | None = None
@@ -92,6 +103,7 @@ class Worker:
         self._serving: _Serving | None = None
         self._stopping = trio.Event()
         self._orphaned = False
+        self._handed_over = False
         self._nothing_cut = False
 
     def __repr__(self) -> str:
@@ -159,7 +171,8 @@ class Worker:
         match order:
             case SetLogLevel(level):
                 self._telling.log_level.set(level)
-            case Drain():
+            case Drain(handed_over):
+                self._handed_over = handed_over
                 self._stopping.set()
             case Cut():
                 life.cancel_scope.cancel()
@@ -177,6 +190,7 @@ class Worker:
                     self._doors,
                     wall_clock,
                     worker=self._number,
+                    shift=self._shift,
                 )
         except FaultyInput as faulty:
             self._doors.forget()
@@ -202,10 +216,12 @@ class Worker:
     async def _serve(
         self, life: trio.Nursery, serving: _Serving, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        def begin() -> RuntimeSettings:
+        def begin() -> Ending:
             serving.views.phase.draining = True
             runtime = serving.configuration.settings.runtime
-            return replace(runtime, drain_delay=0.0) if self._orphaned else runtime
+            if self._orphaned:
+                return Ending(replace(runtime, drain_delay=0.0))
+            return Ending(runtime, heirs=() if self._handed_over else None)  # the files are the supervisor's
 
         life.start_soon(serving.grants.follow)
         life.start_soon(serving.measure)

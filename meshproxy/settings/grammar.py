@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from meshproxy.settings.schema import Workers
+    from meshproxy.settings.schema import Network, Workers
     from meshproxy.toml import Reader
     from meshproxy.wire.address import Address
 
@@ -259,6 +259,14 @@ def worker_count(value: object) -> Workers:
     return value
 
 
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError('an address or a network such as "10.0.0.0/8", without bits beyond its length') from None
+
+
+network = written(_network)
 ca_address = written(_ca_address)
 duration = written(parse_duration)
 duration_or_none = written(_duration_or_none)

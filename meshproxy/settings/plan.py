@@ -50,6 +50,7 @@ def plan_reload(old: Settings, new: Settings) -> Plan:
         "tracing": (old.tracing, new.tracing),
         "telemetry": (old.telemetry, new.telemetry),
         "runtime.workers": (old.runtime.workers, new.runtime.workers),
+        "runtime.sandbox": (old.runtime.sandbox, new.runtime.sandbox),
     }
     return Plan(steps, tuple(what for what, (was, will_be) in fixed.items() if was != will_be))
 

@@ -25,13 +25,14 @@ from meshproxy.settings.schema import (
     PolicyDirectory,
     Protocol,
     RuntimeSettings,
+    Sandboxing,
     Settings,
     StaleDenyList,
     TlsVersion,
     WhenFull,
 )
 from meshproxy.toml import Judge, boolean, quote
-from meshproxy.wire.address import TcpAddress
+from meshproxy.wire.address import TcpAddress, UnixAddress
 from meshproxy.wire.ends import PeerEof
 
 if TYPE_CHECKING:
@@ -214,6 +215,15 @@ class _SettingsReader:
         peer_eof = table.take("peer_eof", grammar.one_of(PeerEof), PeerEof.STRICT, like='"strict"')
         unsafe = table.take("unsafe_forward", boolean, default=False, like="true")
         audit = table.take("audit", grammar.one_of(Audited), Audited.OFF, like='"denials"')
+        accept_proxy = table.take_each("accept_proxy", grammar.each_once(grammar.network), (), like='["10.0.0.0/8"]')
+        send_proxy = table.take("send_proxy", boolean, default=False, like="true")
+        if accept_proxy and isinstance(listen, UnixAddress):
+            table.problem(
+                "accept_proxy",
+                found=f"`accept_proxy` with {listen}",
+                expected="a TCP address: only there a sender has an address to be trusted by",
+                remedy="Listen on TCP, or remove `accept_proxy`",
+            )
         if audit is not Audited.OFF and not self._audits:
             table.problem(
                 "audit",
@@ -226,7 +236,20 @@ class _SettingsReader:
         refuse_foreign(table, protocol, OF_HTTP)
         if name is None or listen is None or forward is None or protocol is None or policy is None:
             return None
-        return Inbound(name, listen, forward, protocol, policy, mode, limits, peer_eof, unsafe, audit)
+        return Inbound(
+            name,
+            listen,
+            forward,
+            protocol,
+            policy,
+            mode,
+            limits,
+            peer_eof,
+            unsafe,
+            audit,
+            accept_proxy=accept_proxy,
+            send_proxy=send_proxy,
+        )
 
     def _outbound(self, table: Table, defaults: Limits) -> Outbound | None:
         name = self._name(table, like='"ledger"')
@@ -315,5 +338,6 @@ def _runtime(root: Table) -> RuntimeSettings:
         workers=table.take("workers", grammar.worker_count, default.workers, like="2"),
         drain_timeout=table.take("drain_timeout", grammar.positive_duration, default.drain_timeout, like='"30s"'),
         drain_delay=table.take("drain_delay", grammar.duration, default.drain_delay, like='"0s"'),
+        sandbox=table.take("sandbox", grammar.one_of(Sandboxing), default.sandbox, like='"auto"'),
         max_lag=table.take("max_lag", grammar.duration_or_none, default.max_lag, like='"20ms"'),
     )

@@ -5,6 +5,7 @@ Times are seconds, paths are absolute (or relative to what the caller named), ad
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal
@@ -22,6 +23,7 @@ HTTP_ALPN: Final = "http/1.1"  # RFC 7301 section 6
 BODY_RATE_WINDOW: Final = 10.0  # seconds that `Limits.body_min_rate` is averaged over
 
 AUTO: Final = "auto"
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Workers = int | Literal["auto"]
 
 _KIB: Final = 1 << 10
@@ -62,6 +64,14 @@ class WhenFull(StrEnum):
 
     REFUSE = "refuse"  # whatever was asked is refused
     WAIT = "wait"  # nothing more is read from callers; who waited too long is refused
+
+
+class Sandboxing(StrEnum):
+    """Whether the sidecar keeps itself to its own files and ports, where the kernel can hold it to that (Landlock)."""
+
+    AUTO = "auto"  # where the kernel can
+    OFF = "off"
+    REQUIRE = "require"  # else it does not start
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +146,7 @@ class RuntimeSettings:
     workers: Workers = 1
     drain_timeout: float = 30.0
     drain_delay: float = 0.0
+    sandbox: Sandboxing = Sandboxing.AUTO
     max_lag: float | None = 0.02
 
 
@@ -196,7 +207,11 @@ class PolicyDirectory:
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """One listener for others calling this service, with the allow-list that judges them."""
+    """One listener for others calling this service, with the allow-list that judges them.
+
+    `accept_proxy` are the load balancers whose word counts for where a caller is: each of their connections begins with
+    a PROXY header. `send_proxy` says the same to the own service.
+    """
 
     name: str
     listen: Address
@@ -208,6 +223,8 @@ class Inbound:
     peer_eof: PeerEof = PeerEof.STRICT
     unsafe_forward: bool = False
     audit: Audited = Audited.OFF
+    accept_proxy: tuple[Network, ...] = ()
+    send_proxy: bool = False
 
     @property
     def offered_alpn(self) -> tuple[str, ...]:

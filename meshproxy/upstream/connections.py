@@ -80,13 +80,22 @@ class Wiring:
 class ServiceConnections:
     """Connections to the own service, in plain."""
 
-    def __init__(self, address: Address, pool: Pool, wiring: Wiring, resolver: Resolver, *, within: float) -> None:
-        """Connect to `address`, waiting so many seconds."""
+    def __init__(
+        self, address: Address, pool: Pool, wiring: Wiring, resolver: Resolver, *, within: float, first: bytes = b""
+    ) -> None:
+        """Connect to `address`, waiting so many seconds; `first` is what every connection begins with."""
         self.pool = pool
         self._address = address
         self._wiring = wiring
         self._resolver = resolver
         self._within = within
+        self._first = first
+
+    def beginning_with(self, first: bytes) -> ServiceConnections:
+        """Return the same for one caller alone, who is introduced on each of them: nobody else may use those."""
+        return ServiceConnections(
+            self._address, self.pool.of_one(), self._wiring, self._resolver, within=self._within, first=first
+        )
 
     def __repr__(self) -> str:
         return f"<ServiceConnections {self._address} {self.pool!r}>"
@@ -103,7 +112,9 @@ class ServiceConnections:
     async def dial(self, on_failure: OnFailure) -> UpstreamConnection:
         """See `Upstreams`."""
         try:
-            sock, target = await connect_plain(self._resolver, self._address, on_failure, within=self._within)
+            sock, target = await connect_plain(
+                self._resolver, self._address, on_failure, within=self._within, first=self._first
+            )
         except NoUpstream as failed:
             raise NoUpstreamConnection(failure_of(failed.failures), str(failed)) from failed
         return self._wiring.plain(sock, target)

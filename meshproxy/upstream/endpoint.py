@@ -84,13 +84,16 @@ class Judge(Protocol):
 
 
 async def connect_plain(
-    resolver: Resolver, address: Address, on_failure: OnFailure, *, within: float
+    resolver: Resolver, address: Address, on_failure: OnFailure, *, within: float, first: bytes = b""
 ) -> tuple[socket.socket, str]:
-    """Connect to the own service; returns the socket and where it leads. Raises NoUpstream."""
+    """Connect to the own service; returns the socket and where it leads. Raises NoUpstream.
+
+    `first` is what is to be said before anything else, no more than any send buffer takes.
+    """
     attempt = _Attempt(address, on_failure)
     for target in await attempt.resolve(resolver, within):
         sock = await attempt.connect(target, within)
-        if sock is not None:
+        if sock is not None and (not first or attempt.said(sock, target, first)):
             return sock, str(target)
     raise NoUpstream(attempt.failures)
 
@@ -192,6 +195,18 @@ class _Attempt:
         except OSError as error:
             self.failed(target, Phase.CONNECT, error.strerror or str(error))
         return None
+
+    def said(self, sock: socket.socket, target: Target, first: bytes) -> bool:
+        """Say the first bytes of a new connection, at once; returns whether it took them, else it is closed."""
+        try:
+            if sock.send(first) == len(first):
+                return True
+            detail = "it takes no byte"
+        except OSError as error:
+            detail = error.strerror or str(error)
+        reset(sock)
+        self.failed(target, Phase.CONNECT, detail)
+        return False
 
     def failed(
         self,

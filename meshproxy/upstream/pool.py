@@ -82,6 +82,7 @@ class Pool:
         self._lent = 0
         self._engine = engine
         self._sweeper = sweeper
+        self._idle = idle
         self._idle_and_tick = idle + TICK  # the sweeper's clock stands still in between; never early
         self._most = most
         self._resting: deque[UpstreamConnection] = deque()
@@ -90,6 +91,10 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool resting={len(self._resting)}/{self._most}>"
+
+    def of_one(self) -> Pool:
+        """Return another one, for the one connection that one caller uses at a time; `close_all` it in the end."""
+        return Pool(self._engine, self._sweeper, idle=self._idle, most=min(self._most, 1))
 
     def take(self, *, generation: int) -> UpstreamConnection | None:
         """Return a resting connection that was opened with this generation of the identity, or None.

@@ -9,6 +9,8 @@ channel     one byte stream, plain or TLS, as HTTP uses it; sweep: its deadlines
 relay       one established connection attended to its end: idle, age, proper close or RST
 ends        the words for how a connection ended      closing  ways to close a socket
 listen      binding and accept loops, TCP and unix, peer credentials
+inherited   listening sockets that were there before us
+proxy_protocol  who really called, in a header before a connection's first byte
 dial        name resolution and connecting
 probe       a look at a stranger's TLS endpoint, which no relay accepts
 """

@@ -418,6 +418,86 @@ def test_which_hosts_are_this_machine(
     assert names_this_machine(host.encode("latin-1"), where) is ours
 
 
+class Parrot:
+    """Says everything back, to whom it may."""
+
+    token = b"parrot/1"
+
+    def __init__(self) -> None:
+        self.against = ""
+
+    def refusal(self, _sock: socket.socket) -> str | None:
+        return self.against or None
+
+    async def attend(self, sock: socket.socket) -> None:
+        sock.send(await receive(sock, 100))
+
+
+SWITCH = b"POST /talk HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: %b\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.fixture(params=[True, False], ids=["unix", "tcp"])
+async def parrots(
+    request: pytest.FixtureRequest, tmp_path: Path, nursery: trio.Nursery
+) -> AsyncIterator[tuple[Admin, Parrot]]:
+    address: Address = UnixAddress(str(tmp_path / "admin.sock")) if request.param else TcpAddress("127.0.0.1", 0)
+    parrot, listener = Parrot(), bind(address)
+    server = AdminServer(listener, address, VIEWS, ACTIONS, check_host=False, upgrades={"/talk": parrot})
+    nursery.start_soon(server.run)
+    await trio.testing.wait_all_tasks_blocked()
+    yield Admin(server, listener), parrot
+    nursery.cancel_scope.cancel()
+    close_listener(listener)
+
+
+async def test_another_protocol_is_spoken_on_a_unix_socket_only(parrots: tuple[Admin, Parrot]) -> None:
+    admin, _ = parrots
+    with admin.connect() as sock:
+        sock.send(SWITCH % b"parrot/1")
+        head = await receive(sock, 4096)
+        if isinstance(admin.listener.getsockname(), tuple):
+            assert head.startswith(b"HTTP/1.1 405 ")
+            return
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert head.endswith(b"\r\n\r\n")
+        sock.send(b"hello")
+        assert await everything(sock) == b"hello"
+    assert "open=0" in repr(admin.server)
+
+
+@pytest.mark.parametrize("parrots", [True], ids=["unix"], indirect=True)
+async def test_who_may_not_or_does_not_ask_rightly_is_told(parrots: tuple[Admin, Parrot]) -> None:
+    admin, parrot = parrots
+    told = await admin.ask(SWITCH % b"cockatoo")
+    assert told.startswith(b"HTTP/1.1 403 ")
+    assert told.endswith(b"only with Connection: upgrade and Upgrade: parrot/1\n")
+    told = await admin.ask(b"POST /talk HTTP/1.1\r\nHost: x\r\nUpgrade: parrot/1\r\n\r\n")
+    assert told.startswith(b"HTTP/1.1 403 ")
+    parrot.against = "not you\n"
+    told = await admin.ask(SWITCH % b"parrot/1")
+    assert told.startswith(b"HTTP/1.1 403 ")
+    assert told.endswith(b"\r\n\r\nnot you\n")
+    assert (await admin.get("/talk"))[0] == 404
+
+
+@pytest.mark.parametrize("parrots", [True], ids=["unix"], indirect=True)
+async def test_one_that_was_handed_over_answers_who_has_asked_and_nobody_new(parrots: tuple[Admin, Parrot]) -> None:
+    admin, _ = parrots
+    with admin.connect() as early, admin.connect() as late:
+        early.send(SWITCH % b"parrot/1")
+        assert (await receive(early, 4096)).startswith(b"HTTP/1.1 101 ")
+        admin.server.accepting.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        early.send(b"hello")
+        assert await everything(early) == b"hello"
+        with admin.connect() as newer:
+            newer.send(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            with pytest.raises(BlockingIOError):
+                newer.recv(1)
+        del late
+
+
 async def test_64_who_wait_for_an_answer_keep_theirs(unix_admin: Admin) -> None:
     asking = [unix_admin.connect() for _ in range(64)]
     for sock in asking:

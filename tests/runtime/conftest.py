@@ -12,11 +12,11 @@ import trio
 
 from meshproxy.inbound.authorize import Authorizer
 from meshproxy.inbound.live import Live
-from meshproxy.runtime.drain import serve_until_drained
+from meshproxy.runtime.drain import Ending, serve_until_drained
 from meshproxy.runtime.stations import Equipment, Stations
 from meshproxy.settings.load import Configuration, load_configuration
 from meshproxy.settings.plan import plan_reload
-from meshproxy.settings.schema import Inbound, Outbound, RuntimeSettings
+from meshproxy.settings.schema import Inbound, Outbound
 from meshproxy.snapshot import Snapshot
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.record import Recorder
@@ -133,8 +133,8 @@ class House:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         self.nothing_cut = await serve_until_drained(self.stations, self.stopping, self.begin, task_status)
 
-    def begin(self) -> RuntimeSettings:
-        return self.configuration.settings.runtime
+    def begin(self) -> Ending:
+        return Ending(self.configuration.settings.runtime)
 
     def address(self, name: str) -> tuple[str, int] | str:
         (found,) = [each.acceptor.post for each in self.stations if each.settings.name == name]

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from meshproxy.inbound.live import Live
-from meshproxy.runtime.drain import serve_until_drained
+from meshproxy.runtime.drain import Ending, serve_until_drained
 from meshproxy.runtime.stations import Equipment, Station, Stations
 from meshproxy.settings.schema import RuntimeSettings
 
@@ -103,9 +103,9 @@ class House:
     async def run(self) -> None:
         stands = cast("Stations", Stands(self.inbound, self.outbound))
 
-        def begin() -> RuntimeSettings:
+        def begin() -> Ending:
             self.story.append("draining")
-            return self.settings
+            return Ending(self.settings)
 
         try:
             self.nothing_cut = await serve_until_drained(stands, self.stopping, begin)

@@ -9,6 +9,7 @@ import pytest
 from meshproxy.errors import FaultyInput, Problem, StartError
 from meshproxy.runtime import build, process
 from meshproxy.runtime.process import LogLook
+from meshproxy.runtime.sandbox import Sandbox
 from meshproxy.telemetry.events import LogStyle
 from tests.factory import make_mesh_ca
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from meshproxy.runtime.origin import Origin
     from meshproxy.runtime.telling import Telling
     from meshproxy.settings.load import Configuration
 
@@ -39,12 +41,15 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_mesh_ca(tmp_path).issue("/api")
     path = tmp_path / "side.toml"
     path.write_text(SIDECAR)
-    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)  # the test process keeps its own
+    # The test process keeps its own limits, and its freedom.
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    monkeypatch.setattr(process, "harden", lambda: None)
+    monkeypatch.setattr(process, "enter", lambda *_args, **_named: Sandbox())
     return path
 
 
 def put_in_place(monkeypatch: pytest.MonkeyPatch, outcome: Callable[[], bool]) -> None:
-    async def run_sidecar(_file: str, _configuration: Configuration, _telling: Telling) -> bool:
+    async def run_sidecar(_file: str, _configuration: Configuration, _telling: Telling, _origin: Origin) -> bool:
         return outcome()
 
     monkeypatch.setattr(build, "run_sidecar", run_sidecar)
@@ -108,6 +113,6 @@ def test_too_few_descriptors_for_what_was_promised_are_told(
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (256, limit))
     process.run(file, JSON)
     told = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
-    assert [(each["event"], each["needed_for_max_connections"]) for each in told] == (
+    assert [(each["event"], each["needed_for_max_connections"]) for each in told if each["event"] != "no_sandbox"] == (
         [("few_descriptors", 2064)] if warned else []
     )

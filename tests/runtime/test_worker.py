@@ -7,12 +7,14 @@ import os
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
 
+from meshproxy.runtime.auditing import file_of
 from meshproxy.runtime.control import (
     Abort,
     Answer,
@@ -32,6 +34,7 @@ from meshproxy.runtime.control import (
 )
 from meshproxy.runtime.telling import Telling
 from meshproxy.runtime.worker import Place, Worker
+from meshproxy.settings.schema import AuditSettings
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.writer import LogWriter
 from meshproxy.wire.occupancy import make_page
@@ -41,7 +44,6 @@ from tests.hearing import Heard, listening_log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from meshproxy.telemetry.access import AccessLine
 
@@ -300,3 +302,16 @@ async def test_it_looks_at_its_identity_when_told(serving: Supervisor) -> None:
     with trio.fail_after(5):
         while (await serving.tell()).status.identity.generation != 2:  # noqa: ASYNC110 - its load wakes nobody
             await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("place", [Place(0, 2), Place(1, 2, shift=1)])
+def test_a_place_is_one_word_of_the_command_line(place: Place) -> None:
+    assert Place.parse(str(place)) == place
+
+
+@pytest.mark.parametrize(
+    ("worker", "shift", "name"),
+    [(None, 0, "audit.jsonl"), (2, 0, "audit.2.jsonl"), (None, 1, "audit.b.jsonl"), (2, 1, "audit.b.2.jsonl")],
+)
+def test_processes_that_overlap_write_to_different_audit_logs(worker: int | None, shift: int, name: str) -> None:
+    assert file_of(AuditSettings(Path("/var/audit.jsonl")), worker, shift) == Path("/var") / name

@@ -262,6 +262,10 @@ class Sidecar:
         self._told_to_end = self._told_to_end or number != signal.SIGHUP
         self.process.send_signal(number)
 
+    def expect_end(self) -> None:
+        """From now on it may end: another process takes over."""
+        self._told_to_end = True
+
     def exit_code(self, *, within: float = PATIENCE) -> int:
         """Wait for its end."""
         code = self.process.wait(within)

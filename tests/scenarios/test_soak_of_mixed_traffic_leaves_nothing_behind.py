@@ -42,11 +42,14 @@ RELOADS_EVERY = 2.0
 LIFE = 120 if SOAK >= 600 else 40  # of a certificate, in seconds; renewed at half
 # From the end of the first third: an allocator breathes, a leak adds up; a short run has hardly met every size by then.
 MOST_GROWTH = (6 if SOAK >= 600 else 12) * MIB
-# Generous, and nobody is refused for a busy machine: that is the subject of another scenario, and this one may be busy.
-LIMITS = "[limits]\nhandshake_timeout = \"60s\"\nconnect_timeout = \"60s\"\nhead_timeout = \"20s\"\n"
-LIMITS += "response_timeout = \"120s\"\nmax_lag = \"0s\"\n"
-    '[limits]\nhandshake_timeout = "60s"\nconnect_timeout = "60s"\nhead_timeout = "20s"\nresponse_timeout = "120s"\n'
-)
+# Generous, and nobody is refused because the machine is busy: that is the subject of another scenario.
+LIMITS = """[limits]
+handshake_timeout = "60s"
+connect_timeout = "60s"
+head_timeout = "20s"
+response_timeout = "120s"
+max_lag = "0s"
+"""
 QUICK = 'pool_idle = "1s"'
 PATHS = '["/length/**", "/chunked/**", "/download/**", "/upload", "/socket/**", "/abort/**", "/nonsense/**"]'
 CHANGES = "reload"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from meshproxy.settings.schema import (
     Outbound,
     Protocol,
     RuntimeSettings,
+    Sandboxing,
     Settings,
 )
 from meshproxy.wire.address import TcpAddress, UnixAddress, parse_address
@@ -56,6 +58,8 @@ def outbound(**changes: object) -> Settings:
         (replace(BASE, inbound=()), {INBOUND: Step.REMOVE}),
         (replace(BASE, outbound=()), {OUTBOUND: Step.REMOVE}),
         (replace(BASE, outbound=(LEDGER, replace(LEDGER, name="api"))), {("outbound", "api"): Step.ADD}),
+        (inbound(accept_proxy=(ip_network("10.0.0.0/8"),)), {INBOUND: Step.EQUIP}),
+        (inbound(send_proxy=True), {INBOUND: Step.EQUIP}),
         (outbound(allow_uids=frozenset({7})), {OUTBOUND: Step.EQUIP}),
         (outbound(to="/other"), {OUTBOUND: Step.EQUIP}),
         (outbound(endpoints=()), {OUTBOUND: Step.EQUIP}),
@@ -75,6 +79,7 @@ def test_each_change_has_its_step_and_leaves_the_others_alone(new: Settings, cha
         (replace(BASE, identity=IdentitySettings(Path("/id"), unsafe_key_mode=True)), ("identity",)),
         (replace(BASE, admin=AdminSettings(public_listen=TcpAddress("0.0.0.0", 9901))), ("admin",)),
         (replace(BASE, runtime=RuntimeSettings(workers=2)), ("runtime.workers",)),
+        (replace(BASE, runtime=RuntimeSettings(sandbox=Sandboxing.OFF)), ("runtime.sandbox",)),
         (replace(BASE, audit=AuditSettings(Path("/a"))), ("audit",)),
         (
             Settings(IdentitySettings(Path("/x")), (), (), AdminSettings(UnixAddress("/a"))),

@@ -19,6 +19,7 @@ from meshproxy.settings.schema import (
     Outbound,
     Protocol,
     RuntimeSettings,
+    Sandboxing,
     StaleDenyList,
     TracingSettings,
     WhenFull,
@@ -50,6 +51,16 @@ HTTP = GOOD.replace('"tcp"', '"http"')
 
 def read(text: str) -> Reading:
     return read_settings(parse_toml(text.encode(), file="side.toml"), base=BASE)
+
+
+def test_proxy_protocol_and_sandbox_are_read() -> None:
+    more = 'accept_proxy = ["10.0.0.0/8", "2001:db8::1"]\nsend_proxy = true\n'
+    settings = read(IDENTITY + INBOUND + more + '[runtime]\nsandbox = "require"\n').settings
+    assert settings is not None
+    (inbound,) = settings.inbound
+    assert list(map(str, inbound.accept_proxy)) == ["10.0.0.0/8", "2001:db8::1/128"]
+    assert inbound.send_proxy
+    assert settings.runtime.sandbox is Sandboxing.REQUIRE
 
 
 def test_the_least_file_has_the_defaults_of_the_contract() -> None:
@@ -497,6 +508,39 @@ BROKEN = [
         '"yes"',
         "true or false",
         "unsafe_forward =",
+    ),
+    (
+        IDENTITY + INBOUND + 'accept_proxy = "10.0.0.1/8"',
+        9,
+        "inbound[0].accept_proxy",
+        '"10.0.0.1/8"',
+        'a network such as "10.0.0.0/8"',
+        "accept_proxy =",
+    ),
+    (
+        IDENTITY + INBOUND + 'accept_proxy = ["10.0.0.0/8", "lb.internal"]',
+        9,
+        "inbound[0].accept_proxy[1]",
+        '"lb.internal"',
+        "an address or a network",
+        "accept_proxy =",
+    ),
+    (
+        IDENTITY + INBOUND.replace("0.0.0.0:8443", "unix:/run/a") + 'accept_proxy = "10.0.0.0/8"',
+        9,
+        "inbound[0].accept_proxy",
+        "`accept_proxy` with unix:/run/a",
+        "a TCP address",
+        "Listen on TCP",
+    ),
+    (GOOD + "send_proxy = true", 15, "outbound[0].send_proxy", "the unknown key", "one of", "Remove it"),
+    (
+        GOOD + '[runtime]\nsandbox = "on"',
+        16,
+        "runtime.sandbox",
+        '"on"',
+        '"auto" or "off" or "require"',
+        'sandbox = "auto"',
     ),
     (
         changed("127.0.0.1:7001", "0.0.0.0:7001"),

@@ -81,3 +81,20 @@ def test_colours_are_for_terminals_that_want_them(kept: Kept) -> None:
     assert "\x1b[" in kept.last
     make_logger(kept, LogStyle.CONSOLE).info("started")  # type: ignore[arg-type]
     assert "\x1b[" not in kept.last
+
+
+@pytest.mark.parametrize("style", LogStyle)
+def test_a_traceback_tells_no_values(kept: Kept, style: LogStyle) -> None:
+    """A private key may be in a local variable of any frame."""
+
+    def sign(key: str) -> None:
+        held = [key]
+        raise ZeroDivisionError(len(held))
+
+    try:
+        sign("MIGHAgEAMBMGByqGSM49".replace("M", "S"))
+    except ZeroDivisionError:
+        logger(kept, style).exception("internal_error")
+    assert "ZeroDivisionError" in kept.last
+    assert "in sign" in kept.last
+    assert "SIGHAgEA" not in kept.last
