@@ -57,7 +57,8 @@ def configure(stage: Stage, ca: str, name: str, tables: str, *, token_file: Path
     if "[admin]" not in tables:
         head += f'[admin]\nlisten = "{ADMIN}"\n'
     if WORKERS > 1:
-        head += f"[runtime]\nworkers = {WORKERS}\n"
+        runtime = f"[runtime]\nworkers = {WORKERS}\n"
+        tables = tables.replace("[runtime]\n", runtime) if "[runtime]" in tables else f"{runtime}{tables}"
     return stage.write(f"{name}.toml", f"{head}{tables}")
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import Ended, Service, client_context, echo, tls_dial, tls_exchange, underneath
-from tests.scenarios.clocks import LIBRARY, Clock
+from tests.scenarios.clocks import IN_REACH, LIBRARY, Clock
+from tests.scenarios.http_actors import Origin, mtls_caller
 from tests.scenarios.stage import inbound, poll
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def api(stage: Stage, clock: Clock) -> Sidecar:
     """A sidecar that goes by the clock, with a certificate of a day; connections may be idle for ten minutes."""
     service = stage.keep(Service(echo))
     with clock.beside():
-        return stage.sidecar("api", inbound(forward=service.address, more='idle_timeout = "10m"'))
+        return stage.sidecar("api", IN_REACH + inbound(forward=service.address, more='idle_timeout = "10m"'))
 
 
 def is_served(api: Sidecar, context: ssl.SSLContext) -> bool:
@@ -98,3 +99,16 @@ def test_four_hundred_days_on_refuse_and_heal(stage: Stage, clock: Clock, api: S
     clock.set("+0")
     poll(lambda: api.status().state == "serving", "it heals")
     assert is_served(api, context)
+
+
+def test_a_request_on_an_open_connection_goes_by_the_new_time(stage: Stage, clock: Clock) -> None:
+    """The caller's certificate is over by the wall clock: what it asks next is refused, and reaches no service."""
+    origin = stage.keep(Origin())
+    with clock.beside():
+        api = stage.sidecar("api", IN_REACH + inbound(forward=origin.address, protocol="http"))
+    with mtls_caller(api, client_context(stage.identity("/web"))) as caller:
+        assert caller.ask("GET", "/before").status == 200
+        clock.set("+400d")
+        poll(lambda: api.status().state == "refusing", "it has seen the new time")
+        assert caller.ask("GET", "/after").status == 403
+    assert origin.targets() == ["/before"]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.scenarios.actors import Service, client_context, echo, tls_exchange
 from tests.scenarios.authority import CaServer, serve
-from tests.scenarios.clocks import LIBRARY, Clock
+from tests.scenarios.clocks import IN_REACH, LIBRARY, Clock
 from tests.scenarios.enrolled import configure, enrolled, invite, put
 from tests.scenarios.stage import inbound, poll
 
@@ -30,7 +30,7 @@ def clock(tmp_path: Path) -> Clock:
 
 def allowed(stage: Stage) -> str:
     stage.write("web.allow.toml", '[[allow]]\nfrom = "/web"\n')
-    return inbound(forward=stage.keep(Service(echo)).address)
+    return IN_REACH + inbound(forward=stage.keep(Service(echo)).address)
 
 
 def test_a_clock_that_is_ahead_is_borne(stage: Stage, clock: Clock) -> None:

@@ -43,12 +43,13 @@ LIFE = 120 if SOAK >= 600 else 40  # of a certificate, in seconds; renewed at ha
 # From the end of the first third: an allocator breathes, a leak adds up; a short run has hardly met every size by then.
 MOST_GROWTH = (6 if SOAK >= 600 else 12) * MIB
 # Generous, and nobody is refused because the machine is busy: that is the subject of another scenario.
-LIMITS = """[limits]
+LIMITS = """[runtime]
+max_lag = "0s"
+[limits]
 handshake_timeout = "60s"
 connect_timeout = "60s"
 head_timeout = "20s"
 response_timeout = "120s"
-max_lag = "0s"
 """
 QUICK = 'pool_idle = "1s"'
 PATHS = '["/length/**", "/chunked/**", "/download/**", "/upload", "/socket/**", "/abort/**", "/nonsense/**"]'
