@@ -13,8 +13,8 @@
     writing   heads and chunks into bytes, and the last check that they will be read back as they were meant
     reply     the answers that are our own
     forwarded one request and its answer as they are passed on
-    relay     the exchange as a machine: bytes in; bytes and needs out (asking: the caller's side of it; phase: its words;
-              terms: what it asks)
+    relay     the exchange as a machine: bytes in; bytes and needs out (asking: the caller's side of it; phase: its
+              words; terms: what it asks)
     endings   the same machine's state, and how an exchange ends
     exchange  what became of one request, for its access line
 

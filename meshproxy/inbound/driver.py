@@ -77,7 +77,7 @@ class HttpDriver:
         finally:
             self._sweeper.discard(pump)
             if outcome is Outcome.UPGRADED and pump.up is not None:
-                self._upstreams.pool.lend(pump.up)
+                self._upstreams.pool.lend()
             else:
                 self._engine.forget(sock)
                 pump.drop_upstream()

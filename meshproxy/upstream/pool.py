@@ -197,9 +197,11 @@ class Pool:
         self._discard(connection)
         self.queue.left()
 
-    def lend(self, connection: UpstreamConnection) -> None:
-        """Leave a connection to whoever carries the stream it was upgraded to: it is open, but no request."""
-        connection.user = None
+    def lend(self) -> None:
+        """Leave a connection to whoever carries the stream it was upgraded to: it is open, but no request.
+
+        It keeps its user, who takes what the engine still has to tell of it: it does not rest.
+        """
         self._lent += 1
 
     def lent_has_ended(self) -> None:

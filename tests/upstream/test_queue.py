@@ -233,7 +233,7 @@ async def test_where_nothing_is_used_again_each_opens_his_own(stand: Stand, nurs
 
 async def test_an_upgraded_one_counts_as_open_but_as_no_request(upstreams: Upstreams) -> None:
     one = await upstreams.fetch()
-    upstreams.pool.lend(one)
+    upstreams.pool.lend()
     assert (upstreams.pool.queue.open, upstreams.pool.flight.count) == (1, 0)
     upstreams.pool._discard(one)
     upstreams.pool.lent_has_ended()
