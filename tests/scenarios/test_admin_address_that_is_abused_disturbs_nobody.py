@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import dial, read_to_end
-from tests.scenarios.http_actors import Origin, Pair, mesh_pair, request
+from tests.scenarios.http_actors import request
 from tests.scenarios.stage import poll
 
 if TYPE_CHECKING:
-    from tests.scenarios.stage import Sidecar, Stage
+    from tests.scenarios.http_actors import Pair
+    from tests.scenarios.stage import Sidecar
 
 CROWD = 200
 ABUSES = [
@@ -36,11 +37,6 @@ ABUSES = [
 ]
 
 
-@pytest.fixture
-def pair(stage: Stage) -> Pair:
-    return mesh_pair(stage, stage.keep(Origin()))
-
-
 def abuse(admin: str, words: bytes) -> bytes:
     """Say it, end, and hear what there is to hear."""
     with dial(admin) as sock, contextlib.suppress(OSError):
@@ -50,6 +46,7 @@ def abuse(admin: str, words: bytes) -> bytes:
     return b""
 
 
+@pytest.mark.long
 def test_abuse_disturbs_nobody(pair: Pair) -> None:
     dice = random.Random(31)
     before = pair.web.descriptors

@@ -101,6 +101,7 @@ def test_four_hundred_days_on_refuse_and_heal(stage: Stage, clock: Clock, api: S
     assert is_served(api, context)
 
 
+@pytest.mark.long
 def test_a_request_on_an_open_connection_goes_by_the_new_time(stage: Stage, clock: Clock) -> None:
     """The caller's certificate is over by the wall clock: what it asks next is refused, and reaches no service."""
     origin = stage.keep(Origin())

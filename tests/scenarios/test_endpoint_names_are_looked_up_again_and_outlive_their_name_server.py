@@ -121,6 +121,7 @@ def who_answers(web: Sidecar) -> str:
     return heard.decode()
 
 
+@pytest.mark.long
 def test_a_change_is_followed_and_a_failure_is_outlived(stage: Stage, names: NameServer) -> None:
     port = two_apis(stage)
     file = stage.configure("web", outbound(endpoints=[f"{NAME}:{port}"], more='connect_timeout = "2s"'))
@@ -142,6 +143,7 @@ def test_a_change_is_followed_and_a_failure_is_outlived(stage: Stage, names: Nam
     assert names.asked > 5
 
 
+@pytest.mark.long
 def test_a_silent_name_server_holds_up_no_other_listener(stage: Stage, names: NameServer) -> None:
     api = stage.sidecar("api", inbound(forward=stage.keep(Service(echo)).address))
     names.silent = True

@@ -91,6 +91,7 @@ def judge(api: Logging, full: contextlib.AbstractContextManager[object]) -> None
     assert len(api.lines("connection")) >= 2 * CALLS
 
 
+@pytest.mark.long
 def test_a_log_that_may_not_grow(stage: Stage) -> None:
     """A quota, or a file system that is full for everybody but root: the write is cut in the middle of a line."""
     api = Logging(stage, stage.workspace / "api.log")
@@ -106,6 +107,7 @@ def test_a_log_that_may_not_grow(stage: Stage) -> None:
     judge(api, full())
 
 
+@pytest.mark.long
 def test_a_disk_that_is_really_full(stage: Stage) -> None:
     place = stage.workspace / "logs"
     place.mkdir()

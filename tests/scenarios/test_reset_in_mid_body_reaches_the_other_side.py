@@ -25,6 +25,7 @@ def median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
+@pytest.mark.long
 def test_callers_that_reset_their_upload(stage: Stage) -> None:
     origin, dice = stage.keep(Origin()), random.Random(13)
     api, web = http_api(stage, origin), client_context(stage.identity("/web"))
@@ -43,6 +44,7 @@ def test_callers_that_reset_their_upload(stage: Stage) -> None:
     poll(lambda: api.descriptors <= before, "every descriptor closed")
 
 
+@pytest.mark.long
 def test_services_that_reset_their_answer(stage: Stage) -> None:
     dice = random.Random(31)
     broke_off: list[float] = []

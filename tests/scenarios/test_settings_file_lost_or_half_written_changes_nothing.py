@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.scenarios.actors import Ended, Service, client_context, echo, tls_dial, underneath
+from tests.scenarios.actors import Service, client_context, echo, tls_dial
 from tests.scenarios.changes import allow, free_port, reload, unix_admin, until_first_look
 from tests.scenarios.stage import inbound, poll
 
@@ -80,6 +80,7 @@ def binary(path: Path) -> None:
     path.write_bytes(bytes(range(256)) * 16)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("harm", [delete, empty, directory, binary])
 def test_what_is_no_file_changes_nothing_and_heals(scene: Scene, harm: Callable[[Path], None]) -> None:
     api = scene.api
@@ -124,9 +125,3 @@ def test_cut_at_every_byte_it_is_refused_or_as_strict(scene: Scene) -> None:
     assert reload(api).status == 200
     assert scene.served(0)
     assert scene.served(1)
-
-
-def test_a_cut_file_starts_nothing_wider(stage: Stage, scene: Scene) -> None:
-    """`underneath` is how a caller that is not granted hears of it: a reset, and not one byte."""
-    with tls_dial(f"127.0.0.1:{scene.ports[0]}", client_context(stage.identity("/mallory"))) as sock:
-        assert underneath(sock) == (b"", Ended.RESET)
