@@ -1,11 +1,13 @@
 """No memory is left (RLIMIT_AS; a control group does the like): who asks for more is cut, and the sidecar lives.
 
-When the greedy ones are gone everybody is served again, by the same process.
+Mostly the process that meets it goes on. Where the interpreter itself, or trio, finds no memory it ends, and the
+supervisor puts another in its place: so there are two workers here. When the greedy ones are gone all are served.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
 import resource
 from pathlib import Path
@@ -14,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import client_context, send_pattern
-from tests.scenarios.http_actors import Origin, http_api, mtls_caller, ok, request
-from tests.scenarios.stage import poll
+from tests.scenarios.http_actors import Origin, mtls_caller, ok, request
+from tests.scenarios.stage import inbound, poll
 
 if TYPE_CHECKING:
     import ssl
@@ -35,6 +37,9 @@ def virtual(pid: int) -> int:
 
 
 @pytest.mark.long
+# CPython 3.11 forgets a socket that was reset between connect and wrap_socket.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux changes the limits of a running process")
 def test_memory_that_ends(stage: Stage) -> None:
     def pour(talk: Talk, asked: Message) -> None:
@@ -46,11 +51,13 @@ def test_memory_that_ends(stage: Stage) -> None:
             send_pattern(talk.sock, MUCH)
 
     origin = stage.keep(Origin(pour))
-    api, web = http_api(stage, origin, more='body_min_rate = "0B"'), client_context(stage.identity("/web"))
+    tables = "[runtime]\nworkers = 2\n" + inbound(forward=origin.address, protocol="http", more='body_min_rate = "0B"')
+    api, web = stage.sidecar("api", tables), client_context(stage.identity("/web"))
+    poll(lambda: all(each.state == "serving" for each in api.status().workers), "both workers serve")
     api.forgiven = frozenset({"MemoryError", "Cannot allocate memory", "can't start new thread"})
     with mtls_caller(api, web) as caller:
         assert caller.ask("GET", "/before").status == 200
-    pids = api.pids
+    pids = set(api.serving)
     before = {pid: resource.prlimit(pid, resource.RLIMIT_AS) for pid in pids}
     for pid in pids:
         resource.prlimit(pid, resource.RLIMIT_AS, (virtual(pid) + ROOM, before[pid][1]))
@@ -68,12 +75,16 @@ def test_memory_that_ends(stage: Stage) -> None:
         print(f"of {GREEDY} greedy ones {turned_away} were turned away, of 10 honest ones {served} were served")
     assert api.process.poll() is None
     for pid in pids:
-        resource.prlimit(pid, resource.RLIMIT_AS, before[pid])
-    assert api.pids == pids
-    poll(lambda: api.status().state == "serving", "it says so")
+        with contextlib.suppress(ProcessLookupError):  # its successor has no such limit
+            resource.prlimit(pid, resource.RLIMIT_AS, before[pid])
+    poll(lambda: api.status().state == "serving", "it says so", within=60)
+    poll(lambda: all(each.state == "serving" for each in api.status().workers), "both places are filled", within=60)
+    print(f"{len(pids - set(api.serving))} of 2 workers were replaced")
     for _ in range(10):
         with mtls_caller(api, web) as caller:
             assert caller.ask("POST", "/after", body=b"x").status == 200
+    api.log.unreadable.clear()  # a process that ends of it says so in the words of the interpreter
+    gc.collect()  # so that what is said of them is said here
 
 
 def _is_served(api: Sidecar, context: ssl.SSLContext) -> bool:
