@@ -72,7 +72,7 @@ def top(sidecars: tuple[str, ...], *, once: bool, as_json: bool, every: str) -> 
         if as_json:
             print_json(sight)
         else:
-            click.echo("\n".join(lines_of(sight, _look(height=0))))
+            click.echo("\n".join(lines_of(sight, _look(shutil.get_terminal_size((100, 0)), height=0))))
         raise SystemExit(0 if not sight.unreachable else 2 if sight.unreachable == len(sight.sidecars) else 1)
     with contextlib.suppress(KeyboardInterrupt):
         _watch(onlookers, pause)
@@ -145,10 +145,15 @@ def _address(text: str) -> Address:
     return admin_address(Path(text))
 
 
-def _look(*, height: int, order: str = "r", is_live: bool = False) -> Look:
-    width = max(shutil.get_terminal_size((100, 0)).columns, NARROWEST)
+def _look(size: os.terminal_size, *, height: int, order: str = "r", is_live: bool = False) -> Look:
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
-    return Look(width, height, wants_colour(sys.stdout), encoding == "utf8", order, is_live)
+    return Look(max(size.columns, NARROWEST), height, wants_colour(sys.stdout), encoding == "utf8", order, is_live)
+
+
+def _live_look(order: str) -> Look:
+    # The terminal itself is asked: what COLUMNS says was so when a shell began, and windows change.
+    size = os.get_terminal_size(sys.stdout.fileno())
+    return _look(size, height=size.lines, order=order, is_live=True)
 
 
 def _watch(onlookers: Onlookers, pause: float) -> None:
@@ -162,7 +167,7 @@ def _watch(onlookers: Onlookers, pause: float) -> None:
                     sight, due = under_way.result(), time.monotonic() + pause
                     under_way = looking.submit(onlookers.look)
                 if sight is not None:
-                    _show(lines_of(sight, _look(height=shutil.get_terminal_size().lines, order=order, is_live=True)))
+                    _show(lines_of(sight, _live_look(order)))
                 key = _key(resized, 0.05 if sight is None else min(max(due - time.monotonic(), 0.05), pause))
                 if key in _QUITS:
                     return

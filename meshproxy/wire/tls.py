@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from meshproxy.wire.sweep import Sweeper
 
 _FLIGHT = 16 * 1024
+_LONGEST_RECORD: Final = 1 << 14  # bytes behind the header of one that is not encrypted
 _RECORD_HEADER: Final = 5  # type, version, and the length in the last two bytes
 
 # What was read is fed to the session in such portions. OpenSSL copies each byte three times on its way, and does so in
@@ -239,10 +240,13 @@ class TlsConnection:
 
 
 def _is_whole(heard: bytes) -> bool:
-    """Whether this is a whole record of a handshake (RFC 8446 section 5.1), or no such thing at all."""
+    """Whether this is a whole record of a handshake, or can be none: longer ones are not sent (RFC 8446 section 5.1)."""
     if heard[:1] not in {b"", b"\x16"}:
         return True
-    return len(heard) >= _RECORD_HEADER and len(heard) >= _RECORD_HEADER + int.from_bytes(heard[3:5], "big")
+    if len(heard) < _RECORD_HEADER:
+        return False
+    length = int.from_bytes(heard[3:5], "big")
+    return length > _LONGEST_RECORD or len(heard) >= _RECORD_HEADER + length
 
 
 def _crowded_out() -> HandshakeError:
