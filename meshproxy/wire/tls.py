@@ -240,7 +240,7 @@ class TlsConnection:
 
 
 def _is_whole(heard: bytes) -> bool:
-    """Whether this is a whole record of a handshake, or can be none: longer ones are not sent (RFC 8446 section 5.1)."""
+    """Whether this is a whole record of a handshake, or can become none (RFC 8446 section 5.1)."""
     if heard[:1] not in {b"", b"\x16"}:
         return True
     if len(heard) < _RECORD_HEADER:
