@@ -49,7 +49,7 @@ class Turn:
 @pytest.mark.long
 def test_overload_refuses_the_excess_and_serves_the_rest(stage: Stage) -> None:
     port = free_port()
-    api = stage.sidecar("api", inbound(forward=f"127.0.0.1:{port}", protocol="http"))
+    api = stage.sidecar("api", '[runtime]\nmax_lag = "20ms"\n' + inbound(forward=f"127.0.0.1:{port}", protocol="http"))
     web = stage.identity("/web").directory
     turns = [(SUSTAINABLE, 10), (5 * SUSTAINABLE, SECONDS), (SUSTAINABLE, 2 * RECOVERY)]
     script = Path(__file__).with_name("closed_loop.py")
