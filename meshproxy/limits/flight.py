@@ -60,7 +60,6 @@ class Flight:
     __slots__ = (
         "_interval_ends",
         "_least_lag",
-        "_lowest",
         "_max_lag",
         "descriptors",
         "held",
@@ -97,8 +96,20 @@ class Flight:
         return sum(pool.in_flight for pool in self.pools)
 
     @property
+    def is_full(self) -> bool:
+        """Whether there is no room for another request; asked of one that `is_bounded` only."""
+        return self.count >= self.most
+
+    @property
+    def turned_away_for(self) -> str:
+        """Why new connections are turned away, whatever they take: for want of time or memory; empty: they are not."""
+        if self.is_short_of_memory:
+            return MEMORY
+        return OVERLOAD if self.sheds else ""
+
+    @property
     def is_overloaded(self) -> bool:
-        """Whether new connections are turned away, for want of time or memory."""
+        """Whether new connections are turned away for that."""
         return self.sheds or self.is_short_of_memory
 
     def bound(self, max_lag: float | None) -> None:
@@ -113,11 +124,7 @@ class Flight:
 
     def objection(self, weight: int) -> str:
         """Why a new connection that takes so many descriptors is turned away; empty: it is not."""
-        if self.held + weight > self.descriptors:
-            return DESCRIPTORS
-        if self.is_short_of_memory:
-            return MEMORY
-        return OVERLOAD if self.sheds else ""
+        return DESCRIPTORS if self.held + weight > self.descriptors else self.turned_away_for
 
     def observe_memory(self, share: float) -> None:
         """Take how much of the memory there is, is used (1.0: all of it)."""

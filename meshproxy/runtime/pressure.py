@@ -8,7 +8,6 @@ import trio
 
 from meshproxy.admin.status import LoadStatus
 from meshproxy.inbound.accept import REMEDIES
-from meshproxy.limits.flight import MEMORY, OVERLOAD
 from meshproxy.wire.busy import Busyness
 from meshproxy.wire.lag import LagProbe
 from meshproxy.wire.memory import Memory
@@ -44,7 +43,9 @@ class Pressure:
         """Return what is shown of it."""
         flight = self._flight
         most = flight.most if flight.is_bounded else None
-        return LoadStatus(self._why(), self._probe.longest, flight.count, most, flight.held, flight.descriptors)
+        return LoadStatus(
+            flight.turned_away_for, self._probe.longest, flight.count, most, flight.held, flight.descriptors
+        )
 
     async def run(self) -> None:
         """Look until cancelled; the engine must be running."""
@@ -64,13 +65,9 @@ class Pressure:
         metrics.most_in_flight.set(flight.most)
         metrics.overloaded.set(flight.is_overloaded)
 
-    def _why(self) -> str:
-        if self._flight.is_short_of_memory:
-            return MEMORY
-        return OVERLOAD if self._flight.sheds else ""
-
     def _tell(self) -> None:
-        flight, log, why = self._flight, self._recorder.log, self._why()
+        flight, log = self._flight, self._recorder.log
+        why = flight.turned_away_for
         if why == self._told:
             return
         if why:
