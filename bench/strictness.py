@@ -22,7 +22,7 @@ import msgspec
 
 from bench.options import Options
 from bench.peers import PEERS, version_of
-from bench.processes import BenchError, Cores, find_program, free_port
+from bench.processes import BenchError, Cores, find_program, free_port, need_program
 from bench.stage import open_stage
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _start_haproxy(stage: Stage, port: int, service: int, paths: str) -> None:
         f"  timeout http-request 2s\nfrontend in\n  bind 127.0.0.1:{port}\n{allowed}  default_backend app\n"
         f"backend app\n  server app 127.0.0.1:{service}\n"
     )
-    program = _program("haproxy")
+    program = need_program("haproxy", "haproxy")
     file = stage.write("haproxy.cfg", text)
     stage.processes.start([program, "-db", "-f", file], core=stage.cores.proxies).wait_until_listening(port)
 
@@ -175,7 +175,9 @@ def _start_nginx(stage: Stage, port: int, service: int, paths: str) -> None:
         f" server {{ listen 127.0.0.1:{port}; server_name localhost; {places} }} }}\n"
     )
     file = stage.write("nginx.conf", text)
-    stage.processes.start([_program("nginx"), "-c", file], core=stage.cores.proxies).wait_until_listening(port)
+    stage.processes.start([need_program("nginx", "nginx"), "-c", file], core=stage.cores.proxies).wait_until_listening(
+        port
+    )
 
 
 CONTESTANTS: Final = (
@@ -183,13 +185,6 @@ CONTESTANTS: Final = (
     Contestant("haproxy", _start_haproxy, needs="haproxy"),
     Contestant("nginx", _start_nginx, needs="nginx"),
 )
-
-
-def _program(name: str) -> str:
-    program = find_program(name)
-    if program is None:
-        raise BenchError(f"{name} is not installed: apt-get install {name}")
-    return program
 
 
 def _run(stage: Stage, contestant: Contestant, corpus: Path, *, paths: bool) -> bytes:
@@ -245,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _version(contestant: Contestant) -> str:
     peer = PEERS.get(contestant.needs)
-    return "" if peer is None else version_of(peer, _program(peer.program))
+    return "" if peer is None else version_of(peer, need_program(peer.program, peer.program))
 
 
 def is_good(rows: dict[str, list[Row]], tricks: dict[str, Counter[str]]) -> bool:

@@ -20,7 +20,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 
 from bench.options import Options
-from bench.processes import BenchError, Cores, find_program, free_port
+from bench.processes import BenchError, Cores, find_program, free_port, need_program
 from bench.stage import open_stage
 
 if TYPE_CHECKING:
@@ -108,27 +108,20 @@ def judge_testssl(report: bytes) -> list[Finding]:
 
 def scan_with_sslscan(address: str, *, chain: Path, key: Path) -> str:
     """Return the report of sslscan as XML; raises BenchError."""
-    program = _need("sslscan")
+    program = need_program("sslscan", "sslscan")
     command = [program, "--no-colour", "--xml=-", f"--certs={chain}", f"--pk={key}", address]
     return subprocess.run(command, capture_output=True, text=True, timeout=_WITHIN, check=True).stdout
 
 
 def scan_with_testssl(host: str, address: str, *, bundle: Path, into: Path) -> bytes:
     """Return the report of testssl.sh on `host` at an address as JSON, which is kept as the file `into`."""
-    program = _need("testssl")
+    program = need_program("testssl", "testssl.sh")
     ip, _, port = address.rpartition(":")
     into.unlink(missing_ok=True)  # it would be appended to
     how = ["--quiet", "--color", "0", "--warnings", "batch", "--nodns", "min", "--add-ca", bundle, "--jsonfile", into]
     command = [program, *how, "--ip", ip, f"{host}:{port}"]
     subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True, timeout=_WITHIN, check=False)
     return into.read_bytes()
-
-
-def _need(name: str) -> str:
-    program = find_program(name)
-    if program is None:
-        raise BenchError(f"{name} is not installed: apt-get install {name.replace('testssl', 'testssl.sh')}")
-    return program
 
 
 def _report(stage: Stage, into: Path) -> Iterator[Finding]:

@@ -32,7 +32,8 @@ Several workers:
 
 supervisor  judges, binds, leads and tells; carries no byte
 doorkeeper  the sockets it holds for its workers
-crew        the workers led as one: started again, changed together or not at all
+crew        the workers led as one: started again, changed together or not at all; member: the place of one
+census      what they say of themselves when all are asked, and what those had counted that have ended
 life        one worker process, from its start to its end
 control     what supervisor and workers say to each other
 worker      the other end: a house that does what it is told

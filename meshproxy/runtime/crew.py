@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
 from meshproxy import __version__
-from meshproxy.admin.merge import remembered
 from meshproxy.errors import FaultyInput, Problem, StartError
 from meshproxy.limits.backoff import Backoff
-from meshproxy.runtime.control import Abort, Answer, Cut, Drain, File, LookAtIdentity, Report, Roster, SetLogLevel
+from meshproxy.runtime.census import Census
+from meshproxy.runtime.control import Abort, Answer, Cut, Drain, File, LookAtIdentity, SetLogLevel
 from meshproxy.runtime.life import Life, Lost, in_words
-from meshproxy.runtime.samples import Sample, combined, lasting
+from meshproxy.runtime.member import Member, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
 
-    from meshproxy.admin.roster import ConnectionRow
-    from meshproxy.admin.status import Status
-    from meshproxy.runtime.control import Account
     from meshproxy.runtime.doorkeeper import Doorkeeper, Kept
     from meshproxy.runtime.life import Reply
     from meshproxy.settings.load import Configuration
@@ -32,37 +28,7 @@ if TYPE_CHECKING:
 
 _BOOT = 30.0  # seconds for a new process to say that it is there
 _PATIENCE = 30.0  # seconds to take up a configuration: reading 10,000 rules takes 0.3
-_ACCOUNT = 0.3  # seconds to say what has happened; what comes later is taken with the next
-_REPORT = 1.0  # seconds to say how it is; who scrapes does not wait long
 _TRIES = 3  # starts of one worker, while none has ever served, before the sidecar gives up
-
-
-class State(StrEnum):
-    """Where a worker is in its life."""
-
-    STARTING = "starting"
-    SERVING = "serving"
-    DRAINING = "draining"
-    WAITING = "waiting"  # to be started again
-    ENDED = "ended"
-
-
-@dataclass(slots=True, eq=False)
-class Member:
-    """The place of one worker, filled again and again."""
-
-    number: int  # from 0
-    state: State = State.STARTING
-    restarts: int = 0
-    life: Life | None = None
-    generation: int = 0  # of the configuration it has
-    settled: trio.Event = field(default_factory=trio.Event)  # it has served, or failed to, once
-    problems: Sequence[Problem] = ()  # why it cannot serve
-
-    @property
-    def report(self) -> Report | None:
-        """What it said last of itself."""
-        return None if self.life is None else self.life.report
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +51,8 @@ class Crew:
         metrics: Metrics,
     ) -> None:
         self.members = [Member(number) for number in range(size)]
-        self.gone: Status | None = None  # what workers that have ended had counted
-        self.gone_samples: list[Sample] = []
+        self.census = Census(self.members)
         self.nothing_cut = True
-        self._accounts: list[Account] = []  # the last ones of workers that have ended
         self._in_force = _InForce(configuration, 1)
         self._doors = doors
         self._begin = begin
@@ -155,17 +119,6 @@ class Crew:
         for life in self._lives():
             life.say(LookAtIdentity())
 
-    async def reports(self) -> list[tuple[Member, Report]]:
-        """Ask all how they are; who serves and does not answer in time is left out."""
-        asked = [(each, each.life.tell()) for each in self.members if each.life is not None and each.generation]
-        deadline = trio.current_time() + _REPORT
-        found = []
-        for member, reply in asked:
-            word = await reply.get(max(deadline - trio.current_time(), 0.0))
-            if isinstance(word, Report):
-                found.append((member, word))
-        return found
-
     async def watch_over(self, within: float | None) -> None:
         """End who serves and says nothing for so many seconds: its loop is stuck, and a new one is not. Forever.
 
@@ -175,7 +128,7 @@ class Crew:
             return
         heard: dict[Life, float] = {}
         while True:
-            told = {member.number for member, _ in await self.reports()}
+            told = {member.number for member, _ in await self.census.reports()}
             now = trio.current_time()
             lives = [(each.number, each.life) for each in self.members if each.state is State.SERVING and each.life]
             heard = {life: now if number in told else heard.get(life, now) for number, life in lives}
@@ -184,32 +137,6 @@ class Crew:
                     self._log.error("worker_silent", pid=life.pid, seconds=round(now - at, 1), effect="it is ended")
                     life.kill()
             await trio.sleep(within / 4)
-
-    async def accounts(self) -> list[Account]:
-        """Ask all what has happened since; returns what was said, also by those that have ended meanwhile."""
-        asked = [each.life.recount() for each in self.members if each.life is not None and each.generation]
-        deadline = trio.current_time() + _ACCOUNT
-        for reply in asked:
-            await reply.get(max(deadline - trio.current_time(), 0.0))
-        found, self._accounts = self._accounts, []
-        for life in self._lives():
-            found += life.accounts
-            life.accounts.clear()
-        return found
-
-    async def roster(self, most: int) -> tuple[list[ConnectionRow], int]:
-        """Ask all who is connected; returns the newest `most`, newest first, and how many are left out."""
-        asked = [each.life.who_is_there(most) for each in self.members if each.life is not None and each.generation]
-        deadline = trio.current_time() + _REPORT
-        found: list[ConnectionRow] = []
-        more = 0
-        for reply in asked:
-            word = await reply.get(max(deadline - trio.current_time(), 0.0))
-            if isinstance(word, Roster):
-                found += word.connections
-                more += word.more
-        found.sort(key=lambda row: row.since, reverse=True)
-        return found[:most], more + max(len(found) - most, 0)
 
     def log_from(self, level: str) -> None:
         """Have everyone log from this level on."""
@@ -261,7 +188,7 @@ class Crew:
             began = trio.current_time()
             how = await self._live(member)
             self._doors.vacate(member.number)
-            self._remember(member)
+            self.census.let_go(member)
             member.settled.set()
             if self._ending.is_set():
                 member.state = State.ENDED
@@ -352,14 +279,6 @@ class Crew:
             self._log.error("worker_silent", pid=life.pid, seconds=_PATIENCE, effect="it is ended")
             life.kill()
         return word.problems if isinstance(word, Answer) else ()
-
-    def _remember(self, member: Member) -> None:
-        if member.life is not None:
-            self._accounts += member.life.accounts
-        last, member.life = member.report, None
-        if last is not None:
-            self.gone = remembered(self.gone, last.status)
-            self.gone_samples = combined((), [lasting(last.samples)], self.gone_samples)
 
     def _lives(self) -> list[Life]:
         return [member.life for member in self.members if member.life is not None]

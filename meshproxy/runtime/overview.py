@@ -11,9 +11,9 @@ from meshproxy.admin.merge import merged, worst
 from meshproxy.admin.status import IdentityStatus, ListenerStatus, Status, WorkerStatus
 from meshproxy.runtime import pages
 from meshproxy.runtime.chronicle import next_second
-from meshproxy.runtime.crew import State
 from meshproxy.runtime.doors import key_of
-from meshproxy.runtime.samples import combined, granted_by_rule
+from meshproxy.runtime.member import State
+from meshproxy.runtime.samples import granted_by_rule
 from meshproxy.runtime.scrape import exposition_of, samples_of
 from meshproxy.runtime.telling import wall_clock
 from meshproxy.settings.schema import Inbound
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from meshproxy.admin.answers import Inquiry, View
     from meshproxy.admin.roster import ConnectionRow
     from meshproxy.runtime.chronicle import Chronicle
-    from meshproxy.runtime.crew import Crew, Member
+    from meshproxy.runtime.crew import Crew
     from meshproxy.runtime.doorkeeper import Doorkeeper
     from meshproxy.runtime.lifeline import Lifeline
+    from meshproxy.runtime.member import Member
     from meshproxy.runtime.reload import Reloader
     from meshproxy.runtime.telling import Telling
     from meshproxy.settings.load import Configuration
@@ -84,11 +85,8 @@ class Overview:
 
     async def metrics(self, accept: bytes = b"") -> Page:
         """Return the Prometheus exposition of all together, in the form that is liked best."""
-        await self._crew.reports()
-        # Who has not answered is counted as it was when it did: no total goes backwards.
-        told = [each.report.samples for each in self._crew.members if each.report is not None]
-        samples = combined(samples_of(self._telling.metrics), told, self._crew.gone_samples)
-        form = form_for(accept)
+        await self._crew.census.reports()
+        form, samples = form_for(accept), self._crew.census.samples(samples_of(self._telling.metrics))
         return Page(200, form.value, exposition_of(samples, self._telling.metrics, form))
 
     async def status_page(self) -> Page:
@@ -98,8 +96,8 @@ class Overview:
     async def status(self) -> Status:
         """Return how the sidecar is, in full."""
         states = await self._states()
-        told = [each.report.status for each in self._crew.members if each.report is not None]
-        return merged(self._base(states), told, self._crew.gone)
+        told = [each.status for each in self._crew.census.last]
+        return merged(self._base(states), told, self._crew.census.gone)
 
     @property
     def configuration(self) -> Configuration:
@@ -112,20 +110,19 @@ class Overview:
 
     async def roster(self, most: int) -> tuple[Sequence[ConnectionRow], int]:
         """Return who is connected to any worker."""
-        return await self._crew.roster(most)
+        return await self._crew.census.roster(most)
 
     async def granted(self) -> Mapping[str, Mapping[str, int]]:
         """Return how often each rule has granted in all workers, also in those that have ended, by listener."""
-        await self._crew.reports()
-        told = [each.report.samples for each in self._crew.members if each.report is not None]
-        return granted_by_rule(combined((), told, self._crew.gone_samples))
+        await self._crew.census.reports()
+        return granted_by_rule(self._crew.census.samples())
 
     async def look_back(self, chronicle: Chronicle) -> None:
         """Take from the workers what happens, each second, until cancelled."""
         while True:
             now, late = await next_second(wall_clock)
             happened: list[tuple[Edge, Point]] = []
-            for account in await self._crew.accounts():
+            for account in await self._crew.census.accounts():
                 chronicle.refuse(account.refused, account.refused_beyond)
                 happened += account.happened
                 late = max(late, account.loop_lag)
@@ -133,21 +130,23 @@ class Overview:
 
     def facts(self) -> Facts:
         """Return what may explain a curve, as the workers told it last."""
-        crew = [each for each in self._crew.members if each.life is not None and each.life.facts is not None]
-        told = [each.life.facts for each in crew if each.life is not None and each.life.facts is not None]
+        members = self._crew.members
+        told = {
+            each.number: each.life.facts for each in members if each.life is not None and each.life.facts is not None
+        }
         state = self._reloader.state
         own = Facts(
-            state=self._state({each.number: facts.state for each, facts in zip(crew, told, strict=True)}),
+            state=self._state({number: facts.state for number, facts in told.items()}),
             generation=state.generation,
             hash=state.hash,
             reload_error=state.last_error,
-            restarts=sum(each.restarts for each in self._crew.members),
+            restarts=sum(each.restarts for each in members),
         )
-        return together(own, told)
+        return together(own, list(told.values()))
 
     async def _states(self) -> dict[int, str]:
         """Ask who serves how he is; by number."""
-        return {member.number: report.status.state for member, report in await self._crew.reports()}
+        return {member.number: report.status.state for member, report in await self._crew.census.reports()}
 
     def _state(self, states: Mapping[int, str]) -> str:
         if self.draining:

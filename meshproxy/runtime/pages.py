@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
 
-from meshproxy.admin.answers import Action, Asked, Order, Page
+from meshproxy.admin.answers import Action, Asked, Order, Page, json_page
 from meshproxy.admin.questions import BadQuestion
 from meshproxy.admin.status import (
     ConfigurationStatus,
@@ -26,7 +25,7 @@ from meshproxy.telemetry.access import timestamp
 from meshproxy.telemetry.events import LEVELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from datetime import datetime
 
     from meshproxy.identity.store import IdentityStore
@@ -105,7 +104,7 @@ def reload_action(reloader: Reloader, look_at_identity: Callable[[], None]) -> A
         result = await reloader.reload(patient=False)
         error = reloader.state.last_error
         body: dict[str, bool | str] = {"result": result, "generation": str(reloader.state.generation)}
-        return _json(_STATUS_OF.get(result, 200), {**body, "error": error} if error else body)
+        return json_page({**body, "error": error} if error else body, _STATUS_OF.get(result, 200))
 
     return reload
 
@@ -119,7 +118,7 @@ def drain_action(stopping: trio.Event, log: Logger) -> Order:
             log.info("draining", reason="POST /drain")
             stopping.set()
         await trio.lowlevel.checkpoint()
-        return _json(202, {"draining": True})
+        return json_page({"draining": True}, 202)
 
     return Order(drain)
 
@@ -135,24 +134,24 @@ def log_level_action(set_level: Callable[[str], None], log: Logger) -> Order:
         log.warning("log_level", least=level, reason="POST /log-level")
         set_level(level)
         await trio.lowlevel.checkpoint()
-        return _json(200, {"level": level})
+        return json_page({"level": level})
 
     return Order(change)
 
 
 def live_page() -> Page:
     """Return 200: the loop turns."""
-    return _json(200, {"live": True})
+    return json_page({"live": True})
 
 
 def ready_page(state: str) -> Page:
     """Return 200 when calls are served, else 503, with the state in one word."""
-    return _json(200 if state == "serving" else 503, {"ready": state == "serving", "state": state})
+    return json_page({"ready": state == "serving", "state": state}, 200 if state == "serving" else 503)
 
 
 def status_page(status: Status) -> Page:
     """Return a status as JSON."""
-    return Page(200, "application/json", msgspec.json.encode(status) + b"\n")
+    return json_page(status)
 
 
 def _policy_status(policy: Policy, counts: ListenerCounts, usage: Usage | None, now: datetime) -> PolicyStatus:
@@ -168,7 +167,3 @@ def _policy_status(policy: Policy, counts: ListenerCounts, usage: Usage | None, 
         expiring=tuple(ExpiringRule(name, timestamp(end), (end - now).total_seconds()) for end, name in ending),
         unused=tuple(UnusedRules(timestamp(since), tuple(rules)) for since, rules in unused.items()),
     )
-
-
-def _json(status: int, value: Mapping[str, bool | str]) -> Page:
-    return Page(status, "application/json", msgspec.json.encode(value) + b"\n")

@@ -14,9 +14,10 @@ import trio.testing
 from meshproxy import __version__
 from meshproxy.errors import FaultyInput, Problem, StartError
 from meshproxy.runtime.control import Abort, Account, Answer, Drain, File, Report
-from meshproxy.runtime.crew import Crew, State
+from meshproxy.runtime.crew import Crew
 from meshproxy.runtime.doorkeeper import Doorkeeper
 from meshproxy.runtime.life import Life, Lost, Reply
+from meshproxy.runtime.member import State
 from meshproxy.settings.load import load_and_keep
 from meshproxy.settings.plan import plan_reload
 from meshproxy.telemetry.metrics import Metrics
