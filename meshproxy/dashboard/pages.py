@@ -9,6 +9,7 @@ import msgspec
 import trio
 
 from meshproxy.admin.answers import Asked, Inquiry, Page, Stream, json_page, text_page
+from meshproxy.admin.feed import listen
 from meshproxy.admin.questions import BadQuestion
 from meshproxy.admin.topology import Traffic, topology
 from meshproxy.dashboard import assets
@@ -30,7 +31,6 @@ from meshproxy.wire.threads import in_thread
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from meshproxy.admin.answers import Send
     from meshproxy.dashboard.gathering import Gathering
     from meshproxy.dashboard.merging import Call, Report
     from meshproxy.dashboard.told import CertificateTold
@@ -230,17 +230,7 @@ class Pages:
 
     def events(self, asked: Asked) -> Stream | Page:
         """Return what is news, from now on."""
-        asked.query.done()
-        feed = self._gathering.feed
-        if feed.is_full:
-            return text_page(503, f"{feed.listeners} listen already; try again later\n", (b"retry-after", b"10"))
-        seen = asked.fields.get(b"last-event-id", b"")
-        last = int(seen) if seen.isdigit() and len(seen) < 16 else None
-
-        async def pour(send: Send) -> None:
-            await feed.pour(send, last, lambda: msgspec.json.encode(self._gathering.mesh()))
-
-        return Stream("text/event-stream; charset=utf-8", pour, is_endless=True)
+        return listen(self._gathering.feed, asked, lambda: msgspec.json.encode(self._gathering.mesh()))
 
 
 def _escaped(text: str) -> str:
