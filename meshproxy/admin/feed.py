@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from meshproxy.admin.answers import Page, Stream, text_page
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
+
+    from meshproxy.admin.answers import Asked, Send
 
 MOST_LISTENERS: Final = 32
 _MOST_EVENTS: Final = 600
@@ -75,9 +79,7 @@ class Feed:
         self._events.clear()
         self._bytes = 0
 
-    async def pour(
-        self, send: Callable[[bytes], Awaitable[None]], last_seen: int | None, greeting: Callable[[], bytes]
-    ) -> None:
+    async def pour(self, send: Send, last_seen: int | None, greeting: Callable[[], bytes]) -> None:
         """Send what happens from now on, or after `last_seen`, until `send` fails; raises FellBehind.
 
         It begins with an event `state` of what `greeting` says, and, if something was missed that is gone, with `gap`.
@@ -111,3 +113,18 @@ class Feed:
         """Whether everything after the event numbered `at` is still here."""
         oldest = self._events[0][0] if self._events else self._last + 1
         return oldest - 1 <= at <= self._last
+
+
+def listen(feed: Feed, asked: Asked, greeting: Callable[[], bytes]) -> Stream | Page:
+    """Return the stream of events for who asks, from now on or after what he saw last; 503 where there is no room."""
+    asked.query.done()
+    if feed.is_full:
+        return text_page(503, f"{feed.listeners} listen already; try again later\n", (b"retry-after", b"10"))
+    seen = asked.fields.get(b"last-event-id", b"")
+    # Not ours, or from before a restart: then it is as if he came for the first time.
+    last = int(seen) if seen.isdigit() and len(seen) < 16 else None
+
+    async def pour(send: Send) -> None:
+        await feed.pour(send, last, greeting)
+
+    return Stream("text/event-stream; charset=utf-8", pour, is_endless=True)

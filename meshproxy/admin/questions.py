@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _LONGEST: Final = 2048  # bytes of a query
 _MOST: Final = 16  # values in it
+_LATEST: Final = 1e11  # seconds since 1970 that somebody may mean: some way beyond the year 5000
 _ESCAPES: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _LOOSE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -72,6 +73,10 @@ class Query:
         if not least <= number <= most:
             raise BadQuestion(f"{name} is {value!a}; expected a number from {least:.15g} to {most:.15g}")
         return number
+
+    def moment(self, name: str, default: float | None = None) -> float | None:
+        """Take a time in seconds since 1970."""
+        return self.number(name, default, least=0, most=_LATEST)
 
     def flag(self, name: str) -> bool:
         """Take `1`, `0`, or nothing, which means 0."""

@@ -17,9 +17,14 @@ from meshproxy.telemetry.quantiles import quantile
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from meshproxy.admin.questions import Query
+
 # Kiali's own defaults (kiali.io, health configuration): a share of errors from which an edge is degraded, or failing.
 _DEGRADED: Final = 0.001
 _FAILING: Final = 0.10
+
+LONGEST_WINDOW: Final = 172_800.0  # seconds, two days: what is remembered
+_WINDOW: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,14 @@ class _Node:
     is_root: bool = True
     is_idle: bool = True
     targets: list[str] = field(default_factory=list)
+
+
+def window_asked(query: Query) -> tuple[float, bool]:
+    """Take from a question about the graph how many seconds it is to cover, and whether idle edges too."""
+    window = query.number("window", _WINDOW, least=1, most=LONGEST_WINDOW) or _WINDOW
+    wants_idle = query.flag("idle")
+    query.done()
+    return window, wants_idle
 
 
 def topology(

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
+from meshproxy.telemetry.flows import OTHER
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from meshproxy.dashboard.told import EdgeTold, SeriesTold
 
 MOST_CALLS: Final = 4000
-OTHER: Final = "(other)"
 _FIELDS: Final = 7
 
 Columns = dict[int, list[float]]

@@ -9,8 +9,9 @@ import msgspec
 import trio
 
 from meshproxy.admin.answers import Asked, Inquiry, Page, Stream, json_page, text_page
+from meshproxy.admin.feed import listen
 from meshproxy.admin.questions import BadQuestion
-from meshproxy.admin.topology import Traffic, topology
+from meshproxy.admin.topology import LONGEST_WINDOW, Traffic, topology, window_asked
 from meshproxy.dashboard import assets
 from meshproxy.dashboard.gathering import denial_key
 from meshproxy.dashboard.merging import merged, name_in, row
@@ -25,15 +26,16 @@ from meshproxy.dashboard.told import (
     judge_series,
 )
 from meshproxy.telemetry.flows import Edge, Point
+from meshproxy.telemetry.rings import TIERS, tier_for
 from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from meshproxy.admin.answers import Send
     from meshproxy.dashboard.gathering import Gathering
     from meshproxy.dashboard.merging import Call, Report
     from meshproxy.dashboard.told import CertificateTold
+    from meshproxy.telemetry.rings import Tier
 
 _PATIENCE: Final = 5.0
 _PATIENCE_FOR_DAYS: Final = 8.0  # less than whoever asks us is given by the server
@@ -41,10 +43,7 @@ _MOST: Final = 4 << 20  # bytes of an answer
 _MOST_SERIES: Final = 64 << 20
 _MOST_ROWS: Final = 1000
 _KEPT_FOR: Final = 1.0  # seconds in which the same question has the same answer: a storm of them asks nobody twice
-_STEPS: Final = {"1s": 1, "10s": 10, "1m": 60}
-_LATEST: Final = 1e11
-_WINDOW: Final = 600.0
-_LONGEST_WINDOW: Final = 172_800.0
+_WINDOW: Final = 600.0  # seconds that curves go back unless somebody asks for others
 
 
 class Pages:
@@ -82,19 +81,19 @@ class Pages:
     async def series(self, asked: Asked) -> Page:
         """Return the curves of all; `step` asks for columns of so many seconds, a multiple of the tier's."""
         query, now = asked.query, self._gathering.wall()
-        tier = query.word("tier", tuple(_STEPS), "1s")
-        since = query.number("since", now - _WINDOW, least=0, most=_LATEST) or 0.0
-        step = int(query.number("step", _STEPS[tier], least=1, most=86_400) or _STEPS[tier])
+        tier = TIERS[query.word("tier", tuple(TIERS), "1s")]
+        since = query.moment("since", now - _WINDOW) or 0.0
+        step = int(query.number("step", tier.step, least=1, most=86_400) or tier.step)
         edge = query.text("edge")
         query.done()
-        if step % _STEPS[tier]:
-            raise BadQuestion(f"step is {step}; expected a multiple of {_STEPS[tier]}, the columns of {tier}")
-        first = int(max(min(since, now), now - _LONGEST_WINDOW)) // step
+        if step % tier.step:
+            raise BadQuestion(f"step is {step}; expected a multiple of {tier.step}, the columns of {tier.name}")
+        first = int(max(min(since, now), now - LONGEST_WINDOW)) // step
         calls = await self._calls(tier, first * step)
         markers = [marker for marker in self._gathering.markers.values() if marker.at >= first * step]
         answer = {
             "now": now,
-            "tier": tier,
+            "tier": tier.name,
             "step": step,
             "start": first * step,
             "columns": int(now) // step - first + 1,
@@ -102,21 +101,21 @@ class Pages:
         }
 
         def written() -> Page:
-            by = step // _STEPS[tier]
+            by = step // tier.step
             rows = [row(call, first, by) for call in calls if edge in {None, call.id}]
             return json_page({**answer, "edges": rows})
 
         return await in_thread(written)
 
-    async def _calls(self, tier: str, since: float) -> list[Call]:
+    async def _calls(self, tier: Tier, since: float) -> list[Call]:
         """Ask everybody for a tier, or remember what was answered a moment ago."""
-        gathering, key = self._gathering, (tier, int(since))
+        gathering, key = self._gathering, (tier.name, int(since))
         async with self._lock:
             now = gathering.wall()
             self._kept = {known: kept for known, kept in self._kept.items() if now - kept[0] < _KEPT_FOR}
             if key in self._kept:
                 return self._kept[key][1]
-            target = f"/series?tier={tier}&since={since:.3f}"
+            target = f"/series?tier={tier.name}&since={since:.3f}"
             told = await gathering.everybody(target, SeriesTold, within=_PATIENCE_FOR_DAYS, most=_MOST_SERIES)
             home = gathering.home
             reports: list[Report] = []
@@ -135,13 +134,11 @@ class Pages:
 
     async def topology(self, asked: Asked) -> Page:
         """Return the graph of all."""
-        query, gathering = asked.query, self._gathering
-        window = query.number("window", _WINDOW, least=1, most=_LONGEST_WINDOW) or _WINDOW
-        wants_idle = query.flag("idle")
-        query.done()
+        gathering = self._gathering
+        window, wants_idle = window_asked(asked.query)
         now, home = gathering.wall(), gathering.home
-        tier = "10s" if window <= 21_600 else "1m"
-        since = (now - window) // _STEPS[tier] * _STEPS[tier]
+        tier = tier_for(window)
+        since = float(tier.column_of(now - window) * tier.step)
         calls = await self._calls(tier, since)
         began = min((watch.since for watch in gathering.watches if watch.answers), default=now)
         seconds = max(now - max(since, began), 1.0)
@@ -230,17 +227,7 @@ class Pages:
 
     def events(self, asked: Asked) -> Stream | Page:
         """Return what is news, from now on."""
-        asked.query.done()
-        feed = self._gathering.feed
-        if feed.is_full:
-            return text_page(503, f"{feed.listeners} listen already; try again later\n", (b"retry-after", b"10"))
-        seen = asked.fields.get(b"last-event-id", b"")
-        last = int(seen) if seen.isdigit() and len(seen) < 16 else None
-
-        async def pour(send: Send) -> None:
-            await feed.pour(send, last, lambda: msgspec.json.encode(self._gathering.mesh()))
-
-        return Stream("text/event-stream; charset=utf-8", pour, is_endless=True)
+        return listen(self._gathering.feed, asked, lambda: msgspec.json.encode(self._gathering.mesh()))
 
 
 def _escaped(text: str) -> str:

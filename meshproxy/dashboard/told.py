@@ -11,6 +11,9 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from meshproxy.telemetry.flows import OTHER
+from meshproxy.telemetry.rings import TIERS
+
 Text = Annotated[str, Meta(max_length=2048)]
 Long = Annotated[str, Meta(max_length=16_384)]
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]  # as far as the numbers of JavaScript are whole
@@ -21,7 +24,6 @@ Point = tuple[Column, Count, Count, Count, Count, Count, Seconds, Count]
 Histogram = Annotated[list[Count], Meta(max_length=15)]
 
 _AHEAD: Final = 5.0  # seconds by which clocks may differ before it matters
-_STEPS: Final = {"1s": 1, "10s": 10, "1m": 60}
 
 
 class SidecarTold(msgspec.Struct, frozen=True):
@@ -281,14 +283,14 @@ def judge_mesh(told: MeshTold, now: float) -> SidecarTold:
 
 def judge_series(told: SeriesTold, own: str, now: float) -> None:
     """Raise Untrue if a series is of another time or tells of calls in which `own` has no part."""
-    step = _STEPS[told.tier]
+    step = TIERS[told.tier].step
     if told.step != step:
         raise Untrue(f"says that the columns of {told.tier} have {told.step:g} s")
     if told.start + (told.columns - 1) * step > now + _AHEAD + step:
         raise Untrue("tells of a time that has not come")
     for edge in told.edges:
         mine, other = (edge.target, edge.source) if edge.reporter == "destination" else (edge.source, edge.target)
-        if mine not in {own, "local", "(other)"}:
+        if mine not in {own, "local", OTHER}:
             raise Untrue(f"tells of a call from {edge.source!a} to {edge.target!a}, in which it has no part")
         if not other:
             raise Untrue("tells of a call of nobody")

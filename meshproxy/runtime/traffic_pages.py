@@ -8,10 +8,11 @@ import msgspec
 import trio
 
 from meshproxy import __version__
-from meshproxy.admin.answers import Inquiry, Page, Stream, json_page, text_page
+from meshproxy.admin.answers import Inquiry, Page, Stream, json_page
+from meshproxy.admin.feed import listen
 from meshproxy.admin.picture import series_in_parts
 from meshproxy.admin.questions import BadQuestion
-from meshproxy.admin.topology import Traffic, topology
+from meshproxy.admin.topology import Traffic, topology, window_asked
 from meshproxy.runtime.idle import idle_edges
 from meshproxy.telemetry.flows import Point
 from meshproxy.telemetry.rings import TIERS
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
     from meshproxy.runtime.chronicle import Chronicle
     from meshproxy.settings.load import Configuration
 
-_LATEST: Final = 1e11  # seconds since 1970 that somebody may mean: some way beyond the year 5000
-_WINDOW: Final = 600.0
-_LONGEST_WINDOW: Final = 172_800.0
-_EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 _PART: Final = 64 * 1024
 
 
@@ -68,7 +65,7 @@ class TrafficPages:
         """Return the curves, edge by edge; the loop turns in between."""
         query, chronicle = asked.query, self._chronicle
         tier = TIERS[query.word("tier", tuple(TIERS), "1s")]
-        since = query.number("since", None, least=0, most=_LATEST)
+        since = query.moment("since")
         edge = query.text("edge")
         query.done()
         if edge is not None and chronicle.series.find(edge) is None:
@@ -89,10 +86,8 @@ class TrafficPages:
 
     async def topology(self, asked: Asked) -> Page:
         """Return the graph."""
-        query, series = asked.query, self._chronicle.series
-        window = query.number("window", _WINDOW, least=1, most=_LONGEST_WINDOW) or _WINDOW
-        wants_idle = query.flag("idle")
-        query.done()
+        series = self._chronicle.series
+        window, wants_idle = window_asked(asked.query)
         found = []
         for track in list(series):
             point, seconds = series.total(track, window)
@@ -108,18 +103,7 @@ class TrafficPages:
 
     def events(self, asked: Asked) -> Stream | Page:
         """Return what is news, from now on."""
-        asked.query.done()
-        feed = self._chronicle.feed
-        if feed.is_full:
-            return text_page(503, f"{feed.listeners} listen already; try again later\n", (b"retry-after", b"10"))
-        seen = asked.fields.get(b"last-event-id", b"")
-        # Not ours, or from before a restart: then it is as if he came for the first time.
-        last = int(seen) if seen.isdigit() and len(seen) < 16 else None
-
-        async def pour(send: Send) -> None:
-            await feed.pour(send, last, lambda: msgspec.json.encode(self._mesh()))
-
-        return Stream(_EVENT_STREAM, pour, is_endless=True)
+        return listen(self._chronicle.feed, asked, lambda: msgspec.json.encode(self._mesh()))
 
     def _mesh(self) -> dict[str, object]:
         chronicle, own = self._chronicle, self._own_id()

@@ -50,6 +50,13 @@ TIERS: Final = {
     tier.name: tier for tier in (Tier("1s", 1, 600, False), Tier("10s", 10, 2160, True), Tier("1m", 60, 2880, True))
 }
 
+
+def tier_for(window: float) -> Tier:
+    """Return the finest resolution that has a histogram and reaches back so many seconds, else the coarsest."""
+    tens = TIERS["10s"]
+    return tens if window <= tens.step * tens.columns else TIERS["1m"]
+
+
 # What the whole past of an edge that never rests takes at most: 26 400 + 224 640 + 299 520 bytes.
 BYTES_PER_EDGE: Final = sum(tier.bytes_per_edge for tier in TIERS.values())
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from meshproxy.telemetry.flows import MOST_EDGES, NOBODY, Edge, Point
-from meshproxy.telemetry.rings import TIERS, Ring
+from meshproxy.telemetry.rings import TIERS, Ring, tier_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -106,7 +106,7 @@ class Series:
 
         Read from the finest resolution that has a histogram and reaches back so far.
         """
-        tier = TIERS["10s"] if window <= TIERS["10s"].step * TIERS["10s"].columns else TIERS["1m"]
+        tier = tier_for(window)
         first = tier.column_of(self.latest - window)
         found = reduce(add, (point for _, point in track.rings[tier.name].since(first)), Point())
         covered = self.latest - max(first * tier.step, self.began)

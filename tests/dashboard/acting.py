@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from meshproxy.admin.answers import Asked, Inquiry, Page, Stream, json_page, text_page
-from meshproxy.admin.feed import Feed
+from meshproxy.admin.answers import Asked, Inquiry, Page, json_page, text_page
+from meshproxy.admin.feed import Feed, listen
 from meshproxy.admin.picture import series_in_parts, tick
 from meshproxy.admin.server import AdminServer
 from meshproxy.admin.topology import Traffic, topology
@@ -27,7 +27,6 @@ from meshproxy.wire.listen import bind, bound_address
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from meshproxy.admin.answers import Send
     from meshproxy.wire.address import Address
 
 TRUST_DOMAIN = "shop.example"
@@ -121,7 +120,7 @@ class Sidecar:
                     else json_page({"records": self.records, "more": False})
                 )
             ),
-            "/events": Inquiry(self._events),
+            "/events": Inquiry(lambda asked: listen(self.feed, asked, lambda: msgspec.json.encode(self.mesh()))),
         }
 
     def _series(self, asked: Asked) -> Page:
@@ -143,14 +142,6 @@ class Sidecar:
                 found.append(Traffic(track.id, track.edge, point, seconds))
         idle = self.idle if wants_idle else []
         return Page(200, "application/json", topology(found, now=self.series.latest, window=window, idle=idle))
-
-    def _events(self, asked: Asked) -> Stream:
-        seen = asked.fields.get(b"last-event-id", b"")
-
-        async def pour(send: Send) -> None:
-            await self.feed.pour(send, int(seen) if seen.isdigit() else None, lambda: msgspec.json.encode(self.mesh()))
-
-        return Stream("text/event-stream", pour, is_endless=True)
 
     def server(self) -> tuple[AdminServer, Address]:
         """A server at a free port, and where that is."""

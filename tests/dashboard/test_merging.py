@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from meshproxy.dashboard.merging import MOST_CALLS, OTHER, Call, Report, folded, merged, name_in, row
+from meshproxy.dashboard.merging import MOST_CALLS, Call, Report, folded, merged, name_in, row
 from meshproxy.dashboard.told import EdgeTold, Point, SeriesTold
+from meshproxy.telemetry.flows import OTHER
 
 TD = "mesh.test"
 
