@@ -18,6 +18,8 @@ from typing import Final
 
 import msgspec
 
+from ca import json_text
+
 GENESIS: Final = bytes(32)  # what the first event is chained to
 
 
@@ -284,10 +286,7 @@ def encode(event: Event) -> bytes:
 
 def decode(body: bytes | str) -> Event:
     """Read what `encode` wrote. Raises ValueError with a phrase when it is none, or of a kind unknown here."""
-    try:
-        return _decoder.decode(body)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    return json_text.read_by(_decoder, body)
 
 
 def chained(head: Head, body: bytes) -> Head:

@@ -52,7 +52,7 @@ def _checkpoint(said: bytes) -> object:
     return checkpoints.read(lines.Checkpoint("", text, text, ""))
 
 
-READERS: dict[str, tuple[Callable[[bytes], object], type[Exception] | tuple[type[Exception], ...]]] = {
+READERS: dict[str, tuple[Callable[[bytes], object], type[Exception]]] = {
     "json_text": (lambda said: json_text.read(said, messages.Trust), ValueError),
     "signed": (lambda said: signed.verify(said, kind="x", roots=(), now=NOW), signed.SignatureError),
     "deny_list": (
@@ -62,7 +62,7 @@ READERS: dict[str, tuple[Callable[[bytes], object], type[Exception] | tuple[type
     "spiffe_bundle": (lambda said: bundles.read(said, home=None), BundleError),
     "event": (events.decode, ValueError),
     "checkpoint": (_checkpoint, checkpoints.CheckpointError),
-    "audit line": (lines.decode, lines.NO_LINE),
+    "audit line": (lines.decode, ValueError),
 }
 
 

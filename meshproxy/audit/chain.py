@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from meshproxy.audit.lines import NO_LINE
+from ca import json_text
 
 _NOTHING: Final = "0" * 64
 
@@ -39,7 +39,7 @@ class Link(msgspec.Struct, frozen=True):
         return self.seq == head.seq + 1 and self.prev == head.hash
 
 
-_read_link = msgspec.json.Decoder(Link)
+_links: Final = msgspec.json.Decoder(Link)
 
 
 def hash_of(line: bytes) -> str:
@@ -55,6 +55,6 @@ def chained(head: Head, body: bytes) -> bytes:
 def read_link(line: bytes) -> Link | None:
     """What holds this line to the one before; None if it is no line of a chain."""
     try:
-        return _read_link.decode(line)
-    except NO_LINE:
+        return json_text.read_by(_links, line)
+    except ValueError:
         return None

@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from ca import json_text
+
 LONGEST: Final = 1 << 20  # bytes of one line; the longest that is written is a tenth of it (a target of 64 KiB)
 
 
@@ -75,11 +77,8 @@ class Checkpoint(msgspec.Struct, frozen=True, tag_field="event", tag="checkpoint
 
 Body = Decision | Opened | Missing | Checkpoint
 
-# What reading raises for what anybody else may have written; the last for what is nested too deeply.
-NO_LINE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
 _encoder = msgspec.json.Encoder()
-_read_body: Final[msgspec.json.Decoder[Body]] = msgspec.json.Decoder(Body)
+_bodies: Final[msgspec.json.Decoder[Body]] = msgspec.json.Decoder(Body)
 
 
 def encode(body: Body) -> bytes:
@@ -88,14 +87,19 @@ def encode(body: Body) -> bytes:
 
 
 def decode(line: bytes) -> Body:
-    """Read a line. Raises one of `NO_LINE` for what is none."""
-    return _read_body.decode(line)
+    """Read a line. Raises ValueError for what is none."""
+    return json_text.read_by(_bodies, line)
+
+
+def read_body(line: bytes) -> Body | None:
+    """Do as `decode`; None for what is no line."""
+    try:
+        return decode(line)
+    except ValueError:
+        return None
 
 
 def opened_by(line: bytes) -> Opened | None:
     """The line that begins a file; None for any other."""
-    try:
-        body = decode(line)
-    except NO_LINE:
-        return None
+    body = read_body(line)
     return body if isinstance(body, Opened) else None

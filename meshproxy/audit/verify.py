@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from meshproxy.audit.chain import Head, chained, hash_of, read_link
 from meshproxy.audit.checkpoints import CheckpointError, read, trust_fault
-from meshproxy.audit.lines import LONGEST, NO_LINE, Checkpoint, Decision, Missing, Opened, Why, decode, encode
+from meshproxy.audit.lines import LONGEST, Checkpoint, Decision, Missing, Opened, Why, encode, opened_by, read_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -114,7 +114,7 @@ class Verifier:
         return report
 
     def _take_line(self, line: bytes) -> None:
-        link, body = read_link(line), _decoded(line)
+        link, body = read_link(line), read_body(line)
         if link is None or body is None or not line.endswith(b"\n"):
             number, before = self._cut or (self._number, b"")
             self._cut = (number, before + line)
@@ -230,17 +230,10 @@ def in_order(beginnings: Sequence[tuple[str, bytes]]) -> list[list[str]]:
     """
     chains: dict[str, list[tuple[int, str]]] = {}
     for file, line in beginnings:
-        link, body = read_link(line), _decoded(line)
-        chain = body.chain if isinstance(body, Opened) else f" {file}"
+        link, opened = read_link(line), opened_by(line)
+        chain = opened.chain if opened is not None else f" {file}"
         chains.setdefault(chain, []).append((link.seq if link else 0, file))
     return [[file for _, file in sorted(files)] for files in chains.values()]
-
-
-def _decoded(line: bytes) -> Body | None:
-    try:
-        return decode(line)
-    except NO_LINE:
-        return None
 
 
 def _why(checkpoint: Checkpoint) -> Why | None:

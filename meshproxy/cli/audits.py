@@ -11,7 +11,7 @@ import click
 
 from ca.spiffe_id import SpiffeId, TrustDomain
 from meshproxy.audit.checkpoints import CheckpointError, Seal, read
-from meshproxy.audit.lines import LONGEST, NO_LINE, Checkpoint, Decision, Why, decode, opened_by
+from meshproxy.audit.lines import LONGEST, Checkpoint, Decision, Why, opened_by, read_body
 from meshproxy.audit.query import Question, What
 from meshproxy.audit.verify import Demands, Verifier, in_order
 from meshproxy.cli.reading import lines, progress
@@ -22,7 +22,6 @@ from meshproxy.units import parse_duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from meshproxy.audit.lines import Body
     from meshproxy.audit.verify import Report
 
 _T = TypeVar("_T")
@@ -157,7 +156,7 @@ def query(
             for file in chain:
                 with _opened(Path(file)) as stream:
                     for line in lines(stream, moved, longest=LONGEST):
-                        body = _body(line)
+                        body = read_body(line)
                         if isinstance(body, Decision) and question.match(body):
                             found += 1
                             click.echo(line.decode().rstrip("\n") if as_json else _in_words(body))
@@ -176,7 +175,7 @@ def head(*, file: Path) -> None:
     last = None
     with _opened(file) as stream:
         for line in lines(stream, lambda _: None, longest=LONGEST):
-            if isinstance(_body(line), Checkpoint):
+            if isinstance(read_body(line), Checkpoint):
                 last = line
     if last is None:
         fail(f"{file} holds no checkpoint: nothing in it is signed yet", exit_code=1)
@@ -226,7 +225,7 @@ def _head(text: str) -> Seal:
     if colon and number.isdigit() and len(digest) == 64:  # SHA-256 in hex
         return Seal("", int(number), digest.lower(), "", Why.INTERVAL)
     lines = _content(Path(text)).splitlines()
-    body = _body(lines[-1] + b"\n") if lines else None
+    body = read_body(lines[-1] + b"\n") if lines else None
     if not isinstance(body, Checkpoint):
         fail(f"--head {printable(text)} holds no checkpoint: expected what `meshproxy audit head` printed")
     try:
@@ -259,13 +258,6 @@ def _identity(text: str) -> SpiffeId:
         return SpiffeId.parse(text)
     except ValueError as error:
         fail(f"--id {printable(text)}: {error}")
-
-
-def _body(line: bytes) -> Body | None:
-    try:
-        return decode(line)
-    except NO_LINE:
-        return None
 
 
 def _content(file: Path) -> bytes:

@@ -9,9 +9,7 @@ from heapq import merge
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from meshproxy.audit.lines import LONGEST, Decision, decode
+from meshproxy.audit.lines import LONGEST, Decision, read_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,12 +69,9 @@ def _decisions(chain: Sequence[Path], question: Question, budget: _Budget) -> It
     since = question.since
     for file in chain:
         for line in _lines_backwards(file, budget):
-            try:
-                body = decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue  # being written, or cut by a crash: `audit verify` tells of what should not be
+            body = read_body(line)
             if not isinstance(body, Decision):
-                continue
+                continue  # nor what is no line: being written, or cut by a crash; `audit verify` tells of the rest
             if question.match(body):
                 yield body
             elif since is not None and body.ts < since.strftime("%Y-%m-%dT%H:%M:%S"):

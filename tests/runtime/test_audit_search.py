@@ -38,6 +38,11 @@ def found(home: Path, question: Question | None = None, limit: int = 100) -> tup
     return [f"{each.ts[14:16]} {each.caller[18:]} {each.path}" for each in result.records], result.more
 
 
+def test_what_is_no_line_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "audit.jsonl", decision(1), more=b'{"deep":' + b"[" * 100_000 + b'\n\xff\n{"seq":2')
+    assert found(tmp_path) == (["01 /web /x"], False)
+
+
 def test_which_files_are_logs(tmp_path: Path) -> None:
     ours = [
         "audit.jsonl",

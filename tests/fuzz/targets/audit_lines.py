@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ca import TrustDomain
 from meshproxy.audit.chain import Head, chained
-from meshproxy.audit.lines import NO_LINE, Decision, Opened, Why, decode, encode
+from meshproxy.audit.lines import Decision, Opened, Why, decode, encode
 from meshproxy.audit.query import Question, What
 from meshproxy.audit.verify import Demands, Verifier, in_order
 from meshproxy.policy.match import IdentityPattern
@@ -59,7 +59,7 @@ def _run(data: bytes) -> None:
     for line in lines:
         try:
             body = decode(line)
-        except NO_LINE:
+        except ValueError:
             continue
         if isinstance(body, Decision):
             _QUESTION.match(body)
