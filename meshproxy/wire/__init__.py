@@ -5,6 +5,7 @@ readiness   the engine: one edge-triggered epoll, plain callbacks, no task switc
 buffers     the scratch memory all connections share, and the budget for what waits
 tls         SSLObject over memory BIOs: handshake, alerts (tls_faults: why one failed, in words)
 splice      plain bytes <-> TLS records as callbacks: half-close, back-pressure, every kind of end
+encrypting  its state, and its one direction: plain bytes become records
 channel     one byte stream, plain or TLS, as HTTP uses it; sweep: its deadlines on a coarse clock
 relay       one established connection attended to its end: idle, age, proper close or RST
 ends        the words for how a connection ended      closing  ways to close a socket

@@ -11,11 +11,8 @@ The watch of a sidecar looks every second and waits until a file rests; whoever 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import random
 import signal
-import socket
 import threading
 from typing import TYPE_CHECKING, Self
 
@@ -92,15 +89,6 @@ def echo_upgraded(talk: Talk, asked: Message) -> None:
     while data := talk.sock.recv(1 << 16):
         talk.sock.sendall(data)
     raise Ended
-
-
-def free_port() -> int:
-    """A port nobody listens on, below those the kernel gives to outgoing connections: it stays free for who left it."""
-    for port in random.sample(range(20_000, 32_000), 1000):
-        with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port")
 
 
 class Load:

@@ -39,6 +39,15 @@ class Turn:
     by_second: list[int] = field(default_factory=list)  # served in each
     slowest_by_second: list[float] = field(default_factory=list)  # p99 of each, in ms
 
+    @property
+    def rate(self) -> float:
+        """Served per second."""
+        return self.served / self.seconds
+
+    @property
+    def p99(self) -> float:
+        return self.latencies[2]
+
 
 class Caller:
     """One keep-alive connection, and what is on it."""

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import Ended, Service, client_context, echo, tls_dial, tls_exchange, underneath
-from tests.scenarios.http_actors import Caller, Origin
+from tests.scenarios.http_actors import Origin, mtls_caller
 from tests.scenarios.stage import Sidecar, inbound, poll
 
 if TYPE_CHECKING:
-    import ssl
-
     from tests.scenarios.stage import Stage
 
 BUG = "a bug that was made on purpose"
@@ -59,17 +57,13 @@ def api(stage: Stage) -> Sidecar:
     return api
 
 
-def caller(api: Sidecar, context: ssl.SSLContext) -> Caller:
-    return Caller(tls_dial(api.address("api"), context))
-
-
 def test_a_request_that_meets_a_bug_ends_its_connection_only(stage: Stage, api: Sidecar) -> None:
     web = client_context(stage.identity("/web"))
-    with caller(api, web) as neighbour:
+    with mtls_caller(api, web) as neighbour:
         assert neighbour.ask("GET", "/before").status == 200
         tasks = api.metric("meshproxy_tasks")
         for number in range(TIMES):
-            with caller(api, web) as unlucky:
+            with mtls_caller(api, web) as unlucky:
                 assert unlucky.ask("GET", "/fine").status == 200
                 with pytest.raises(ConnectionError):
                     unlucky.ask("GET", f"/bug/{number}")

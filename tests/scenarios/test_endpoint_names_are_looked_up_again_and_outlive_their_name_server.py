@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 
 from tests.scenarios.actors import Ended, Service, dial, echo, exchange, listen_to, read_to_end
-from tests.scenarios.changes import free_port
-from tests.scenarios.programs import require
+from tests.scenarios.programs import free_port, require
 from tests.scenarios.stage import Sidecar, command, inbound, outbound
 
 if TYPE_CHECKING:

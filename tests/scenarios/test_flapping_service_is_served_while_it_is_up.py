@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import reset
-from tests.scenarios.changes import free_port
 from tests.scenarios.http_actors import Ended, Origin, fingerprint, fingerprints, mesh_pair
+from tests.scenarios.programs import free_port
 from tests.scenarios.stage import poll
 
 if TYPE_CHECKING:

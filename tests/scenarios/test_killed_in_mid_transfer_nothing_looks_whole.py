@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import Ended, Service, chunks, dial, read_to_end
-from tests.scenarios.changes import free_port
 from tests.scenarios.http_actors import Caller, request
-from tests.scenarios.programs import listening
+from tests.scenarios.programs import free_port, listening
 from tests.scenarios.stage import inbound, outbound, poll
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import Ended, Service, dial, echo, exchange, read_to_end
-from tests.scenarios.changes import free_port, reload, reload_changes, unix_admin
+from tests.scenarios.changes import reload, reload_changes, unix_admin
 from tests.scenarios.http_actors import CLOSES, Caller, Origin
+from tests.scenarios.programs import free_port
 from tests.scenarios.stage import inbound, outbound, poll
 
 if TYPE_CHECKING:

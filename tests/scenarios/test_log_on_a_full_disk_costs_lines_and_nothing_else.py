@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import Service, client_context, echo, tls_exchange
-from tests.scenarios.changes import free_port, unix_admin
+from tests.scenarios.changes import unix_admin
+from tests.scenarios.programs import free_port
 from tests.scenarios.stage import ask, command, inbound, poll
 
 if TYPE_CHECKING:

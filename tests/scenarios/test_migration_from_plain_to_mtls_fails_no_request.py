@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import client_context, dial
-from tests.scenarios.changes import Load, free_port, reload_changes, unix_admin
+from tests.scenarios.changes import Load, reload_changes, unix_admin
 from tests.scenarios.http_actors import Caller, Origin, fingerprints, mtls_caller
+from tests.scenarios.programs import free_port
 from tests.scenarios.stage import inbound, meshproxy, outbound, poll
 
 if TYPE_CHECKING:

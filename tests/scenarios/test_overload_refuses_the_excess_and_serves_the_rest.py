@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.scenarios.closed_loop import Turn
 from tests.scenarios.programs import free_port
 from tests.scenarios.stage import Scales, inbound
 
@@ -21,29 +21,6 @@ if TYPE_CHECKING:
 SUSTAINABLE = 64  # callers; more of them get no more served, on any machine this was tried on
 SECONDS = 60
 RECOVERY = 5  # seconds
-
-
-@dataclass
-class Turn:
-    """As `closed_loop.py` tells it."""
-
-    callers: int
-    seconds: float
-    served: int
-    refused: int
-    cut: int
-    wrong: int
-    latencies: tuple[float, float, float]
-    by_second: list[int] = field(default_factory=list)
-    slowest_by_second: list[float] = field(default_factory=list)
-
-    @property
-    def rate(self) -> float:
-        return self.served / self.seconds
-
-    @property
-    def p99(self) -> float:
-        return self.latencies[2]
 
 
 @pytest.mark.long

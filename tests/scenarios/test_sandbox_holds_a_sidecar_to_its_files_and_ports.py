@@ -17,7 +17,8 @@ import pytest
 import meshproxy as meshproxy_package
 from meshproxy.runtime import landlock
 from tests.scenarios.actors import Service, client_context, echo, tls_exchange
-from tests.scenarios.changes import free_port, reload, unix_admin
+from tests.scenarios.changes import reload, unix_admin
+from tests.scenarios.programs import free_port
 from tests.scenarios.stage import PATIENCE, inbound, meshproxy, outbound
 
 if TYPE_CHECKING:

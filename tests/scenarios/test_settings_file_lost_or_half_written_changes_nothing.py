@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import Service, client_context, echo, tls_dial
-from tests.scenarios.changes import allow, free_port, reload, unix_admin, until_first_look
+from tests.scenarios.changes import allow, reload, unix_admin, until_first_look
+from tests.scenarios.programs import free_port
 from tests.scenarios.stage import inbound, poll
 
 if TYPE_CHECKING:

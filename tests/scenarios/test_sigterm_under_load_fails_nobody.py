@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import dial
-from tests.scenarios.changes import Load, allow, free_port
+from tests.scenarios.changes import Load, allow
 from tests.scenarios.http_actors import Caller, Origin, Pair, fingerprints, http_api
+from tests.scenarios.programs import free_port
 from tests.scenarios.stage import inbound, outbound
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.scenarios.actors import Service, client_context, dial, echo, exchange, tls_dial
-from tests.scenarios.changes import Load, allow, free_port, unix_admin
+from tests.scenarios.changes import Load, allow, unix_admin
 from tests.scenarios.http_actors import Caller, Origin, fingerprints
+from tests.scenarios.programs import free_port
 from tests.scenarios.stage import PATIENCE, Sidecar, command, inbound, meshproxy, outbound, poll
 
 if TYPE_CHECKING:

@@ -29,21 +29,6 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 MUCH = 64 << 20
 
 
-def silent_after(words: bytes, *, reads: bool = True) -> Service:
-    """A service that says this to the first request, and then nothing; or that does not even read it."""
-
-    def stand_still(sock: socket.socket, visit: Visit) -> None:
-        if reads:
-            visit.take(sock.recv(65536))
-        sock.sendall(words)
-        released.wait()
-
-    released = threading.Event()
-    service = Service(stand_still)
-    service.released = released  # type: ignore[attr-defined] # let go with the stage
-    return service
-
-
 @contextlib.contextmanager
 def full_queue() -> Iterator[str]:
     """An address where connections are not even accepted."""
@@ -59,9 +44,17 @@ def full_queue() -> Iterator[str]:
 
 
 def hung_service(stage: Stage, words: bytes, *, reads: bool = True) -> str:
-    service = stage.keep(silent_after(words, reads=reads))
-    stage.on_leaving(service.released.set)  # type: ignore[attr-defined]
-    return service.address
+    """A service that says this to the first request, and then nothing; or that does not even read it."""
+    released = threading.Event()  # with the stage
+
+    def stand_still(sock: socket.socket, visit: Visit) -> None:
+        if reads:
+            visit.take(sock.recv(65536))
+        sock.sendall(words)
+        released.wait()
+
+    stage.on_leaving(released.set)
+    return stage.keep(Service(stand_still)).address
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.scenarios.actors import Service, client_context, echo, tls_dial
-from tests.scenarios.changes import free_port
+from tests.scenarios.programs import free_port
 from tests.scenarios.stage import PATIENCE, inbound, poll
 
 if TYPE_CHECKING:
