@@ -6,7 +6,9 @@ admit       from an accepted socket to an authenticated caller: own identity, ha
 introduced  callers that a load balancer introduces, and whom we introduce to the service
 authorize   one caller, or each of its requests, asked about at the allow-list: a Permit, or a denial explained
 forward     what an inbound TCP connection lives through, from its handshake to its end
-requests    the same for HTTP, and what both directions of HTTP share: the story of each request
+requests    the same for HTTP, and what both directions of HTTP share
+story       what became of each request of one connection: its access line, and its place in the numbers
+ledger      where a listener's requests are told: those in which nothing is out of the ordinary, a batch in a row
 machinery   what drives the HTTP connections of a listener, whom it tells, and how each ends
 pump        moves one HTTP connection on: feeds the exchange, sends what it says, does what it needs
 driver      the task that owns it, and waits for what takes time

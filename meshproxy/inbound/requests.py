@@ -23,7 +23,7 @@ from meshproxy.inbound.edges import enter_inbound
 from meshproxy.inbound.introduced import introduced, introduction
 from meshproxy.inbound.live import Call, Live
 from meshproxy.inbound.machinery import Outcome, clock
-from meshproxy.inbound.story import Story, story_of
+from meshproxy.inbound.story import Story
 from meshproxy.upstream.connections import ServiceConnections
 from meshproxy.upstream.pool import NEVER
 from meshproxy.wire.channel import TlsChannel
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from meshproxy.inbound.accept import Services, Visit
     from meshproxy.inbound.admit import Guest
     from meshproxy.inbound.authorize import Authorizer
+    from meshproxy.inbound.ledger import Ledger
     from meshproxy.inbound.machinery import Machinery
     from meshproxy.settings.schema import Inbound, Limits
     from meshproxy.upstream.pool import UpstreamConnection, Upstreams
@@ -61,11 +62,12 @@ IDS = Random(secrets.randbits(128))  # noqa: S311 - see above
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How the requests of one listener travel: what drives them, where they go, and who else is on the way."""
+    """How the requests of one listener travel: what drives them, where they go, who else is on the way, who tells."""
 
     machinery: Machinery
     upstreams: Upstreams
     live: Live
+    ledger: Ledger
 
 
 class RequestsHandler:
@@ -188,7 +190,7 @@ async def converse(
     With `hear_out` it ends with its first answer, or without a question after so many seconds.
     """
     services, visit = conversation.services, conversation.visit
-    story = story_of(visit, services)
+    story = Story(visit, conversation.way.ledger)
     driver = HttpDriver(conversation.way.machinery, downstream, relay, conversation.way.upstreams, story)
     if conversation.standing is not None:
         conversation.standing.session.ended_by(driver.revoke)
@@ -251,7 +253,7 @@ async def _carry_upgraded(stream: Upgraded, conversation: Conversation, term: Te
             visit.flow.end(visit.stream)
         exchange.bytes_in += traffic.to_plain if inbound else traffic.to_tls
         exchange.bytes_out += traffic.to_tls if inbound else traffic.to_plain
-        Story(visit, services).upgraded(exchange, stream.upstream, ended)
+        Story(visit, conversation.way.ledger).upgraded(exchange, stream.upstream, ended)
 
 
 def _session_of(conversation: Conversation) -> Session | None:

@@ -2,94 +2,67 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from meshproxy.errors import Failure
 from meshproxy.http.exchange import Decided
+from meshproxy.inbound.ledger import LONGEST_PATH, SERVER_ERRORS
 from meshproxy.inbound.machinery import clock
 from meshproxy.telemetry.access import RequestLine, present_time
-from meshproxy.telemetry.bounds import BOUNDS
-from meshproxy.telemetry.wanted import AccessLines
 from meshproxy.tracing.spans import Scene
 
 if TYPE_CHECKING:
     from meshproxy.http.exchange import Exchange
-    from meshproxy.inbound.accept import Services, Visit
-    from meshproxy.telemetry.families import Buckets, Number
+    from meshproxy.inbound.accept import Visit
+    from meshproxy.inbound.ledger import Alike, Ledger
     from meshproxy.upstream.attempt import FailedAttempt
     from meshproxy.upstream.pool import UpstreamConnection
     from meshproxy.wire.ends import ConnectionEnd
 
-# What of a path goes into a log line; lines that wait for a slow reader are bounded by their number.
-_LONGEST_PATH: Final = 1024
-
-_SERVER_ERRORS: Final = 500  # statuses from here on; RFC 9110 section 15.6
-
 # Outbound, and where what came was no request.
 _NOT_DECIDED: Final = Decided("", "", "", "", "", "")
-
-# A request in which nothing is out of the ordinary, as its line is encoded; between the fields that each has anew stand
-# those that are the same for many.
-_ORDINARY: Final = (
-    b'{"event":"request","ts":"%b",%b,"request_id":"%b",%b,"method":"%b","path":"%b",%b"bytes_out":%d,'
-    b'"duration_ms":%b.%b,"answer_ms":%b.%b,"trace_id":"%b"}\n'
-)
-# Up to a second in milliseconds, and the places behind their point: `%03d` takes five times as long.
-_FULL: Final = 1000
-_WHOLE: Final = tuple(b"%d" % number for number in range(_FULL))
-_PLACES: Final = tuple(b"%03d" % number for number in range(_FULL))
-_AS_THEY_STAND: Final = bytes(set(range(0x21, 0x7F)) - set(b'"\\'))  # in a text of JSON; no regex is as quick
 
 
 class Story:
     """Tells the requests of one connection: an access line and a count for each."""
 
     __slots__ = (
-        "_bytes_out",
-        "_common",
-        "_decided",
-        "_flow",
-        "_is_first",
-        "_put",
+        "_ledger",
         "_recorder",
         "_requests",
-        "_status",
-        "_target",
         "_tracer",
         "_visit",
-        "_went_to",
+        "_waiting",
+        "alike",
         "bytes_in",
         "bytes_out",
+        "flow",
         "requests",
         "rule",
     )
 
-    def __init__(self, visit: Visit, services: Services) -> None:
+    def __init__(self, visit: Visit, ledger: Ledger) -> None:
         self._visit = visit
-        self._recorder = services.recorder
-        self._tracer = services.tracer
-        self._requests = services.recorder.requests_of(visit.listener)
-        self._put = self._requests.put
-        self._decided: Decided | None = None  # of the last ordinary request, and where it went,
-        self._target = self._went_to = ""
-        self._status = 0
-        # What lines have in common while these are the same, and where such requests are counted.
-        self._common: tuple[bytes, bytes, bytes, Number, Buckets, list[int]] | None = None
-        self._bytes_out = self._requests.bytes_out
-        self._flow = visit.flow or services.recorder.flows.unseen
+        self._ledger = ledger
+        self._waiting = ledger.waiting
+        self._recorder = ledger.recorder
+        self._tracer = ledger.tracer
+        self._requests = ledger.requests
+        self.flow = visit.flow or ledger.recorder.flows.unseen
         self.requests = self.bytes_in = self.bytes_out = 0  # of those that are over
         self.rule = ""
+        self.alike: Alike | None = None  # the ledger's
         visit.talk = self
-        self._is_first = True  # mostly also the last
 
     def __repr__(self) -> str:
         return f"<Story of {self._visit.id}>"
 
     def finished(self, exchange: Exchange, upstream: UpstreamConnection | None) -> None:
         """Tell of an exchange that is over."""
+        if self._waiting:  # in order
+            self._ledger.tell()
         if exchange.limit:
             self.reached(exchange.limit)
         line = self.line(exchange, upstream)
@@ -99,74 +72,11 @@ class Story:
             self._trace(exchange, line)
 
     def answered(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
-        """As `finished`, of a request that was answered whole; in a third of the time.
-
-        The line says the same in the same order. Its times are written with all three places: to find the shortest
-        spelling of two floats took as long as all else.
-        """
-        head, put, status = exchange.head, self._put, exchange.status
-        if (
-            put is None
-            or head is None
-            or self._is_first
-            or not exchange.bytes_out
-            or exchange.bytes_in
-            or exchange.resent
-            or exchange.trace is not None
-            or len(head.target.path) > _LONGEST_PATH
-            or (exchange.request_id + head.target.path).translate(None, _AS_THEY_STAND)
-        ):
-            self.finished(exchange, upstream)
-            self._is_first = False
-            return
-        common = self._common
-        if (
-            common is None
-            or exchange.decided is not self._decided
-            or status != self._status
-            or upstream.target != self._target
-            or upstream.identity != self._went_to
-        ):
-            parts = _common_parts(self.line(exchange, upstream))
-            took = self._flow.took if status < _SERVER_ERRORS else self._flow.took_failed
-            common = self._common = *parts, self._requests.answered(status), self._requests.lasted(status), took
-            self._decided, self._target, self._went_to = exchange.decided, upstream.target, upstream.identity
-            self._status = status
-            self.rule = "" if exchange.decided is None else exchange.decided.rule
-        begins, who, how, count, durations, took = common
-        seconds = exchange.ended - exchange.started
-        lasted = int(seconds * 1e6 + 0.5)
-        waited = int((exchange.answered - exchange.upstream_asked) * 1e6 + 0.5)
-        lasted_ms, waited_ms = lasted // _FULL, waited // _FULL
-        flow, bytes_out = self._flow, exchange.bytes_out
-        bucket = bisect_left(BOUNDS, seconds)
-        took[bucket] += 1
-        durations.counts[bucket] += 1
-        flow.micros += lasted
-        flow.bytes_out += bytes_out
-        self.requests += 1
-        self.bytes_out += bytes_out
-        count.value += 1.0
-        durations.total += seconds
-        self._bytes_out.value += bytes_out
-        put(
-            _ORDINARY
-            % (
-                present_time().encode(),
-                begins,
-                exchange.request_id,
-                who,
-                head.method,
-                head.target.path,
-                how,
-                bytes_out,
-                _WHOLE[lasted_ms] if lasted_ms < _FULL else b"%d" % lasted_ms,
-                _PLACES[lasted % _FULL],
-                _WHOLE[waited_ms] if waited_ms < _FULL else b"%d" % waited_ms,
-                _PLACES[waited % _FULL],
-                exchange.trace_id,
-            )
-        )
+        """As `finished`, of a request that was answered whole: told when this batch is over."""
+        waiting = self._waiting
+        waiting.append((self, exchange, upstream))
+        if len(waiting) == 1:
+            self._ledger.begin()
 
     def upgraded(self, exchange: Exchange, upstream: UpstreamConnection, ended: ConnectionEnd) -> None:
         """Tell of an exchange that became a stream, which is over."""
@@ -175,7 +85,7 @@ class Story:
             self.reached(ended.limit)
         self._requests.tell(msgspec.structs.replace(line, end=ended.end, detail=ended.detail))
         # How long the stream lasted says nothing of how quick the service is; its bytes were counted as they moved.
-        self._flow.over(exchange.answered - exchange.started, failed=False)
+        self.flow.over(exchange.answered - exchange.started, failed=False)
         if exchange.trace is not None:
             self._trace(exchange, line)
 
@@ -188,10 +98,10 @@ class Story:
         if exchange.decided is not None and exchange.decided.rule:
             self.rule = exchange.decided.rule
         if failure is Failure.DENIED:
-            self._flow.denied += 1
+            self.flow.denied += 1
             return
-        failed = exchange.status >= _SERVER_ERRORS or (failure is not None and failure.status >= _SERVER_ERRORS)
-        self._flow.over(lasted, failed=failed, bytes_in=exchange.bytes_in, bytes_out=exchange.bytes_out)
+        failed = exchange.status >= SERVER_ERRORS or (failure is not None and failure.status >= SERVER_ERRORS)
+        self.flow.over(lasted, failed=failed, bytes_in=exchange.bytes_in, bytes_out=exchange.bytes_out)
 
     def waited(self, seconds: float) -> None:
         """Take how long an exchange has waited for an upstream connection."""
@@ -218,7 +128,7 @@ class Story:
         visit, head, failure = self._visit, exchange.head, exchange.failure
         decided = exchange.decided or _NOT_DECIDED
         asked, answered = exchange.upstream_asked, exchange.answered
-        method, path = (b"", b"") if head is None else (head.method, head.target.path[:_LONGEST_PATH])
+        method, path = (b"", b"") if head is None else (head.method, head.target.path[:LONGEST_PATH])
         # A pipelined request that was refused stands beside the upstream of the one before it.
         target, identity = ("", "") if upstream is None or not asked else (upstream.target, upstream.identity)
         # In the order of the struct: by keywords this took 2.0 us instead of 0.2. Times are milliseconds to the
@@ -258,43 +168,3 @@ class Story:
             visit = self._visit
             scene = Scene(visit.listener, visit.direction, visit.peer, visit.caller, line.upstream, line.upstream_id)
             self._tracer.tell(exchange, scene)
-
-
-class Quiet(Story):
-    """Tells of requests without lines: all of them, or those in which nothing is out of the ordinary."""
-
-    __slots__ = ()
-
-    def answered(self, exchange: Exchange, upstream: UpstreamConnection) -> None:
-        """See `Story`."""
-        decided = exchange.decided
-        if (
-            exchange.trace is not None
-            or exchange.status >= _SERVER_ERRORS
-            or (decided is not None and decided.decision != "allow")
-        ):
-            self.finished(exchange, upstream)
-            return
-        lasted, wanted = exchange.ended - exchange.started, self._requests.wanted
-        if wanted.request_metrics:
-            self._requests.count(exchange.status, "", exchange.bytes_in, exchange.bytes_out, lasted)
-        if wanted.series:
-            self._count(exchange, lasted)
-
-
-def story_of(visit: Visit, services: Services) -> Story:
-    """Return who tells the requests of a connection, as it is wanted."""
-    lines = services.recorder.requests_of(visit.listener).wanted.lines
-    return (Story if lines is AccessLines.ALL else Quiet)(visit, services)
-
-
-def _common_parts(line: RequestLine) -> tuple[bytes, bytes, bytes]:
-    """Return what stands in an ordinary line before the request id, behind it, and from the status on.
-
-    A quote within a value is escaped, so the marks are found where they are meant.
-    """
-    text = msgspec.json.encode(line)
-    begins = text[text.index(b'"listener":') : text.index(b',"request_id":')]
-    who = text[text.index(b'"peer":') : text.index(b',"method":')]
-    how = text[text.index(b'"status":') : text.index(b'"bytes_out":')]
-    return begins, who, how

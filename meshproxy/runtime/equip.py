@@ -9,6 +9,7 @@ from meshproxy.inbound.authorize import Authorizer
 from meshproxy.inbound.crowd import Crowd
 from meshproxy.inbound.deadlines import Patience as HttpPatience
 from meshproxy.inbound.forward import InboundHandler
+from meshproxy.inbound.ledger import Ledger
 from meshproxy.inbound.live import Live
 from meshproxy.inbound.machinery import Machinery
 from meshproxy.inbound.requests import RequestsHandler, Way, head_limits
@@ -72,7 +73,7 @@ class Workshop:
             return Equipment(handle, live, authorizer, _nothing, crowd)
         pool, wiring = self._pool(limits), Wiring(services.relay, head_limits(limits), settings.name)
         upstreams = ServiceConnections(settings.forward, pool, wiring, services.resolver, within=limits.connect_timeout)
-        way = Way(self._machinery(limits, gate), upstreams, live)
+        way = Way(self._machinery(limits, gate), upstreams, live, self._ledger(settings.name))
         handler = RequestsHandler(settings, authorizer, services, way, crowd)
         return Equipment(handler, live, authorizer, pool.close_all, crowd)
 
@@ -97,7 +98,8 @@ class Workshop:
             return Equipment(OutboundHandler(settings, dialer, services), live, None, _nothing)
         pool, wiring = self._pool(limits), Wiring(services.relay, head_limits(limits), settings.name)
         upstreams = MeshConnections(settings.to, dialer, pool, wiring, services.identity)
-        handler = OutboundRequestsHandler(settings, services, Way(self._machinery(limits), upstreams, live))
+        way = Way(self._machinery(limits), upstreams, live, self._ledger(settings.name))
+        handler = OutboundRequestsHandler(settings, services, way)
         return Equipment(handler, live, None, pool.close_all)
 
     def _pool(self, limits: Limits) -> Pool:
@@ -109,6 +111,10 @@ class Workshop:
         )
         engine = self.services.relay.engine
         return Pool(engine, self.sweeper, idle=limits.pool_idle, most=most, queue=queue, flight=self.flight)
+
+    def _ledger(self, listener: str) -> Ledger:
+        services = self.services
+        return Ledger(listener, services.recorder, services.relay.engine.afterwards, services.tracer)
 
     def _machinery(self, limits: Limits, gate: Gate | None = None) -> Machinery:
         patience = HttpPatience(

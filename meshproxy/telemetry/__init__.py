@@ -12,6 +12,7 @@ quantiles   how long requests took, from a histogram
 facts       what a sidecar is at a moment, and what was news between two
 denials     who was refused lately
 record      the one place that is told: it counts, logs at a bounded rate, remembers denials
+requests    the HTTP requests of one listener: counted, and told in the access log
 families    numbers by name and labels, and registries of them
 metrics     what a sidecar counts and measures
 exposition  the two forms in which that is told

@@ -120,17 +120,17 @@ present_time = Stamp()
 
 
 class JsonAccessLog:
-    """Writes lines as JSON, all from one thread; `put` is for who has written one that way already."""
+    """Writes lines as JSON, all from one thread; `put_all` is for who has written some that way already."""
 
-    __slots__ = ("_encode", "put")
+    __slots__ = ("_encode", "_put", "put_all")
 
     def __init__(self, writer: LogWriter) -> None:
         self._encode = msgspec.json.Encoder().encode
-        self.put = writer.put_alone
+        self._put, self.put_all = writer.put_alone, writer.put_all_alone
 
     def __call__(self, line: AccessLine) -> None:
         """See AccessLog."""
-        self.put(self._encode(line) + b"\n")
+        self._put(self._encode(line) + b"\n")
 
 
 def make_access_log(writer: LogWriter, style: LogStyle) -> AccessLog:

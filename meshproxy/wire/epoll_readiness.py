@@ -42,6 +42,7 @@ class EpollReadiness:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], bool]] = {}
         self._resumed: dict[int, Callable[[int], bool]] = {}
+        self._afterwards: list[Callable[[], None]] = []
         self._wait: IoWait | None = None
         self._broken: BaseException | None = None
         self._ended = trio.Event()
@@ -68,6 +69,12 @@ class EpollReadiness:
             self._resumed[descriptor] = handler
             if self._asleep:
                 self._woken.set()
+
+    def afterwards(self, call: Callable[[], None]) -> None:
+        """See `Readiness.afterwards`."""
+        self._afterwards.append(call)
+        if self._asleep:
+            self._woken.set()
 
     def arm_write(self, sock: socket.socket) -> None:
         """See `Readiness.arm_write`."""
@@ -97,6 +104,7 @@ class EpollReadiness:
             if self._broken is not None:
                 raise self._broken
         finally:
+            self._do_afterwards()
             # Who is cancelled together with the engine lets go of its sockets after it: `forget` is a no-op by then.
             self._handlers.clear()
             self._resumed.clear()
@@ -118,7 +126,7 @@ class EpollReadiness:
         poll, handlers, runnable, trios = self._epoll.poll, self._handlers, wait.runnable, wait.descriptor
         ends = self._look_at_the_crowd() + timeout
         turn_ends, happened = 0.0, False
-        patience = 0 if self._resumed else timeout
+        patience = 0 if self._resumed or self._afterwards else timeout
         while True:
             batch = poll(patience, BATCH)
             wait.due = False
@@ -130,8 +138,8 @@ class EpollReadiness:
                 elif ready == trios:
                     wait.due = True
             busy = len(batch) > wait.due
-            if self._resumed:
-                self._attend_to_resumed(batch)
+            if self._resumed or self._afterwards:
+                self._finish(batch)
                 busy = True
             happened = happened or busy or wait.due
             now = perf_counter()
@@ -171,13 +179,21 @@ class EpollReadiness:
                 handler = handlers.get(ready)
                 if handler is not None:
                     handler(events)
-            if self._resumed:
-                self._attend_to_resumed(batch)
+            self._finish(batch)
 
-    def _attend_to_resumed(self, batch: Sequence[tuple[int, int]]) -> None:
-        self._heard.update(batch)
-        self._drain_resumed()
-        self._look_at_the_crowd()
+    def _finish(self, batch: Sequence[tuple[int, int]]) -> None:
+        """Do what is to be done behind a batch."""
+        if self._resumed:
+            self._heard.update(batch)
+            self._drain_resumed()
+            self._look_at_the_crowd()
+        if self._afterwards:
+            self._do_afterwards()
+
+    def _do_afterwards(self) -> None:
+        calls, self._afterwards = self._afterwards, []
+        for call in calls:
+            call()
 
     def _look_at_the_crowd(self) -> float:
         """Begin a new window where the last one has passed; returns now."""
@@ -193,8 +209,9 @@ class EpollReadiness:
         while True:
             await self._woken.wait()
             self._woken = trio.Event()
-            while self._resumed:
+            while self._resumed or self._afterwards:
                 self._drain_resumed()
+                self._do_afterwards()
                 await trio.lowlevel.checkpoint()
 
     def _drain_resumed(self) -> None:

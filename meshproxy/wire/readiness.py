@@ -55,6 +55,12 @@ class Readiness(Protocol):
     def resume(self, sock: socket.socket) -> None:
         """Call the handler of `sock` with no event (0) after the current batch; no-op for an unwatched socket."""
 
+    def afterwards(self, call: Callable[[], None]) -> None:
+        """Call `call()` once the current batch is over, before anybody waits; or at once, if that is soon enough.
+
+        It must not raise.
+        """
+
     def arm_write(self, sock: socket.socket) -> None:
         """Also report `WRITE` until `disarm_write`."""
 

@@ -9,7 +9,7 @@ import random
 import sys
 from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -18,8 +18,8 @@ import trio.testing
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Terms
 from meshproxy.http.trace_context import Sampling
-from meshproxy.inbound.accept import Services
 from meshproxy.inbound.accept import Visit as Arrival
+from meshproxy.inbound.ledger import Ledger
 from meshproxy.inbound.story import Story
 from meshproxy.outbound.requests import grant_all
 from meshproxy.telemetry.metrics import Metrics
@@ -36,10 +36,8 @@ if TYPE_CHECKING:
     from _typeshed import TraceFunction
 
     from meshproxy.http.terms import Judge
-    from meshproxy.identity.store import IdentityStore
     from meshproxy.telemetry.access import AccessLine
-    from meshproxy.wire.dial import Resolver
-    from meshproxy.wire.relay import Relay
+    from meshproxy.wire.readiness import Readiness
     from tests.inbound.conftest import House, Peer
 
 GET = b"GET /docs/a?x=1 HTTP/1.1\r\nHost: h\r\nAccept: */*\r\n\r\n", b"\r\n\r\n"
@@ -93,12 +91,11 @@ class Costs(trio.abc.Instrument):
 class Telling:
     """A real story on a real recorder, kept."""
 
-    def __init__(self, direction: str) -> None:
+    def __init__(self, direction: str, engine: Readiness) -> None:
         self.log, self.heard = listening_log()
         self.lines: list[AccessLine] = []
         recorder = Recorder(Metrics(), self.log, self.lines.append, trio.current_time)
-        nobody = cast("Relay", None), cast("Resolver", None), cast("IdentityStore", None)  # a story asks none of them
-        self.story = Story(Arrival("api", direction, "10.0.0.9:1"), Services(*nobody, recorder))
+        self.story = Story(Arrival("api", direction, "10.0.0.9:1"), Ledger("api", recorder, engine.afterwards))
 
 
 def say(peer: Peer, data: bytes) -> None:
@@ -147,7 +144,7 @@ async def test_a_request_on_warm_connections_wakes_no_task_raises_nothing_and_ar
     house.far_tls = direction == "outbound"
     court = Court(LIST.replace('methods = "GET"', 'methods = ["GET", "POST"]'))
     judge: Judge = grant_all if house.far_tls else court.judge
-    telling = Telling(direction)
+    telling = Telling(direction, house.engine)
     relay = HttpRelay(Terms(LIMITS, judge, random.Random(1), sampling=sampling), 0.0)
     caller, visit = await house.caller(relay=relay, teller=telling.story)
     await caller.says(asked)

@@ -21,6 +21,7 @@ from meshproxy.identity.peer import Peer as JudgedPeer
 from meshproxy.identity.sessions import Sessions
 from meshproxy.inbound.accept import Services
 from meshproxy.inbound.accept import Visit as Visited
+from meshproxy.inbound.ledger import Ledger
 from meshproxy.inbound.live import Live
 from meshproxy.inbound.machinery import Machinery, Outcome, clock
 from meshproxy.inbound.pump_ends import Ends
@@ -229,7 +230,9 @@ class Upgrading:
     async def carry(self, downstream: TlsChannel) -> None:
         """As an outbound listener's handler does: nobody else judges."""
         machinery = Machinery(self.house.engine, self.house.sweeper, PATIENCE)
-        conversation = Conversation(Way(machinery, self, Live()), self.services, Visited("out", "outbound", "peer"))
+        ledger = Ledger("out", self.services.recorder, self.house.engine.afterwards)
+        way = Way(machinery, self, Live(), ledger)
+        conversation = Conversation(way, self.services, Visited("out", "outbound", "peer"))
         relay = HttpRelay(Terms(LIMITS, judge, random.Random(1)), clock())
         await converse(downstream, relay, conversation, Term(300, NEVER))
 

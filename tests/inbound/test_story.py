@@ -16,8 +16,9 @@ from meshproxy.http.codec import RequestReader, ResponseReader
 from meshproxy.http.exchange import Decided, Exchange
 from meshproxy.http.head import RequestHead
 from meshproxy.http.trace_context import Sampling, Trace
-from meshproxy.inbound.accept import Services, Visit
-from meshproxy.inbound.story import Story, story_of
+from meshproxy.inbound.accept import Visit
+from meshproxy.inbound.ledger import Ledger
+from meshproxy.inbound.story import Story
 from meshproxy.telemetry.access import RequestLine, make_access_log
 from meshproxy.telemetry.events import LogStyle
 from meshproxy.telemetry.flows import Edge, Flow
@@ -31,15 +32,12 @@ from tests.hearing import listening_log
 from tests.http.screenplay import LIMITS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from meshproxy.identity.store import IdentityStore
     from meshproxy.telemetry.access import AccessLine
     from meshproxy.telemetry.writer import LogWriter
     from meshproxy.tracing.exporter import Exporter
     from meshproxy.wire.channel import Channel
-    from meshproxy.wire.dial import Resolver
-    from meshproxy.wire.relay import Relay
 
 
 def a_head(target: bytes = b"/" + b"p" * 2000 + b"?secret", method: bytes = b"GET") -> RequestHead:
@@ -50,15 +48,29 @@ def a_head(target: bytes = b"/" + b"p" * 2000 + b"?secret", method: bytes = b"GE
     return head
 
 
+class Batch:
+    """An engine's, that ends when it is told to; `afterwards` is itself."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+
+    def __call__(self, call: Callable[[], None]) -> None:
+        self.calls.append(call)
+
+    def ends(self) -> None:
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
 class Told:
     def __init__(self) -> None:
         self.lines: list[AccessLine] = []
         self.metrics = Metrics()
         self.recorder = Recorder(self.metrics, listening_log()[0], self.lines.append, trio.current_time)
-        nobody = cast("Relay", None), cast("Resolver", None), cast("IdentityStore", None)  # a story asks none of them
         self.visit = Visit("api", "inbound", "10.0.0.9:1", id="id-1", caller="spiffe://td/c")
-        self.services = Services(*nobody, self.recorder)
-        self.story = Story(self.visit, self.services)
+        self.ledger = Ledger("api", self.recorder, Batch())
+        self.story = Story(self.visit, self.ledger)
 
     def tell(self, exchange: Exchange, upstream: UpstreamConnection | None) -> dict[str, object]:
         self.story.finished(exchange, upstream)
@@ -144,7 +156,7 @@ async def test_what_counts_as_an_error_and_what_as_a_refusal(
     told: Told, status: int, failure: Failure | None, counted: tuple[int, int, int]
 ) -> None:
     told.visit.flow = told.recorder.flows.of(Edge("destination", "/c", "/api", "api", "http"))
-    story = Story(told.visit, told.services)
+    story = Story(told.visit, told.ledger)
     story.finished(Exchange(10.0, status=status, failure=failure, ended=10.1), None)
     point = told.visit.flow.take()
     assert point is not None
@@ -170,6 +182,9 @@ class Paper:
         self.lines.append(line)
 
     put_alone = put
+
+    def put_all_alone(self, lines: Iterable[bytes]) -> None:
+        self.lines += lines
 
 
 _DECISIONS = (
@@ -203,45 +218,104 @@ _DECISIONS = (
             }
         ).flatmap(
             lambda told: st.tuples(
-                st.just(Exchange(**cast("Any", told))), st.sampled_from(["10.0.0.7:80", "[::1]:1", None])
+                st.just(Exchange(**cast("Any", told))),
+                st.sampled_from(["10.0.0.7:80", "[::1]:1", None]),
+                st.booleans(),
             )
         ),
         min_size=1,
-        max_size=5,
+        max_size=6,
     ),
-    st.sampled_from(["", "spiffe://td/far"]),
+    st.sampled_from(["", "spiffe://td/far", "spiffe://td/100%b"]),
 )
-def test_an_ordinary_line_is_written_as_any_other(told: list[tuple[Exchange, str | None]], identity: str) -> None:
+def test_an_ordinary_line_is_written_as_any_other(told: list[tuple[Exchange, str | None, bool]], identity: str) -> None:
+    """However the requests fall into batches: each is told once, in order, and counted."""
     paper, metrics = Paper(), Metrics()
     log = make_access_log(cast("LogWriter", paper), LogStyle.JSON)
-    nobody = cast("Relay", None), cast("Resolver", None), cast("IdentityStore", None)
     visit = Visit("api", "inbound", "10.0.0.9:1", id="id-1", caller="spiffe://td/c", started=0.0)
     recorder = Recorder(metrics, listening_log()[0], log, lambda: 0.0)
     flow = visit.flow = recorder.flows.of(Edge("destination", "/c", "/api", "api", "http"))
-    story = Story(visit, Services(*nobody, recorder))
+    batch = Batch()
+    story = Story(visit, Ledger("api", recorder, batch))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("meshproxy.inbound.story.present_time", lambda: "2026-11-22T10:00:00.000Z")
-        for exchange, target in told:
+        for room in ("story", "ledger"):
+            patch.setattr(f"meshproxy.inbound.{room}.present_time", lambda: "2026-11-22T10:00:00.000Z")
+        expected = []
+        for exchange, target, is_last_of_batch in told:
             connection = None if target is None else upstream(target, identity)
             if connection is None or exchange.head is None or exchange.failure or not exchange.upstream_asked:
                 story.finished(exchange, connection)
             else:
                 story.answered(exchange, connection)
-            line, expected = paper.lines.pop(), msgspec.json.encode(story.line(exchange, connection))
-            assert list(msgspec.json.decode(line).items()) == list(msgspec.json.decode(expected).items())
-            assert line.index(b"\n") == len(line) - 1
-    assert paper.lines == []
-    assert metrics.bytes.labels("api", "out").value == sum(exchange.bytes_out for exchange, _ in told)
-    assert metrics.bytes.labels("api", "in").value == sum(exchange.bytes_in for exchange, _ in told)
+            expected.append(msgspec.json.encode(story.line(exchange, connection)))
+            if is_last_of_batch:
+                batch.ends()
+        batch.ends()
+    assert len(paper.lines) == len(expected)
+    for line, meant_line in zip(paper.lines, expected, strict=True):
+        assert list(msgspec.json.decode(line).items()) == list(msgspec.json.decode(meant_line).items())
+        assert line.index(b"\n") == len(line) - 1
+    assert metrics.bytes.labels("api", "out").value == sum(exchange.bytes_out for exchange, *_ in told)
+    assert metrics.bytes.labels("api", "in").value == sum(exchange.bytes_in for exchange, *_ in told)
     assert sum(number.value for _, number in metrics.requests.numbers()) == len(told)
     meant, point = Flow(flow.edge), flow.take()
-    for exchange, _ in told:
+    for exchange, *_ in told:
         failed = exchange.status >= 500 or exchange.failure is Failure.LIMIT
         lasted = exchange.ended - exchange.started
         meant.over(lasted, failed=failed, bytes_in=exchange.bytes_in, bytes_out=exchange.bytes_out)
-    assert point == meant.take()
-    assert (story.requests, story.bytes_out) == (len(told), sum(exchange.bytes_out for exchange, _ in told))
-    assert story.bytes_in == sum(exchange.bytes_in for exchange, _ in told)
+    told_of = meant.take()
+    assert point is not None
+    assert told_of is not None
+    assert abs(point.micros - told_of.micros) <= len(told)  # each rounded, or all together
+    assert msgspec.structs.replace(point, micros=0) == msgspec.structs.replace(told_of, micros=0)
+    assert (story.requests, story.bytes_out) == (len(told), sum(exchange.bytes_out for exchange, *_ in told))
+    assert story.bytes_in == sum(exchange.bytes_in for exchange, *_ in told)
+
+
+async def test_those_of_a_batch_are_told_at_its_end_each_for_its_own_connection() -> None:
+    paper, metrics, batch = Paper(), Metrics(), Batch()
+    log = make_access_log(cast("LogWriter", paper), LogStyle.JSON)
+    ledger = Ledger("api", Recorder(metrics, listening_log()[0], log, lambda: 0.0), batch)
+    visits = [Visit("api", "inbound", f"10.0.0.9:{number}", id=f"id-{number}", started=0.0) for number in range(3)]
+    stories = [Story(visit, ledger) for visit in visits]
+    for _ in range(3):
+        for story in stories:
+            story.answered(an_exchange(), upstream())
+    assert paper.lines == []
+    assert len(batch.calls) == 1
+    batch.ends()
+    assert [msgspec.json.decode(line)["id"] for line in paper.lines] == ["id-0", "id-1", "id-2"] * 3
+    assert [story.requests for story in stories] == [3, 3, 3]
+    assert metrics.requests.labels("api", "2xx", "").value == 9
+    stories[0].answered(an_exchange(), upstream())
+    assert len(batch.calls) == 1
+
+
+async def test_who_is_told_aloud_does_not_overtake_who_waits_for_the_end_of_the_batch() -> None:
+    paper, batch = Paper(), Batch()
+    log = make_access_log(cast("LogWriter", paper), LogStyle.JSON)
+    ledger = Ledger("api", Recorder(Metrics(), listening_log()[0], log, lambda: 0.0), batch)
+    story = Story(Visit("api", "inbound", "10.0.0.9:1", started=0.0), ledger)
+    for number in range(3):
+        story.answered(an_exchange(status=200 + number), upstream())
+    story.finished(an_exchange(status=503), None)
+    batch.ends()
+    assert [msgspec.json.decode(line)["status"] for line in paper.lines] == [200, 201, 202, 503]
+
+
+async def test_a_fault_in_telling_is_told_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, heard = listening_log()
+    batch = Batch()
+    ledger = Ledger("api", Recorder(Metrics(), log, lambda _line: None, lambda: 0.0), batch)
+    story = Story(Visit("api", "inbound", "10.0.0.9:1", started=0.0), ledger)
+    monkeypatch.setattr(Story, "line", lambda *_: 1 / 0)
+    story.answered(an_exchange(), upstream())
+    batch.ends()
+    assert heard.names == ["internal_error"]
+    monkeypatch.undo()
+    story.answered(an_exchange(), upstream())
+    batch.ends()
+    assert story.requests == 1
 
 
 class Exported:
@@ -254,13 +328,16 @@ class Exported:
         self.spans += map(msgspec.json.decode, spans)
 
 
+def at_once(call: Callable[[], None]) -> None:
+    call()
+
+
 def story_as(wanted: Wanted, *, tracer: Tracer | None = None) -> tuple[Story, list[AccessLine], Metrics]:
     lines: list[AccessLine] = []
     metrics = Metrics()
-    nobody = cast("Relay", None), cast("Resolver", None), cast("IdentityStore", None)
     recorder = Recorder(metrics, listening_log()[0], lines.append, lambda: 0.0, wanted)
     visit = Visit("api", "inbound", "10.0.0.9:1", id="id-1", caller="spiffe://td/c", started=0.0)
-    return story_of(visit, Services(*nobody, recorder, tracer)), lines, metrics
+    return Story(visit, Ledger("api", recorder, at_once, tracer)), lines, metrics
 
 
 def an_exchange(**more: object) -> Exchange:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import strategies as st
 
 from meshproxy.telemetry.access import ConnectionLine, Stamp, in_words, make_access_log, present_time, timestamp
 from meshproxy.telemetry.events import LogStyle
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HOSTILE = st.text(st.characters(codec="utf-8"), max_size=60)
 COUNT = st.integers(0, 1 << 60)
@@ -57,6 +61,9 @@ class Kept:
         self.lines.append(line)
 
     put_alone = put
+
+    def put_all_alone(self, lines: Sequence[bytes]) -> None:
+        self.lines += lines
 
 
 def written(line: ConnectionLine, style: LogStyle) -> bytes:

@@ -138,6 +138,29 @@ def test_lines_of_the_one_without_a_lock_keep_their_order_and_none_is_forgotten(
         assert writer.dropped == 0
 
 
+def test_lines_that_are_brought_together_stand_between_those_before_and_behind(gate: Gate) -> None:
+    gate.open.set()
+    writer = LogWriter(1)
+    writer.put_alone(b"1\n")
+    writer.put_all_alone([b"2\n", b"3\n"])
+    writer.put_all_alone([])
+    writer.put(b"4\n")
+    writer.close()
+    assert gate.lines == [b"1", b"2", b"3", b"4"]
+
+
+def test_of_lines_that_are_brought_together_as_many_are_taken_as_there_is_room_for(gate: Gate) -> None:
+    writer = LogWriter(1, capacity=10)
+    writer.put_alone(b"first\n")
+    assert gate.entered.wait(5)
+    writer.put_all_alone([b"x\n"] * 8)
+    writer.put_all_alone([b"y\n"] * 4)
+    assert writer.dropped == 2
+    gate.open.set()
+    writer.close()
+    assert [line for line in gate.lines if len(line) == 1] == [b"x"] * 8 + [b"y"] * 2
+
+
 def test_what_waits_is_bounded_whoever_brings_it(gate: Gate) -> None:
     writer = LogWriter(1, capacity=10, most_bytes=1000)
     writer.put_alone(b"first\n")

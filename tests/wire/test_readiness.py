@@ -71,6 +71,48 @@ async def test_a_handler_hears_of_bytes_and_of_the_end(engine: Readiness, wires:
     engine.forget(near)
 
 
+async def test_what_is_left_for_afterwards_is_done_once_and_soon(engine: Readiness, wires: Wires) -> None:
+    pairs = [wires.unix() for _ in range(3)]
+    told: list[str] = []
+    readers = [Reader(engine, near) for near, _ in pairs]
+    for reader in readers:
+        reader.then = lambda: engine.afterwards(lambda: told.append("read"))
+        engine.watch(reader.sock, reader)
+    for _, far in pairs:
+        far.send(b"x")
+    await settled()
+    assert told == ["read"] * 3
+    engine.afterwards(lambda: told.append("a task's"))
+    await settled()
+    assert told == ["read"] * 3 + ["a task's"]
+    for near, _ in pairs:
+        engine.forget(near)
+
+
+async def test_what_is_left_for_afterwards_comes_behind_all_of_a_batch(wires: Wires, nursery: trio.Nursery) -> None:
+    engine = EpollReadiness()
+    await nursery.start(engine.run)
+    pairs, told = [wires.unix() for _ in range(3)], []
+
+    def handler(near: socket.socket) -> Callable[[int], bool]:
+        def take(_events: int) -> bool:
+            near.recv(10)
+            told.append("event")
+            if told == ["event"]:
+                engine.afterwards(lambda: told.append("afterwards"))
+            return True
+
+        return take
+
+    for near, far in pairs:
+        engine.watch(near, handler(near))
+        far.send(b"x")
+    await settled()
+    assert told == ["event", "event", "event", "afterwards"]
+    for near, _ in pairs:
+        engine.forget(near)
+
+
 async def test_bytes_that_came_before_watching_are_told(engine: Readiness, wires: Wires) -> None:
     near, far = wires.unix()
     far.send(b"early")

@@ -1,0 +1,256 @@
+"""Where the requests of one listener are told: those in which nothing is out of the ordinary, all of a batch in a row.
+
+To tell of one takes 3 us while the code for it and what it counts in are at hand, and three times as long when they
+are not: between two requests the traffic pushes them out of the caches of the processor. A busy engine has twenty
+requests in a batch of events; so what is ordinary waits for the end of the batch, and is told together.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+
+from meshproxy.telemetry.access import present_time
+from meshproxy.telemetry.bounds import BOUNDS
+from meshproxy.telemetry.wanted import AccessLines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshproxy.http.exchange import Decided, Exchange
+    from meshproxy.telemetry.access import RequestLine
+    from meshproxy.telemetry.flows import Flow
+    from meshproxy.telemetry.record import Recorder
+    from meshproxy.telemetry.requests import Requests
+    from meshproxy.tracing.tracer import Tracer
+    from meshproxy.upstream.pool import UpstreamConnection
+
+# What of a path goes into a log line; lines that wait for a slow reader are bounded by their number.
+LONGEST_PATH: Final = 1024
+
+SERVER_ERRORS: Final = 500  # statuses from here on; RFC 9110 section 15.6
+
+# A line as it is encoded; between the fields that each request has anew stand those that are the same for many.
+_FORM: Final = (
+    b'{"event":"request","ts":"%%b",%b,"request_id":"%%b",%b,"method":"%%b","path":"%%b",%b%%b'
+    b'"duration_ms":%%b.%%b,"answer_ms":%%b.%%b,"trace_id":"%%b"}\n'
+)
+# Up to a second in milliseconds, and the places behind their point: `%03d` takes five times as long.
+_FULL: Final = 1000
+_WHOLE: Final = tuple(b"%d" % number for number in range(_FULL))
+_PLACES: Final = tuple(b"%03d" % number for number in range(_FULL))
+_AS_THEY_STAND: Final = bytes(set(range(0x21, 0x7F)) - set(b'"\\'))  # in a text of JSON; no regex is as quick
+
+
+class Tally:
+    """Where requests are counted that were answered alike on one edge: those of a batch, and how long each took."""
+
+    __slots__ = ("_count", "_durations", "_flow", "_requests", "_took", "bytes_in", "bytes_out", "times")
+
+    def __init__(self, requests: Requests, flow: Flow, status: int) -> None:
+        self._requests = requests
+        self._count = requests.answered(status)
+        self._durations = requests.lasted(status)
+        self._flow = flow
+        self._took = flow.took if status < SERVER_ERRORS else flow.took_failed
+        self.times: list[float] = []
+        self.bytes_in = self.bytes_out = 0
+
+    def __repr__(self) -> str:
+        return f"<Tally of {len(self.times)} at {self._flow!r}>"
+
+    def settle(self) -> None:
+        """Add what was noted to the numbers, and begin anew."""
+        times, took, counts = self.times, self._took, self._durations.counts
+        for seconds in times:
+            bucket = bisect_left(BOUNDS, seconds)
+            took[bucket] += 1
+            counts[bucket] += 1
+        together, requests, flow = sum(times), self._requests, self._flow
+        self._count.value += len(times)
+        self._durations.total += together
+        requests.bytes_in.value += self.bytes_in
+        requests.bytes_out.value += self.bytes_out
+        flow.micros += int(together * 1e6 + 0.5)
+        flow.bytes_in += self.bytes_in
+        flow.bytes_out += self.bytes_out
+        self.bytes_in = self.bytes_out = 0
+        times.clear()
+
+
+# What the ordinary requests of a story have in common while these are the same: what was decided, the status, the
+# address and the identity it went to. Then how their lines are written (empty: not at all; None: each by its story),
+# and where they are counted.
+Alike = tuple["Decided | None", int, str, str, bytes | None, Tally]
+
+_NEVER: Final = -1  # no status
+
+_MOST_TALLIES: Final = 64
+
+
+class Tale(Protocol):
+    """The story of one connection, as the ledger knows it."""
+
+    alike: Alike | None  # None: nothing was told yet
+    flow: Flow
+    rule: str
+    requests: int
+    bytes_in: int
+    bytes_out: int
+
+    def finished(self, exchange: Exchange, upstream: UpstreamConnection | None) -> None:
+        """Tell of an exchange."""
+
+    def line(self, exchange: Exchange, upstream: UpstreamConnection | None) -> RequestLine:
+        """Return its access line."""
+
+
+class Ledger:
+    """The book of one listener; `afterwards` is the engine's: it calls what it is given once this batch is over."""
+
+    __slots__ = ("_afterwards", "_put_all", "_tallies", "listener", "recorder", "requests", "tracer", "waiting")
+
+    def __init__(
+        self,
+        listener: str,
+        recorder: Recorder,
+        afterwards: Callable[[Callable[[], None]], None],
+        tracer: Tracer | None = None,
+    ) -> None:
+        self.listener = listener
+        self.recorder = recorder
+        self.tracer = tracer
+        self.requests = recorder.requests_of(listener)
+        self._put_all = self.requests.put_all
+        self._afterwards = afterwards
+        self._tallies: dict[tuple[Flow, int], Tally] = {}
+        self.waiting: list[tuple[Tale, Exchange, UpstreamConnection]] = []
+
+    def __repr__(self) -> str:
+        return f"<Ledger of {self.listener} waiting={len(self.waiting)}>"
+
+    def begin(self) -> None:
+        """Take that somebody waits: what does is told when the batch is over."""
+        self._afterwards(self.tell)
+
+    def tell(self) -> None:
+        """Tell of all that wait."""
+        waiting = self.waiting[:]
+        self.waiting.clear()  # stories have looked the list up once
+        try:
+            self._tell(waiting)
+        except Exception:  # called by the engine: a fault in here would end it, and all connections
+            untold = self.recorder.may_tell(self.listener, "telling")
+            if untold is not None:
+                self.recorder.log.exception("internal_error", during="telling", listener=self.listener, untold=untold)
+
+    def _tell(self, waiting: list[tuple[Tale, Exchange, UpstreamConnection]]) -> None:
+        """Tell of these; who is out of the ordinary tells of it himself.
+
+        A line says the same in the same order as any other. Its times are written with all three places: to find the
+        shortest spelling of two floats takes as long as all else.
+        """
+        now = present_time().encode()
+        lines: list[bytes] = []
+        tallies: list[Tally] = []
+        for story, exchange, upstream in waiting:
+            alike = story.alike
+            if (
+                alike is None
+                or exchange.decided is not alike[0]
+                or exchange.status != alike[1]
+                or upstream.target != alike[2]
+                or upstream.identity != alike[3]
+            ):
+                alike = self._liken(story, exchange, upstream)
+            line = _written(alike[4], exchange, now)
+            if line is None:
+                if lines and self._put_all is not None:  # in order
+                    self._put_all(lines)
+                    lines.clear()
+                story.finished(exchange, upstream)
+                continue
+            if line:
+                lines.append(line)
+            tally = alike[5]
+            if not tally.times:
+                tallies.append(tally)
+            tally.times.append(exchange.ended - exchange.started)
+            tally.bytes_in += exchange.bytes_in
+            tally.bytes_out += exchange.bytes_out
+            story.requests += 1
+            story.bytes_in += exchange.bytes_in
+            story.bytes_out += exchange.bytes_out
+        if lines and self._put_all is not None:
+            self._put_all(lines)
+        for tally in tallies:
+            tally.settle()
+
+    def _liken(self, story: Tale, exchange: Exchange, upstream: UpstreamConnection) -> Alike:
+        """Have a story know what this request has in common with those like it."""
+        decided, status = exchange.decided, exchange.status
+        tally = self._tallies.get((story.flow, status))
+        if tally is None:
+            if len(self._tallies) >= _MOST_TALLIES:
+                self._tallies.clear()  # whoever has one already goes on with it
+            tally = self._tallies[story.flow, status] = Tally(self.requests, story.flow, status)
+        if story.alike is None:  # mostly also the last of its connection: no other will be like it
+            story.alike = None, _NEVER, "", "", None, tally
+            return story.alike
+        form: bytes | None = None
+        if self.requests.wanted.lines is not AccessLines.ALL:
+            is_failure = status >= SERVER_ERRORS or (decided is not None and decided.decision != "allow")
+            form = None if is_failure else b""
+        elif self._put_all is not None:
+            form = _form_of(story.line(exchange, upstream))
+        story.rule = "" if decided is None else decided.rule
+        alike = story.alike = decided, status, upstream.target, upstream.identity, form, tally
+        return alike
+
+
+def _written(form: bytes | None, exchange: Exchange, now: bytes) -> bytes | None:
+    """Return the line of an exchange; empty if it has none, None if it is no ordinary one."""
+    head, request_id = exchange.head, exchange.request_id
+    if form is None or exchange.trace is not None or exchange.resent or head is None:
+        return None
+    if not form:
+        return form
+    path = head.target.path
+    if len(path) > LONGEST_PATH or path.translate(None, _AS_THEY_STAND):
+        return None
+    if not request_id.isalnum() and request_id.translate(None, _AS_THEY_STAND):
+        return None
+    lasted = int((exchange.ended - exchange.started) * 1e6 + 0.5)
+    waited = int((exchange.answered - exchange.upstream_asked) * 1e6 + 0.5)
+    lasted_ms, waited_ms = lasted // _FULL, waited // _FULL
+    sizes = b'"bytes_out":%d,' % exchange.bytes_out if exchange.bytes_out else b""
+    return form % (
+        now,
+        request_id,
+        head.method,
+        path,
+        b'"bytes_in":%d,%b' % (exchange.bytes_in, sizes) if exchange.bytes_in else sizes,
+        _WHOLE[lasted_ms] if lasted_ms < _FULL else b"%d" % lasted_ms,
+        _PLACES[lasted % _FULL],
+        _WHOLE[waited_ms] if waited_ms < _FULL else b"%d" % waited_ms,
+        _PLACES[waited % _FULL],
+        exchange.trace_id,
+    )
+
+
+def _form_of(line: RequestLine) -> bytes:
+    """Return how ordinary lines like this one are written: what they have in common, and room for the rest.
+
+    A quote within a value is escaped, so the marks are found where they are meant.
+    """
+    text = msgspec.json.encode(line).replace(b"%", b"%%")
+    begins = text[text.index(b'"listener":') : text.index(b',"request_id":')]
+    who = text[text.index(b'"peer":') : text.index(b',"method":')]
+    how = text[text.index(b'"status":') : _first_of(text, b'"bytes_in":', b'"bytes_out":', b'"duration_ms":')]
+    return _FORM % (begins, who, how)
+
+
+def _first_of(text: bytes, *marks: bytes) -> int:
+    return min(at for at in map(text.find, marks) if at >= 0)
