@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MANY = int(os.environ.get("MESHPROXY_TEST_IDLE", "2000"))
 MOST = 80 << 10  # bytes of memory for each
-LOOK = 10  # seconds
+LOOK = 5  # seconds
 LEAST = 5.0  # ms; a p99 of less is as good as before
 
 
