@@ -20,6 +20,8 @@ from meshproxy.wire.channel import ChannelBroken
 from meshproxy.wire.closing import LINGER_BYTES, LINGER_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from meshproxy.http.exchange import Exchange
     from meshproxy.http.relay import HttpRelay
     from meshproxy.inbound.machinery import Machinery, Teller
@@ -30,6 +32,10 @@ _NEVER = float("inf")
 
 # No request is going on.
 _BETWEEN = frozenset({Phase.IDLE, Phase.OVER, Phase.UPGRADED})
+
+
+def _nobody() -> None:
+    """Nobody owns it yet: who does looks how it stands."""
 
 
 _TOO_OLD = "the connection is older than max_connection_age"
@@ -56,7 +62,7 @@ class Ends(ABC):
         self.ending: Outcome | None = None
         self.error: BaseException | None = None
         self.dialling: trio.CancelScope | None = None  # the owner's, while it dials
-        self.woken = trio.Event()
+        self.wake: Callable[[], None] = _nobody  # the owner, when there is something that callbacks cannot do
         self.deadline = _NEVER
 
     @property
@@ -122,7 +128,7 @@ class Ends(ABC):
 
     def _fail(self, error: BaseException) -> bool:
         self.error, self._is_over = error, True
-        self.woken.set()
+        self.wake()
         return False
 
     @abstractmethod
@@ -153,7 +159,7 @@ class Ends(ABC):
 
     def _be_over(self) -> None:
         self._is_over = True
-        self.woken.set()
+        self.wake()
 
     # As `wire.closing.linger`, but without a task that wakes for it.
 
