@@ -153,6 +153,8 @@ class Flight:
             self.sheds = self.sheds or (standing > bound * _FAR_BEYOND and self.count >= FLOOR)
             return
         self.sheds = False
+        if self.is_short_of_memory:
+            return  # there is time for more, but no room
         if self.is_bounded and (standing < bound / 2 or self.saturation <= SATURATED):
             # What is not used up is no bound any more.
             self._let_in(UNBOUNDED if self.count < self.most // 2 else int(self.most * _GROW) + 1)

@@ -117,10 +117,12 @@ class TlsConnection:
             sweeper.discard(limit)
 
     async def _shake_hands(self, turnstile: Turnstile, place: Place | None) -> None:
-        if self.session.server_side:
+        newcomer = self.session.server_side
+        if newcomer:
             await self._hear_hello(place)  # the client speaks first, and mostly has
         while True:
-            await turnstile.enter()
+            await turnstile.enter(newcomer=newcomer)
+            newcomer = False
             try:
                 self.session.do_handshake()
             except ssl.SSLWantReadError:
