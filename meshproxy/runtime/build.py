@@ -212,4 +212,4 @@ async def _look_back(recorder: Recorder, views: Views, chronicle: Chronicle) -> 
     while True:
         now, late = await next_second(wall_clock)
         chronicle.refuse(*recorder.fresh.take())
-        chronicle.second(now, recorder.flows.take(), views.facts(), late)
+        await chronicle.second(now, recorder.flows.take(), views.facts(), late)

@@ -126,7 +126,7 @@ class Overview:
                 chronicle.refuse(account.refused, account.refused_beyond)
                 happened += account.happened
                 late = max(late, account.loop_lag)
-            chronicle.second(now, happened, self.facts(), late)
+            await chronicle.second(now, happened, self.facts(), late)
 
     def facts(self) -> Facts:
         """Return what may explain a curve, as the workers told it last."""
