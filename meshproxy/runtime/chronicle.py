@@ -78,11 +78,7 @@ class Chronicle:
             self.feed.tell("state", msgspec.json.encode(told))
 
 
-async def next_second(wall: Wall) -> tuple[float, float]:
-    """Wait until a second of the wall clock has just passed.
-
-    Returns the time (since 1970) then, and by how many seconds the loop was late.
-    """
-    due = trio.current_time() + _STEP - wall().timestamp() % _STEP
-    await trio.sleep_until(due)
-    return wall().timestamp(), max(trio.current_time() - due, 0.0)
+async def next_second(wall: Wall) -> float:
+    """Wait until a second of the wall clock has just passed; returns the time (since 1970) then."""
+    await trio.sleep(_STEP - wall().timestamp() % _STEP)
+    return wall().timestamp()

@@ -261,9 +261,10 @@ class Recorder:
                 untold=untold,
             )
 
-    def shook_hands(self, listener: str, seconds: float) -> None:
-        """Take how long the handshake of a caller lasted that succeeded."""
+    def shook_hands(self, listener: str, seconds: float, waited: float) -> None:
+        """Take how long the handshake of a caller lasted that succeeded, and how much of that it waited for us."""
         self.metrics.handshake_seconds.labels(listener).observe(seconds)
+        self.metrics.handshake_wait.labels(listener).observe(waited)
 
     def waited(self, listener: str, seconds: float) -> None:
         """Take how long a request waited for an upstream connection."""

@@ -27,10 +27,14 @@ class Turnstile:
     def __repr__(self) -> str:
         return f"<Turnstile waiting={len(self._lot) + self._is_taken}>"
 
-    async def enter(self) -> None:
-        """Wait until it is one's turn; what is then done is done without waiting, and told by `leave`."""
-        if not self._is_taken and time.perf_counter() - self._passed_at > _SAME_TURN:
-            return
+    async def enter(self) -> float:
+        """Wait until it is one's turn; what is then done is done without waiting, and told by `leave`.
+
+        Returns how many seconds that took.
+        """
+        came_at = time.perf_counter()
+        if not self._is_taken and came_at - self._passed_at > _SAME_TURN:
+            return 0.0
         if self._is_taken:
             await self._lot.park()
         self._is_taken = True
@@ -39,6 +43,7 @@ class Turnstile:
         finally:
             # Who is woken stands in it from now on: nobody comes in between.
             self._is_taken = bool(self._lot.unpark())
+        return time.perf_counter() - came_at
 
     def leave(self) -> None:
         """Say that it is done."""
