@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from meshproxy.telemetry.flows import Edge, Point
 from meshproxy.telemetry.series import Marker
 from tests.dashboard.acting import Line, Play, denial, shop
 from tests.dashboard.browser import chromium
@@ -53,7 +54,7 @@ def busy() -> Play:
     play.line("/web", "/accounts").errors = 0.12
     play.sidecars["/orders"].series.mark(Marker(now - _SLOW_FOR - 40, "reload", "loaded orders.toml, generation 4"))
     play.sidecars["/ledger"].series.mark(Marker(now - 3.2 * 3600, "identity", "a new certificate, generation 7"))
-    play.live_through(now)
+    play.live_through(time.time())
     ledger, orders = play.sidecars["/ledger"], play.sidecars["/orders"]
     ledger.denials = [
         denial("/orders-qa", "/ledger", now=now - 2, count=214),
@@ -111,12 +112,16 @@ _STATES: Final[dict[str, Callable[[], Play]]] = {"empty": empty, "busy": busy, "
 async def staged(state: str) -> AsyncIterator[Stage]:
     """A mesh in that state, served."""
     async with gathered(_STATES[state]()) as stage:
+        stage.play.live_through(time.time())  # to be here has taken some seconds, too
         if state == "broken":
+            await trio.sleep(3)
             stage.running["/catalog"].cancel()
-            stage.play.sidecars["/stock"].trust_domain = "elsewhere.example"  # which its name does not fit: it lies
+            stock = stage.play.sidecars["/stock"]
+            edge = Edge("destination", "/web", "/ledger", "api", "http")  # a call in which it has no part: it lies
+            stock.series.take(time.time(), [(edge, Point(1))])
             stage.play.sidecars["/mailer"].state = "refusing"
             stage.play.sidecars["/mailer"].reason = "its own certificate expired"
-            await trio.sleep(8)
+            await trio.sleep(6)
         yield stage
 
 

@@ -159,10 +159,9 @@ async def test_more_tabs_than_a_browser_has_connections_are_all_live(tmp_path: P
         # One that is looked at again has what happened meanwhile, and goes on.
         await tabs[0].show()
         await tabs[0].until("document.querySelector('#link').dataset.state === 'live'")
-        heard = ledger.feed.listeners
         await tabs[0].open("about:blank")
         await opened(tabs[0], f"http://{address}", "curves")
-        assert ledger.feed.listeners <= heard
+        assert ledger.feed.listeners < 6
         assert [tab.complaints.console for tab in tabs] == [[]] * 8
 
 
@@ -244,7 +243,7 @@ async def test_hundred_services_and_a_thousand_calls_do_not_stutter(tmp_path: Pa
             busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # others' work is not the page's
             print(found)
             assert found["median"] < 50 * busy, found  # of a software renderer on a shared machine
-            assert found["longest"] < 500 * busy, found
+            assert found["longest"] < 250 * busy, found
             nursery.cancel_scope.cancel()
         assert tab.complaints.console == []
 
