@@ -57,21 +57,7 @@ class Metrics(Registry):
             "listener",
             "flag",
         )
-        self.upstream_wait = self.histogram(
-            "meshproxy_upstream_wait_seconds",
-            "What an HTTP request waited for an upstream connection when none was at rest.",
-            *("listener",),
-            bounds=FINER,
-        )
-        self.handshake_seconds = self.histogram(
-            "meshproxy_handshake_seconds", "What a TLS handshake with a caller took.", "listener", bounds=FINER
-        )
-        self.handshake_wait = self.histogram(
-            "meshproxy_handshake_wait_seconds",
-            "What of it a caller waited for his turn, as many came at once.",
-            *("listener",),
-            bounds=FINER,
-        )
+        self._describe_waits()
         self.upstream_failures = self.counter(
             "meshproxy_upstream_failures_total", "Attempts at an upstream that failed, by phase.", "listener", "phase"
         )
@@ -184,3 +170,20 @@ class Metrics(Registry):
         self.overloaded = self.gauge(
             "meshproxy_overloaded", "1 while new connections are turned away for want of time."
         ).labels()
+
+    def _describe_waits(self) -> None:
+        self.upstream_wait = self.histogram(
+            "meshproxy_upstream_wait_seconds",
+            "What an HTTP request waited for an upstream connection when none was at rest.",
+            *("listener",),
+            bounds=FINER,
+        )
+        self.handshake_seconds = self.histogram(
+            "meshproxy_handshake_seconds", "What a TLS handshake with a caller took.", "listener", bounds=FINER
+        )
+        self.handshake_wait = self.histogram(
+            "meshproxy_handshake_wait_seconds",
+            "What of it a caller waited for his turn, as many came at once.",
+            *("listener",),
+            bounds=FINER,
+        )
