@@ -122,7 +122,7 @@ class HttpDriver:
                 self._was_refused = True
                 pump.relay.upstream_failed(failed.failure, str(failed), clock(), limit=failed.limit)
             else:
-                self._was_refused = False
+                self._was_refused = pump.is_taken_back = False
                 if pump.relay.phase is Phase.CONNECTING:
                     pump.attach(connection, clock())
                 else:  # the caller went away meanwhile
@@ -142,7 +142,8 @@ class HttpDriver:
         flight, exchange = self._upstreams.pool.flight, self._pump.relay.exchange
         if not flight.is_bounded or exchange.resent:
             return None
-        if not flight.has_room() and not (self._was_refused and flight.takes_back()):
+        is_taken_back = self._pump.is_taken_back or (self._was_refused and flight.takes_back())
+        if not is_taken_back and not flight.has_room():
             detail = f"{flight.count} requests in flight, and the loop {flight.lag * 1000:.0f} ms behind"
             raise NoUpstreamConnection(Failure.OVERLOADED, detail, limit=OVERLOAD)
         return self._upstreams.resting()

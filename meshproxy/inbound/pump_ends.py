@@ -60,6 +60,7 @@ class Ends(ABC):
         self.up: UpstreamConnection | None = None
         self.ending: Outcome | None = None
         self.error: BaseException | None = None
+        self.is_taken_back = False  # it is let in, though it was put off and asked too early
         self.dialling: trio.CancelScope | None = None  # the owner's, while it dials
         self.woken = trio.Event()
         self.deadline = _NEVER
@@ -213,7 +214,8 @@ class Ends(ABC):
         """Listen to a caller that was put off; what it has said too early is heard if there is room for such."""
         relay = self.relay
         is_early = (not self.down.drained or relay.has_more) and not relay.hears_early
-        relay.hear_again(early=is_early and not self._upstreams.pool.flight.takes_back())
+        self.is_taken_back = is_early and self._upstreams.pool.flight.takes_back()
+        relay.hear_again(early=is_early and not self.is_taken_back)
 
     def _expire(self, now: float) -> None:
         if self._to_discard is not None:

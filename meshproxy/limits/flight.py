@@ -12,10 +12,14 @@ few dozen requests are no crowd, whatever else keeps the loop busy, and refusing
 the loop has time to sleep: then it is somebody else who keeps the processor, and whatever we refuse, what we do not
 refuse waits as long.
 
-Between half the bound and the bound nothing changes: that is where it is to stand. Below, the room grows while it is
-asked for, and of those who were refused and did not stay away for as long as they were told, a few are let in again
-(`takes_back`): a few, because they have waited long already, and because all of them at once are what made it too much.
-When nobody was refused for a while there is no bound any more.
+Once somebody is refused, the others are to be served well: the lag is brought down to half the bound. Below that, down
+to a quarter of it, nothing changes; further below, the room grows while it is asked for. When nobody was refused for a
+while there is no bound any more.
+
+Some of those who were refused are let in all the same (`takes_back`), beyond the room: who asks again when he is
+answered finds the room that he has left himself, and who comes from outside would never find any. It is few of them at
+a time: if they did not stay away for as long as they were told they have waited long already, and all of them at once
+are what made it too much.
 """
 
 from __future__ import annotations
@@ -41,8 +45,8 @@ _LEAST: Final = 0.7
 _SHRINK: Final = 0.9
 _GROW: Final = 1.05
 
-# What share of the room is given in an interval to those who were refused before, unless it is far too much as it is;
-# and while the loop keeps up with half of the room not used, or has time to sleep.
+# What share of the room is given in an interval to those who were refused before; and while the loop keeps up with half
+# of the room not used, or has time to sleep.
 _TAKEN_BACK: Final = 0.05
 _TAKEN_BACK_IDLE: Final = 0.25
 
@@ -210,7 +214,7 @@ class Flight:
         busiest = self.most if self._was_full else min(self.most, self._busiest)
         self._let_in(max(FLOOR, int(busiest * min(max(bound * _TARGET / standing, _LEAST), _SHRINK))))
         self.sheds = self.sheds or (standing > bound * _FAR_BEYOND and busiest >= FLOOR)
-        if standing <= bound:
+        if not self.sheds:
             self._take_back(_TAKEN_BACK)
 
     def _ease(self, *, keeps_up: bool, is_busy: bool) -> None:

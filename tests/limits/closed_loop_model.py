@@ -40,6 +40,7 @@ class Caller:
     deaf_until: float = 0.0  # put off until then; 0: it is not
     came_early: bool = False
     refused: int = 0  # times in a row
+    served: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,6 @@ class Loop:
     in_flight: int = 0
     now: float = 100.0
     refused: int = 0
-    refused_longest: int = 0
     served: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -102,6 +102,11 @@ class Loop:
             self._busy += cost
         return len(self.served) / seconds
 
+    @property
+    def never_served(self) -> int:
+        """How many of those that call now have never been served."""
+        return sum(not caller.served for caller in self._callers)
+
     def p99(self) -> float:
         served = sorted(self.served)
         return served[int(len(served) * 0.99)]
@@ -123,7 +128,7 @@ class Loop:
                 return self.costs.glance
             return self._ask(caller)
         self.in_flight -= 1
-        caller.refused = 0
+        caller.refused, caller.served = 0, caller.served + 1
         self.served.append(self.now - caller.asked_at)
         self._goes_on(caller, self.costs.way)
         return self.costs.request / 2
@@ -138,13 +143,16 @@ class Loop:
         for caller in due:
             caller.deaf_until, came_early, caller.came_early = 0.0, caller.came_early, False
             if came_early:
-                cost += self._ask(caller) if self.flight.takes_back() else self._refuse(caller)
+                cost += self._let_in(caller) if self.flight.takes_back() else self._refuse(caller)
         return cost
 
     def _ask(self, caller: Caller) -> float:
         flight = self.flight
         if flight.is_bounded and not flight.has_room() and not (caller.refused and flight.takes_back()):
             return self._refuse(caller)
+        return self._let_in(caller)
+
+    def _let_in(self, caller: Caller) -> float:
         self.in_flight += 1
         self._at(self.now + self.costs.service, News.ANSWERS, caller)
         return self.costs.request / 2
@@ -152,7 +160,6 @@ class Loop:
     def _refuse(self, caller: Caller) -> float:
         self.refused += 1
         caller.refused += 1
-        self.refused_longest = max(self.refused_longest, caller.refused)
         caller.deaf_until = self._ticked_at + self._dice.uniform(*NOT_HEARD)
         self._put_off.append(caller)
         self._goes_on(caller, self.costs.way if caller.rude else AWAY)
