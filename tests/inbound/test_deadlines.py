@@ -26,7 +26,7 @@ def enter(deadlines: Deadlines, phase: Phase, now: float, *, first: bool) -> Non
     [
         (Phase.IDLE, True, 10),
         (Phase.IDLE, False, 300),
-        (Phase.PUT_OFF, False, 0.5),
+        (Phase.PUT_OFF, False, 1.5),
         (Phase.HEAD, False, 10),
         (Phase.CONNECTING, False, NEVER),
         (Phase.EXPECTING, False, 60),
