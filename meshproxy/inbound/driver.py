@@ -5,8 +5,7 @@ The bytes are the `pump`'s. The task wakes when an upstream has to be dialled, a
 
 from __future__ import annotations
 
-from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -25,13 +24,8 @@ if TYPE_CHECKING:
     from meshproxy.http.exchange import Exchange
     from meshproxy.http.relay import HttpRelay
     from meshproxy.inbound.machinery import Machinery, Teller
-    from meshproxy.upstream.pool import Pool, UpstreamConnection, Upstreams
+    from meshproxy.upstream.pool import UpstreamConnection, Upstreams
     from meshproxy.wire.channel import Channel
-
-
-# Who is refused waits so long (seconds), and up to twice: not all at once, or they would all come again at once.
-_PUT_OFF: Final = 0.25
-_DICE: Final = Random()  # noqa: S311 - nothing secret hangs on it
 
 
 class HttpDriver:
@@ -49,6 +43,7 @@ class HttpDriver:
         self._sweeper = machinery.sweeper
         self._upstreams = upstreams
         self._teller = teller
+        self._was_refused = False  # the last time that its request had to wait for an upstream connection
         kind = Pump if machinery.gate is None else PatientPump
         self._pump = kind(machinery, downstream, relay, upstreams, teller)
         self._news: trio.Event | None = None  # for the task that waits for them
@@ -182,14 +177,14 @@ class HttpDriver:
             exchange.trace.attempt_began = begun
         with trio.CancelScope() as pump.dialling:
             try:
-                if pool.is_full:
-                    await self._put_off(pool)
-                connection = await pool.fetch(
+                connection = self._admitted() or await pool.fetch(
                     self._upstreams, lambda failure: teller.upstream_failed(failure, exchange)
                 )
             except NoUpstreamConnection as failed:
+                self._was_refused = True
                 pump.relay.upstream_failed(failed.failure, str(failed), clock(), limit=failed.limit)
             else:
+                self._was_refused = pump.is_taken_back = False
                 if pump.relay.phase is Phase.CONNECTING:
                     pump.attach(connection, clock())
                 else:  # the caller went away meanwhile
@@ -198,17 +193,22 @@ class HttpDriver:
         teller.waited(clock() - begun)
         pump.act()
 
-    async def _put_off(self, pool: Pool) -> None:
-        """Have a caller wait for whom there is no room, and then not be served unless it was all over by then.
+    def _admitted(self) -> UpstreamConnection | None:
+        """Return a connection that has come to rest since one was asked for, if any.
 
-        A caller who is refused at once may ask again at once, and refusing costs half of what serving does: a few
-        hundred of them would be refused all the time, and nobody served. Raises NoUpstreamConnection.
+        Who was let in before may go on. Of those who were refused some are let in where others are not: who asks when
+        it is answered finds room more often than who comes from outside, and these would never be served.
+
+        Raises NoUpstreamConnection for whom there is no room.
         """
-        await trio.sleep(_PUT_OFF * (1 + _DICE.random()))
-        flight = pool.flight
-        if flight.is_bounded:
+        flight, exchange = self._upstreams.pool.flight, self._pump.relay.exchange
+        if not flight.is_bounded or exchange.resent:
+            return None
+        is_taken_back = self._pump.is_taken_back or (self._was_refused and flight.takes_back())
+        if not is_taken_back and not flight.has_room():
             detail = f"{flight.count} requests in flight, and the loop {flight.lag * 1000:.0f} ms behind"
             raise NoUpstreamConnection(Failure.OVERLOADED, detail, limit=OVERLOAD)
+        return self._upstreams.resting()
 
     def _cut_short(self) -> None:
         """Tell the end of an exchange whose connection is cut at the end of the drain."""
