@@ -31,13 +31,14 @@ class Turnstile:
     def __repr__(self) -> str:
         return f"<Turnstile waiting={len(self._newcomers) + len(self._others) + self._is_taken}>"
 
-    async def enter(self, *, newcomer: bool = False) -> None:
+    async def enter(self, *, newcomer: bool = False) -> float:
         """Wait until it is one's turn; what is then done is done without waiting, and told by `leave`.
 
-        `newcomer`: it is the first step of somebody who has called us.
+        `newcomer`: it is the first step of somebody who has called us. Returns how many seconds that took.
         """
-        if not self._is_taken and time.perf_counter() - self._passed_at > _SAME_TURN:
-            return
+        came_at = time.perf_counter()
+        if not self._is_taken and came_at - self._passed_at > _SAME_TURN:
+            return 0.0
         if self._is_taken:
             await (self._newcomers if newcomer else self._others).park()
         self._is_taken = True
@@ -46,6 +47,7 @@ class Turnstile:
         finally:
             # Who is woken stands in it from now on: nobody comes in between.
             self._is_taken = bool(self._others.unpark() or self._newcomers.unpark())
+        return time.perf_counter() - came_at
 
     def leave(self) -> None:
         """Say that it is done."""
