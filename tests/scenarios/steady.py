@@ -28,6 +28,7 @@ from tests.scenarios.closed_loop import Caller, Crew, quantile
 
 WINDOW = 5.0  # seconds
 RECONNECTING = 1.0  # seconds
+_PATIENCE = 30.0  # seconds
 _ASLEEP = 0.005  # seconds; so late it is this process that was
 
 
@@ -204,8 +205,9 @@ class Pace(Crew):
         return look
 
     def settle(self) -> None:
-        """Go on until nobody is busy."""
-        while self.newcomers or any(caller.busy for caller in self.kept):
+        """Go on until nobody is busy, unless the sidecar has ended."""
+        until = time.perf_counter() + _PATIENCE
+        while (self.newcomers or any(caller.busy for caller in self.kept)) and time.perf_counter() < until:
             self.work_until(time.perf_counter() + 0.1)
 
     def hang_up(self) -> None:
