@@ -132,6 +132,7 @@ async def look(tab: Tab, url: str, page: str, size: str, *, dark: bool) -> None:
     await tab.open("about:blank")
     await tab.open(f"{url}/dashboard#/{page}")
     await tab.until("document.querySelector('#link')?.dataset.state === 'live'")
+    await tab.until("!document.body.innerText.includes('Asking the sidecars')")
     await trio.sleep(_SETTLED)
     if page == "denials":
         await tab.ask("document.querySelector('.denials summary')?.click()")
