@@ -16,7 +16,7 @@ export class Frame {
     this.trouble = document.getElementById("trouble");
     this.mesh = document.getElementById("mesh");
     this.link = document.getElementById("link");
-    this.links = Object.entries(pages).map(([name, { title }]) => h("a", { href: `#/${name}`, dataset: { name } }, named(title)));
+    this.links = Object.entries(pages).map(([name, { title }]) => h("a", { href: `#/${name}`, dataset: { name } }, title));
     replace(document.getElementById("pages"), this.links);
     const spans = SPANS.map(({ id, label, words }) => ({ id, label, title: words }));
     this.span = choice("How far back", spans, () => store.span.id, (id) => store.choose(id));
@@ -65,7 +65,7 @@ export class Frame {
     const since = this.store.now - 600;
     const fresh = (this.store.denials ?? []).filter(({ last }) => last > since).length;
     const link = this.links.find(({ dataset }) => dataset.name === "denials");
-    replace(link, named("Denials"), fresh > 0 ? h("span", { class: "badge", "aria-label": `${fresh} kinds in the last ten minutes` }, String(fresh)) : null);
+    replace(link, "Denials", fresh > 0 ? h("span", { class: "badge", "aria-label": `${fresh} kinds in the last ten minutes` }, String(fresh)) : null);
   }
 
   /** The band below the head: what cannot be seen, and what to do. */
@@ -98,10 +98,6 @@ export class Frame {
     repaintAll();
     this.onTheme();
   }
-}
-
-function named(title) {
-  return h("span", { class: "title", dataset: { title } }, title);
 }
 
 function brokenOnes(broken, all) {
