@@ -12,6 +12,7 @@ from meshproxy.http.head import BadMessage, FramingKind, RequestHead, Version
 from meshproxy.http.phase import Need, Phase
 from meshproxy.http.terms import Refusal
 from meshproxy.http.trace_context import LAST_FLAG, SAMPLED, TRACE_ID, ids_for, trace_of
+from meshproxy.limits.flight import OVERLOAD
 
 if TYPE_CHECKING:
     from meshproxy.http.codec import Piece
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 _MOST_UNSENT: Final = 16 * 1024
 
 
+_EARLY: Final = "asked again before the time was over that it was told to stay away"
+
 # Bound once: to look a member up in its class takes ten times as long on Python 3.11, and each message asks often.
 _IDLE: Final = Phase.IDLE
+_PUT_OFF: Final = Phase.PUT_OFF
 _HEAD: Final = Phase.HEAD
 _CONNECTING: Final = Phase.CONNECTING
 _EXPECTING: Final = Phase.EXPECTING
@@ -51,12 +55,12 @@ class Asking(Endings):
             return not self._requests.buffered
         if phase is _ANSWERING:
             return not self._request_done
-        return phase is _HEAD or phase is _BODY or phase is _EXPECTING or phase is _DISCARDING
+        return phase is _HEAD or phase is _BODY or phase is _EXPECTING or phase is _DISCARDING or self.hears_early
 
     @property
     def held_back(self) -> bool:
         """Whether bytes of further requests wait here until the caller has taken its answers."""
-        return self.phase is _IDLE and self._requests.buffered > 0
+        return (self.phase is _IDLE or self.hears_early) and self._requests.buffered > 0
 
     def rests(self) -> bool:
         """Whether nothing is going on, and nothing waits here: what the caller says next begins a request.
@@ -109,6 +113,26 @@ class Asking(Endings):
         """Go on with requests that were held back: what was in `to_downstream` has been taken."""
         self._advance(now)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether bytes of the caller wait here."""
+        return self._requests.buffered > 0
+
+    @property
+    def hears_early(self) -> bool:
+        """Whether it listens to a caller that was put off, to refuse it once more."""
+        return self._early and self.phase is _PUT_OFF
+
+    def hear_again(self, *, early: bool) -> None:
+        """Listen to a caller that was put off; `early`: what it has said meanwhile is to be refused once more."""
+        if self.phase is not _PUT_OFF:
+            return
+        if not self._requests.buffered:
+            self._in_a_row = -1  # the next one lies behind no other
+        self._early = early
+        if not early:
+            self.phase = _IDLE
+
     def downstream_ended(self, now: float) -> None:
         """Take the caller's end of stream: it may still wait for the answers to what it has asked (half-close)."""
         self._caller_ended = True
@@ -128,7 +152,7 @@ class Asking(Endings):
         """Take what the caller said, one thing after the other; raises BadMessage."""
         while True:
             phase = self.phase
-            if phase is _IDLE or phase is _HEAD:
+            if phase is _IDLE or phase is _HEAD or self.hears_early:
                 if not self._take_head(now):
                     return
                 continue
@@ -152,13 +176,17 @@ class Asking(Endings):
             is_last = self._in_a_row >= self._terms.most_pipelined
             # RFC 9112 section 9.3.2: who pipelines is prepared to ask again what lies behind a last answer.
             self._draining = self._draining or is_last
+            came_early, self._early = self._early, False
             if self._begin(head, now):
-                self.needs.append(_UPSTREAM)
+                if came_early:
+                    self._reply(Failure.OVERLOADED, _EARLY, now, limit=OVERLOAD)
+                else:
+                    self.needs.append(_UPSTREAM)
             self.exchange.limit = "max_pipelined" if is_last else self.exchange.limit
             return True
         if not self._requests.buffered:
-            self.phase = _IDLE
-        elif self.phase is _IDLE:
+            self.phase, self._early = _IDLE, False
+        elif self.phase is _IDLE or self.phase is _PUT_OFF:
             self.phase = _HEAD
             self.exchange = Exchange(now)
         return False

@@ -35,10 +35,17 @@ _BY_STATUS: Final = {
 RETRY_AFTER: Final = 1
 _FOR_NOW: Final = frozenset({429, 503})
 
+# There is too much to do, which in so many seconds may have changed. Who asks again at once would be refused again, and
+# refusing costs half of what serving does: a few hundred of those leave no time for others. So what they say is not
+# read until most of that time is over (Phase.PUT_OFF), which costs nothing.
+STAY_AWAY: Final = 2
+_LATER: Final = frozenset({Failure.OVERLOADED, Failure.LIMIT})
+
 # A refused request's body is read and thrown away up to here, so that the connection can go on (bytes).
 MOST_DISCARDED: Final = 64 * 1024
 
 _IDLE: Final = Phase.IDLE
+_BEFORE_A_REQUEST: Final = frozenset({Phase.IDLE, Phase.HEAD, Phase.PUT_OFF})
 
 
 class Endings:
@@ -56,6 +63,7 @@ class Endings:
         self._discarded = 0
         self._in_a_row = 0  # requests that were there before the answer to the one before them was
         self._close = False  # the connection ends with the current answer
+        self._early = False  # put off, and heard: the next request came too early, and is refused
         self._reused = False  # the upstream connection has carried an exchange before
         self._caller_ended = False
         self._draining = False
@@ -80,14 +88,14 @@ class Endings:
         """Take that the caller is gone, or is to be: a half-sent request must not be completed upstream."""
         if self.phase is Phase.OVER or self.phase is Phase.UPGRADED:
             return
-        if self.phase is Phase.IDLE:
+        if self.phase is Phase.IDLE or self.phase is Phase.PUT_OFF:
             self._over(Need.ABORT)
         else:
             self._cut(failure, detail, now)
 
     def _follow_caller(self, now: float) -> None:
         """End what cannot come to an end any more, for its caller has said its last byte."""
-        if self.phase is Phase.IDLE:
+        if self.phase is Phase.IDLE or self.phase is Phase.PUT_OFF:
             if not self._requests.buffered:
                 self._over(Need.CLOSE)
         elif self.phase is Phase.DISCARDING:
@@ -102,7 +110,7 @@ class Endings:
             self._end_exchange(now)
             self._over(Need.CLOSE)
             return
-        if self.phase is Phase.IDLE or self.phase is Phase.HEAD:
+        if self.phase in _BEFORE_A_REQUEST:
             self._begin_unreadable(now)
         self._request_done = self._close = True
         self._reply(_BY_STATUS.get(bad.status, Failure.BAD_REQUEST), bad.detail, now, limit=bad.limit)
@@ -129,7 +137,7 @@ class Endings:
         self._drop_upstream()
         self._tell_failure(failure, detail)
         self.exchange.status, self.exchange.answered = failure.status, now
-        self._close = self._close or self._draining or self._will_not_be_discarded()
+        self._close = self._close or self._draining or self._will_not_be_discarded() or self._leaves_others(failure)
         self.to_downstream.append(
             reply.problem(
                 failure.status,
@@ -137,7 +145,7 @@ class Endings:
                 request_id=self.exchange.request_id,
                 error_token=failure.token,
                 close=self._close,
-                retry_after=RETRY_AFTER if failure.status in _FOR_NOW else None,
+                retry_after=_retry_after(failure),
                 with_body=self._head is None or self._head.method != b"HEAD",
             )
         )
@@ -153,6 +161,13 @@ class Endings:
             return False
         # Who waits for 100 Continue may or may not send its body now.
         return head.fields.expects_continue or head.fields.framing.length - self.exchange.bytes_in > MOST_DISCARDED
+
+    def _leaves_others(self, failure: Failure) -> bool:
+        """Whether requests lie behind one that is put off: each would wait for the time of all before it.
+
+        RFC 9112 section 9.3.2: who pipelines is prepared to ask again what lies behind a last answer.
+        """
+        return failure in _LATER and self._request_done and self._requests.buffered > 0
 
     def _cut(self, failure: Failure, detail: str, now: float) -> None:
         """End the downstream so that it sees that its answer is incomplete."""
@@ -171,7 +186,11 @@ class Endings:
         if self._close:
             self._over(Need.CLOSE)
             return
-        self.phase = _IDLE
+        if self.exchange.failure in _LATER:
+            self.phase = Phase.PUT_OFF
+            self.needs.append(Need.PUT_OFF)
+        else:
+            self.phase = _IDLE
         self._head = self._forwarded = self._answer = None
 
     def _end_exchange(self, now: float) -> None:
@@ -192,3 +211,9 @@ class Endings:
     def _over(self, how: Need) -> None:
         self.phase = Phase.OVER
         self.needs.append(how)
+
+
+def _retry_after(failure: Failure) -> int | None:
+    if failure in _LATER:
+        return STAY_AWAY
+    return RETRY_AFTER if failure.status in _FOR_NOW else None

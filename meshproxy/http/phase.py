@@ -9,6 +9,7 @@ class Phase(Enum):
     """Where the exchange stands; the driver's deadlines are a table over these."""
 
     IDLE = auto()  # between requests: nothing of the next one has come
+    PUT_OFF = auto()  # the same, after it was told to come back later: what it says before is left where it is
     HEAD = auto()  # part of a head has come
     CONNECTING = auto()  # granted, and waiting for an upstream connection
     EXPECTING = auto()  # the caller waits for 100 Continue before it sends its body (RFC 9110 section 10.1.1)
@@ -28,6 +29,7 @@ class Need(Enum):
     RELEASE_UPSTREAM = auto()  # it is clean: the pool may have it
     CLOSE_UPSTREAM = auto()  # its last exchange is over on both sides: end it properly
     DROP_UPSTREAM = auto()  # end it so that nothing half-said looks complete
+    PUT_OFF = auto()  # hear no more of the caller for a while, then `hear_again`
     UPGRADE = auto()  # from here on bytes are only moved
     CLOSE = auto()  # end the downstream so that the last answer arrives
     ABORT = auto()  # reset the downstream: its answer is incomplete, and must not look complete

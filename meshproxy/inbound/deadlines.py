@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
+from meshproxy.http.endings import STAY_AWAY
 from meshproxy.http.phase import Phase
 from meshproxy.wire.sweep import TICK
 
@@ -19,11 +20,15 @@ _POLITE: Final = 30.0
 # What moves slower than the minimum rate is judged by windows of this many seconds.
 _WINDOW: Final = 10.0
 
+# Who was told to come back later is not heard for so long at most: with the ticks at both ends, no longer than that.
+PUT_OFF: Final = STAY_AWAY - 2 * TICK
+
 _NEVER: Final = float("inf")
 
 # Phases that end at a moment, whatever moves, and the limit each ends by; for IDLE see `_limit_of_phase`.
 _BY_PHASE: Final = {
     Phase.IDLE: "",
+    Phase.PUT_OFF: "",
     Phase.HEAD: "head_timeout",
     Phase.EXPECTING: "response_timeout",
     Phase.AWAITING: "response_timeout",
@@ -69,8 +74,9 @@ class Deadlines:
 
     Whoever moves it on writes down when a phase began (`since`, seconds of the sweeper's clock) and how many bytes it
     has `moved` in it, no more: what follows is worked out by who looks, which is seldom. `shortest` is how soon after
-    its beginning a phase may have to end (seconds): who looks that often misses nothing. `limit` is the key of the
-    settings that what was `due` last comes from; empty for a certificate's end, and in a drain.
+    its beginning a phase may have to end (seconds): who looks that often misses nothing but the end of a PUT_OFF, which
+    lasts `put_off`, and is looked at as it begins. `limit` is the key of the settings that what was `due` last comes
+    from; empty for a certificate's end, and in a drain.
     """
 
     __slots__ = (
@@ -87,6 +93,7 @@ class Deadlines:
         "cut_at",
         "limit",
         "moved",
+        "put_off",
         "shortest",
         "since",
     )
@@ -99,6 +106,7 @@ class Deadlines:
         self.shortest = patience.shortest
         self.since = 0.0
         self.moved = 0
+        self.put_off = PUT_OFF
         self._looked_at: tuple[Phase, float, bool] | None = None  # the phase that was seen last, and when it began
         self._phase = Phase.IDLE
         self._phase_ends = _NEVER  # of the phase, or of a window of it
@@ -152,6 +160,8 @@ class Deadlines:
             return patience.head if first else patience.idle
         if self._phase is Phase.HEAD:
             return patience.head
+        if self._phase is Phase.PUT_OFF:
+            return self.put_off
         if self._phase in {Phase.EXPECTING, Phase.AWAITING}:
             return patience.response
         if self._phase is Phase.CONNECTING:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _UPSTREAM, _RELEASE_UPSTREAM = Need.UPSTREAM, Need.RELEASE_UPSTREAM
 _IDLE, _BODY, _ANSWERING = Phase.IDLE, Phase.BODY, Phase.ANSWERING
 
+_ENDINGS = {Need.CLOSE: Outcome.CLOSED, Need.ABORT: Outcome.ABORTED, Need.UPGRADE: Outcome.UPGRADED}
+
 
 class Pump(Says):
     """One downstream connection and the upstream its current exchange has, if any.
@@ -230,7 +232,7 @@ class Pump(Says):
         """
         connection = self._upstreams.resting()
         if connection is None:
-            self.woken.set()
+            self.wake()
             return False
         relay, channel = self.relay, connection.channel
         self._take_upstream(connection)
@@ -292,21 +294,19 @@ class Pump(Says):
             if connection is not None:
                 self.attach(connection, now)
             else:
-                self.woken.set()
+                self.wake()
         elif need is _RELEASE_UPSTREAM:
             self._part_with_upstream(pool.give_back)
         elif need is Need.FRESH_UPSTREAM:
-            self.woken.set()
+            self.wake()
         elif need is Need.CLOSE_UPSTREAM:
             self._part_with_upstream(pool.close)
         elif need is Need.DROP_UPSTREAM:
             self._part_with_upstream(pool.drop)
-        elif need is Need.CLOSE:
-            self._end(Outcome.CLOSED)
-        elif need is Need.ABORT:
-            self._end(Outcome.ABORTED)
-        elif need is Need.UPGRADE:
-            self._end(Outcome.UPGRADED)
+        elif need is Need.PUT_OFF:
+            self._put_off()
+        else:
+            self._end(_ENDINGS[need])
 
     def attach(self, connection: UpstreamConnection, now: float) -> None:
         """Give the current exchange its upstream connection; `now` by `clock`."""

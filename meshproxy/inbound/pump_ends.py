@@ -8,18 +8,21 @@ from __future__ import annotations
 import contextlib
 import socket
 from abc import ABC, abstractmethod
+from random import Random
 from typing import TYPE_CHECKING
 
 import trio
 
 from meshproxy.errors import Failure
 from meshproxy.http.phase import Phase
-from meshproxy.inbound.deadlines import Deadlines, Due, Waiting
+from meshproxy.inbound.deadlines import PUT_OFF, Deadlines, Due, Waiting
 from meshproxy.inbound.machinery import Outcome, clock
 from meshproxy.wire.channel import ChannelBroken
 from meshproxy.wire.closing import LINGER_BYTES, LINGER_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from meshproxy.http.exchange import Exchange
     from meshproxy.http.relay import HttpRelay
     from meshproxy.inbound.machinery import Machinery, Teller
@@ -29,10 +32,18 @@ if TYPE_CHECKING:
 _NEVER = float("inf")
 
 # No request is going on.
-_BETWEEN = frozenset({Phase.IDLE, Phase.OVER, Phase.UPGRADED})
+_BETWEEN = frozenset({Phase.IDLE, Phase.PUT_OFF, Phase.OVER, Phase.UPGRADED})
+
+
+def _nobody() -> None:
+    """Nobody owns it yet: who does looks how it stands."""
 
 
 _TOO_OLD = "the connection is older than max_connection_age"
+
+# Who is put off is so for a share of the time from here on: not all for the same, or they would all come again at once.
+_SOONEST = 0.66
+_DICE = Random()  # noqa: S311 - nothing secret hangs on it
 
 
 class Ends(ABC):
@@ -55,8 +66,9 @@ class Ends(ABC):
         self.up: UpstreamConnection | None = None
         self.ending: Outcome | None = None
         self.error: BaseException | None = None
+        self.is_taken_back = False  # it is let in, though it was put off and asked too early
         self.dialling: trio.CancelScope | None = None  # the owner's, while it dials
-        self.woken = trio.Event()
+        self.wake: Callable[[], None] = _nobody  # the owner, when there is something that callbacks cannot do
         self.deadline = _NEVER
 
     @property
@@ -122,12 +134,16 @@ class Ends(ABC):
 
     def _fail(self, error: BaseException) -> bool:
         self.error, self._is_over = error, True
-        self.woken.set()
+        self.wake()
         return False
 
     @abstractmethod
     def _act(self, now: float) -> None:
         """Carry out what the machine says."""
+
+    @abstractmethod
+    def _begin_phase(self) -> None:
+        """Take that the machine stands in a phase that has begun just now."""
 
     @abstractmethod
     def _lose_downstream(self, detail: str) -> None:
@@ -153,7 +169,7 @@ class Ends(ABC):
 
     def _be_over(self) -> None:
         self._is_over = True
-        self.woken.set()
+        self.wake()
 
     # As `wire.closing.linger`, but without a task that wakes for it.
 
@@ -194,6 +210,19 @@ class Ends(ABC):
         ends_at = _NEVER if self.up is None else self.up.ends_at
         self.deadline = min(deadlines.earliest, now + deadlines.shortest, ends_at)
 
+    def _put_off(self) -> None:
+        """Come back to the caller when it may ask again: sooner than whoever else has nothing to wait for."""
+        self._begin_phase()
+        self._deadlines.put_off = PUT_OFF * _DICE.uniform(_SOONEST, 1.0)
+        self._look_again(trio.current_time())
+
+    def _hear_again(self) -> None:
+        """Listen to a caller that was put off; what it has said too early is heard if there is room for such."""
+        relay = self.relay
+        is_early = (not self.down.drained or relay.has_more) and not relay.hears_early
+        self.is_taken_back = is_early and self._upstreams.pool.flight.takes_back()
+        relay.hear_again(early=is_early and not self.is_taken_back)
+
     def _expire(self, now: float) -> None:
         if self._to_discard is not None:
             self._be_over()
@@ -213,6 +242,8 @@ class Ends(ABC):
             self.drain((self._deadlines.cut_at - now) / 2)
         elif due is Due.UPSTREAM_STALLED:
             self.relay.upstream_stalled(clock())
+        elif due is Due.TIMED_OUT and self._phase is Phase.PUT_OFF:
+            self._hear_again()
         elif due is Due.TIMED_OUT and self._phase is Phase.OVER:
             self._end(Outcome.ABORTED)  # our last words are not being read
         elif due is Due.TIMED_OUT:

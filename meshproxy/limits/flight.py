@@ -6,10 +6,20 @@ whether it would be turned away (`objection`), before anything is done for it. T
 
 The lag is judged as CoDel judges a queue (RFC 8289 section 3.1): by its smallest value within an interval. A burst, a
 pause of the machine, one slow callback make some value large; only what stands makes all of them large, and only then
-there is more to do than can be done. Then the room shrinks by a tenth per interval below what is in flight, and grows
-again as soon as the lag is gone. It does not shrink below `FLOOR`: a few dozen requests are no crowd, whatever else
-keeps the loop busy, and refusing them would not help. Nor does it while the loop has time to sleep: then it is somebody
-else who keeps the processor, and whatever we refuse, what we do not refuse waits as long.
+there is more to do than can be done. Then the room shrinks interval by interval, below what was in flight at most and
+as far as the lag is too large, for in a closed loop the one grows with the other. It does not shrink below `FLOOR`: a
+few dozen requests are no crowd, whatever else keeps the loop busy, and refusing them would not help. Nor does it while
+the loop has time to sleep: then it is somebody else who keeps the processor, and whatever we refuse, what we do not
+refuse waits as long.
+
+Once somebody is refused, the others are to be served well: the lag is brought down to half the bound. Below that, down
+to a quarter of it, nothing changes; further below, the room grows while it is asked for. When nobody was refused for a
+while there is no bound any more.
+
+Some of those who were refused are let in all the same (`takes_back`), beyond the room: who asks again when he is
+answered finds the room that he has left himself, and who comes from outside would never find any. It is few of them at
+a time: if they did not stay away for as long as they were told they have waited long already, and all of them at once
+are what made it too much.
 """
 
 from __future__ import annotations
@@ -21,15 +31,30 @@ FLOOR: Final = 64  # requests in flight that are always let in
 INTERVAL: Final = 0.25  # seconds over which the smallest lag is taken
 UNBOUNDED: Final = 1 << 30
 
+STANDS: Final = 2  # intervals in a row; one alone may be a burst
+# Intervals in a row without a refusal, after which there is no bound: whoever was refused has come again by then.
+QUIET: Final = 8
+
 SATURATED: Final = 0.9  # share of the time in which the loop runs or would, from which on it has none to spare
 
+# Once somebody has to be refused, the others are to be served well: the lag is brought down to this share of the bound.
+_TARGET: Final = 0.5
+
+# By how much the room changes in an interval.
+_LEAST: Final = 0.7
 _SHRINK: Final = 0.9
 _GROW: Final = 1.05
 
+# What share of the room is given in an interval to those who were refused before; and while the loop keeps up with half
+# of the room not used, or has time to sleep.
+_TAKEN_BACK: Final = 0.05
+_TAKEN_BACK_IDLE: Final = 0.25
+
 # A connection costs as much as twenty requests: while there is a crowd of those, it is turned away when the lag is that
-# much beyond the bound. Where there is none, it is handshakes that keep the loop busy: `waiting_room` bounds how many
-# wait for theirs, and turning away whoever comes next would hit the honest as often as others.
-_FAR_BEYOND: Final = 2.0
+# much beyond the bound, which refusing requests did not help. Where there is none, it is handshakes that keep the loop
+# busy: `waiting_room` bounds how many wait for theirs, and turning away whoever comes next would hit the honest as
+# often as others.
+_FAR_BEYOND: Final = 5.0
 
 # Shares of the memory there is: beyond the one nothing new begins, until it is below the other.
 MEMORY_FULL: Final = 0.95
@@ -51,16 +76,22 @@ class HasRequests(Protocol):
 class Flight:
     """One process's.
 
-    Whoever begins a request has room while `count` is below `most`, which need not be asked where it `is_bounded` by
+    Whoever begins a request `has_room` while `count` is below `most`, which need not be asked where it `is_bounded` by
     nothing. `pools` know who has begun one, and are forgotten with those who made them.
 
     `max_lag` in seconds, None: the lag refuses nobody. `descriptors`: how many its connections may have together.
     """
 
     __slots__ = (
+        "_behind",
+        "_busiest",
+        "_comes_back",
         "_interval_ends",
         "_least_lag",
         "_max_lag",
+        "_quiet",
+        "_refused",
+        "_was_full",
         "descriptors",
         "held",
         "is_bounded",
@@ -76,6 +107,11 @@ class Flight:
         self._max_lag = max_lag
         self._interval_ends = float("inf")  # until it is observed first
         self._least_lag = float("inf")  # of this interval
+        self._busiest = 0  # in flight at most, as far as it was seen in this interval
+        self._was_full = self._refused = False  # in this interval somebody found no room; or came back too early
+        self._behind = 0  # intervals in a row that were
+        self._quiet = 0  # intervals in a row without a refusal
+        self._comes_back = 0  # how many more who were refused are let in
         self.pools: WeakSet[HasRequests] = WeakSet()
         self.most = UNBOUNDED  # requests that have an upstream connection
         self.is_bounded = False
@@ -95,10 +131,22 @@ class Flight:
         """How many requests have an upstream connection."""
         return sum(pool.in_flight for pool in self.pools)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there is no room for another request; asked of one that `is_bounded` only."""
-        return self.count >= self.most
+    def has_room(self) -> bool:
+        """Whether there is room for another request, which is refused otherwise; asked while it `is_bounded` only."""
+        if self.count < self.most:
+            return True
+        self._was_full = self._refused = True
+        return False
+
+    def takes_back(self) -> bool:
+        """Whether somebody is let in who was refused, and has asked again too early, or in vain."""
+        if not self.is_bounded:
+            return True
+        self._refused = True
+        if self._comes_back <= 0:
+            return False
+        self._comes_back -= 1
+        return True
 
     @property
     def turned_away_for(self) -> str:
@@ -121,6 +169,7 @@ class Flight:
 
     def _let_in(self, most: int) -> None:
         self.most, self.is_bounded = most, most < UNBOUNDED
+        self._quiet = self._comes_back = 0
 
     def objection(self, weight: int) -> str:
         """Why a new connection that takes so many descriptors is turned away; empty: it is not."""
@@ -140,19 +189,45 @@ class Flight:
         self.lag = lag
         self._interval_ends = min(self._interval_ends, now + INTERVAL)
         self._least_lag = min(self._least_lag, lag)
+        self._busiest = max(self._busiest, self.count)
         if now < self._interval_ends:
             return
-        least, self._least_lag = self._least_lag, float("inf")
-        self._interval_ends = now + INTERVAL
         if self._max_lag is not None:
-            self._judge(least, self._max_lag)
+            self._judge(self._least_lag, self._max_lag)
+        self._interval_ends = now + INTERVAL
+        self._least_lag, self._busiest = float("inf"), 0
+        self._was_full = self._refused = False
 
     def _judge(self, standing: float, bound: float) -> None:
-        if standing > bound and self.saturation > SATURATED:
-            self._let_in(max(FLOOR, int(min(self.most, self.count) * _SHRINK)))
-            self.sheds = self.sheds or (standing > bound * _FAR_BEYOND and self.count >= FLOOR)
+        target = bound * _TARGET if self.is_bounded else bound
+        is_busy = self.saturation > SATURATED
+        if standing > target and is_busy:
+            self._behind += 1
+            if self.is_bounded or self._behind >= STANDS:
+                self._shrink(standing, bound)
             return
-        self.sheds = False
-        if self.is_bounded and (standing < bound / 2 or self.saturation <= SATURATED):
-            # What is not used up is no bound any more.
-            self._let_in(UNBOUNDED if self.count < self.most // 2 else int(self.most * _GROW) + 1)
+        self._behind, self.sheds = 0, False
+        # While memory is short there may be time for more, but there is no room.
+        if self.is_bounded and not self.is_short_of_memory:
+            self._ease(keeps_up=standing < target / 2 or not is_busy, is_busy=is_busy)
+
+    def _shrink(self, standing: float, bound: float) -> None:
+        busiest = self.most if self._was_full else min(self.most, self._busiest)
+        self._let_in(max(FLOOR, int(busiest * min(max(bound * _TARGET / standing, _LEAST), _SHRINK))))
+        self.sheds = self.sheds or (standing > bound * _FAR_BEYOND and busiest >= FLOOR)
+        if not self.sheds:
+            self._take_back(_TAKEN_BACK)
+
+    def _ease(self, *, keeps_up: bool, is_busy: bool) -> None:
+        quiet = 0 if self._refused else self._quiet + 1
+        if quiet >= QUIET:
+            self._let_in(UNBOUNDED)
+            return
+        if keeps_up and self._was_full:
+            self._let_in(int(self.most * _GROW) + 1)
+        self._quiet = quiet
+        is_idle = keeps_up and (not is_busy or self._busiest < self.most / 2)
+        self._take_back(_TAKEN_BACK_IDLE if is_idle else _TAKEN_BACK)
+
+    def _take_back(self, share: float) -> None:
+        self._comes_back = 0 if self.is_short_of_memory else int(self.most * share)

@@ -339,5 +339,5 @@ def _runtime(root: Table) -> RuntimeSettings:
         drain_timeout=table.take("drain_timeout", grammar.positive_duration, default.drain_timeout, like='"30s"'),
         drain_delay=table.take("drain_delay", grammar.duration, default.drain_delay, like='"0s"'),
         sandbox=table.take("sandbox", grammar.one_of(Sandboxing), default.sandbox, like='"auto"'),
-        max_lag=table.take("max_lag", grammar.duration_or_none, default.max_lag, like='"250ms"'),
+        max_lag=table.take("max_lag", grammar.duration_or_none, default.max_lag, like='"100ms"'),
     )

@@ -147,7 +147,7 @@ class RuntimeSettings:
     drain_timeout: float = 30.0
     drain_delay: float = 0.0
     sandbox: Sandboxing = Sandboxing.AUTO
-    max_lag: float | None = 0.25
+    max_lag: float | None = 0.1
 
 
 @dataclass(frozen=True, slots=True)

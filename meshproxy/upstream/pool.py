@@ -104,7 +104,7 @@ class Pool:
         the kernel is asked each time, however short the rest was: one system call of half a microsecond.
         """
         flight = self.flight
-        if flight.is_bounded and flight.is_full:
+        if flight.is_bounded and not flight.has_room():
             return None
         while self._resting:
             connection = self._resting.pop()
@@ -115,12 +115,6 @@ class Pool:
             else:
                 return connection
         return None
-
-    @property
-    def is_full(self) -> bool:
-        """Whether whoever asks now is to be put off: no room in flight, or none in the queue."""
-        flight = self.flight
-        return (flight.is_bounded and flight.is_full) or bool(self.queue.refuses)
 
     async def fetch(self, upstreams: Upstreams, on_failure: OnFailure) -> UpstreamConnection:
         """Return a connection that somebody gives back, or a new one: the caller's, until one of the ways to end it.

@@ -26,6 +26,7 @@ def enter(deadlines: Deadlines, phase: Phase, now: float, *, first: bool) -> Non
     [
         (Phase.IDLE, True, 10),
         (Phase.IDLE, False, 300),
+        (Phase.PUT_OFF, False, 1.5),
         (Phase.HEAD, False, 10),
         (Phase.CONNECTING, False, NEVER),
         (Phase.EXPECTING, False, 60),
@@ -42,7 +43,7 @@ def test_each_phase_is_looked_at_in_time(phase: Phase, *, first: bool, seconds: 
     assert deadlines.earliest == 100 + seconds + TICK
 
 
-@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.PUT_OFF])  # that one is told
 @pytest.mark.parametrize("patience", [PATIENCE, Patience(9, 2, 60, 0), Patience(1, 300, 60, 0), Patience(9, 9, 3, 0)])
 def test_no_phase_ends_before_the_next_look(phase: Phase, patience: Patience) -> None:
     """Who looks as often as the shortest patience wants it may let phases begin unseen in between."""

@@ -192,13 +192,14 @@ class Crew:
         self.turn.seconds = now - self.began
         served = sorted(latency for each in self.latencies for latency in each)
         self.turn.served = len(served)
-        self.turn.latencies = tuple(_quantile(served, q) for q in (0.5, 0.9, 0.99))  # type: ignore[assignment]
+        self.turn.latencies = tuple(quantile(served, q) for q in (0.5, 0.9, 0.99))  # type: ignore[assignment]
         self.turn.by_second = [len(each) for each in self.latencies]
-        self.turn.slowest_by_second = [round(_quantile(sorted(each), 0.99), 2) for each in self.latencies]
+        self.turn.slowest_by_second = [round(quantile(sorted(each), 0.99), 2) for each in self.latencies]
         return self.turn
 
 
-def _quantile(values: list[float], share: float) -> float:
+def quantile(values: list[float], share: float) -> float:
+    """Of values in order; 0 of none."""
     return values[min(int(len(values) * share), len(values) - 1)] if values else 0.0
 
 

@@ -131,7 +131,7 @@ def test_requests_beyond_the_upstream_connections_wait_in_a_queue_and_then_are_5
         for _ in range(2):
             assert slow.busy.acquire(timeout=PATIENCE)
         refused = callers[3].hear()
-        assert (refused.status, refused.value("retry-after")) == (503, "1")
+        assert (refused.status, refused.value("retry-after")) == (503, "2")
         assert refused.value("proxy-status") == "meshproxy; error=connection_limit_reached"
         slow.go.set()
         assert [caller.hear().status for caller in callers[:2]] == [200, 200]

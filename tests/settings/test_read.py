@@ -70,7 +70,7 @@ def test_the_least_file_has_the_defaults_of_the_contract() -> None:
     assert settings is not None
     assert settings.identity == IdentitySettings(BASE / "identity", None, unsafe_key_mode=False)
     assert settings.admin == AdminSettings(TcpAddress("127.0.0.1", 9900), None)
-    assert settings.runtime == RuntimeSettings(workers=1, drain_timeout=30.0, drain_delay=0.0, max_lag=0.25)
+    assert settings.runtime == RuntimeSettings(workers=1, drain_timeout=30.0, drain_delay=0.0, max_lag=0.1)
     assert settings.limits == Limits(
         handshake_timeout=10.0,
         head_timeout=10.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import pytest
 import trio
@@ -47,6 +48,30 @@ async def test_a_crowd_passes_in_order_with_everybody_else_in_between(nursery: t
     assert repr(turnstile) == "<Turnstile waiting=0>"
     assert waited[0] == 0.0
     assert waited[-1] > (CROWD - 2) * 0.0002, "the last has waited for all others"
+
+
+async def test_who_is_in_the_middle_goes_before_those_who_begin(nursery: trio.Nursery) -> None:
+    turnstile, passed = Turnstile(), list[str]()
+
+    async def step(who: str, *, newcomer: bool) -> None:
+        await turnstile.enter(newcomer=newcomer)
+        passed.append(who)
+        turnstile.leave()
+        turnstile._passed_at += 1  # somebody has always just passed, however slow this machine is
+
+    turnstile._passed_at = time.perf_counter() + 1
+    for _ in range(CROWD):
+        nursery.start_soon(partial(step, "begins", newcomer=True))
+    await trio.lowlevel.checkpoint()
+    await trio.lowlevel.checkpoint()
+    before = len(passed)
+    nursery.start_soon(partial(step, "goes on", newcomer=False))
+    while "goes on" not in passed:
+        await trio.lowlevel.checkpoint()
+    assert passed.index("goes on") <= before + 2
+    while len(passed) <= CROWD:
+        await trio.lowlevel.checkpoint()
+    assert repr(turnstile) == "<Turnstile waiting=0>"
 
 
 async def test_alone_it_is_passed_without_waiting() -> None:
