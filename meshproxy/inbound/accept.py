@@ -1,12 +1,14 @@
-"""Taking connections on: the cap, one task and one access line each, and a wall between them.
+"""Taking connections on: the cap, one access line each, and a wall between them.
 
-Shared by both directions. Whatever a handler raises ends its own connection only.
+Shared by both directions. Whatever a handler raises ends its own connection only. Most connections have a task each;
+what can go on by callbacks of the engine alone begins without one (`Taskless`).
 """
 
 from __future__ import annotations
 
 import itertools
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +17,7 @@ import msgspec
 import trio
 
 from meshproxy.admin.roster import ConnectionRow
+from meshproxy.inbound.unattended import UnattendedConnections
 from meshproxy.limits.flight import DESCRIPTORS, MEMORY, OVERLOAD, Flight
 from meshproxy.limits.waiting_room import NO_PLACE, TOO_MANY
 from meshproxy.telemetry.access import ConnectionLine, present_time
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
     import socket
 
     from meshproxy.identity.store import IdentityStore
+    from meshproxy.inbound.unattended import Unattended
     from meshproxy.limits.waiting_room import Place, WaitingRoom
+    from meshproxy.telemetry.events import Logger
     from meshproxy.telemetry.flows import Flow, Stream
     from meshproxy.telemetry.record import Recorder
     from meshproxy.tracing.tracer import Tracer
@@ -158,6 +163,82 @@ class Visit(msgspec.Struct):
 Handler = Callable[["socket.socket", Visit], Awaitable[None]]
 
 
+class Taskless(ABC):
+    """A handler whose connections need no task as long as nothing takes time."""
+
+    @abstractmethod
+    def begin(self, stay: Stay) -> None:
+        """Begin to handle a connection; in the end its stay is left, or attended to by a task."""
+
+
+class Stay:
+    """One connection from its coming to its leaving; counted, and among the acceptor's visits, meanwhile."""
+
+    __slots__ = ("_acceptor", "_connections", "_weight", "sock", "visit")
+
+    def __init__(self, acceptor: Acceptor, connections: trio.Nursery, sock: socket.socket, visit: Visit) -> None:
+        self._acceptor = acceptor
+        self._connections = connections
+        self._weight = acceptor.post.weight
+        self.sock = sock
+        self.visit = visit
+        acceptor.entered(visit, self._weight)
+
+    def __repr__(self) -> str:
+        return f"<Stay of {self.visit.id}>"
+
+    def begin(self, handler: Taskless) -> None:
+        """Have a connection begin without a task."""
+        try:
+            handler.begin(self)
+        except Exception as error:  # noqa: BLE001 - a bug in one connection must not end the others
+            self._failed(error)
+            self.leave()
+
+    async def attend(self, handle: Handler) -> None:
+        """Handle the connection to its end, and leave."""
+        visit = self.visit
+        try:
+            await handle(self.sock, visit)
+        except trio.Cancelled:
+            if visit.caller or visit.upstream:
+                visit.end = ConnectionEnd(End.DRAINED, None, "cut at the end of the drain")
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(error)
+        finally:
+            self.leave()
+
+    def go_on_alone(self, connection: Unattended) -> None:
+        """Know of it, as long as it has no task, so that it can be cut; it must leave, or be `attended_by` one."""
+        self._acceptor.unattended.add(connection)
+
+    def attended_by(self, connection: Unattended, handle: Handler) -> None:
+        """Give it a task from now on."""
+        self._acceptor.unattended.discard(connection)
+        self._connections.start_soon(self.attend, handle)
+
+    def left_alone(self, connection: Unattended, end: Callable[[], None]) -> None:
+        """Have a connection end that had no task, and leave."""
+        self._acceptor.unattended.discard(connection)
+        try:
+            end()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(error)
+        finally:
+            self.leave()
+
+    def leave(self) -> None:
+        """Let go of everything."""
+        reset(self.sock)
+        self._acceptor.left(self.visit, self._weight)
+
+    def _failed(self, error: Exception) -> None:
+        visit = self.visit
+        visit.end = ConnectionEnd(End.FAILED, None, "internal error")
+        self._acceptor.log.error("internal_error", listener=visit.listener, id=visit.id, exc_info=error)
+
+
 @dataclass(frozen=True, slots=True)
 class Post:
     """Where an acceptor stands: its listener's name and direction, its cap, and the socket it watches.
@@ -187,7 +268,7 @@ class Acceptor:
         self,
         post: Post,
         recorder: Recorder,
-        handle: Handler,
+        handle: Handler | Taskless,
         *,
         room: WaitingRoom | None = None,
         flight: Flight | None = None,
@@ -199,6 +280,7 @@ class Acceptor:
         self._handle = handle
         self.visits: dict[str, Visit] = {}  # those that are open, by their ids; bounded by the cap
         self._room = room
+        self.unattended = UnattendedConnections()
 
     def __repr__(self) -> str:
         return f"<Acceptor {self._post.name} open={self.open}/{self._post.max_connections}>"
@@ -213,7 +295,7 @@ class Acceptor:
         """How many of its connections are open now."""
         return self._post.occupancy.mine
 
-    def equip(self, max_connections: int, handle: Handler, room: WaitingRoom | None, *, weight: int) -> None:
+    def equip(self, max_connections: int, handle: Handler | Taskless, room: WaitingRoom | None, *, weight: int) -> None:
         """Treat new connections differently from now on; those that are open go on as they began."""
         self._post = replace(self._post, max_connections=max_connections, weight=weight)
         self._handle = handle
@@ -250,10 +332,14 @@ class Acceptor:
             if isinstance(place, str):
                 self._turn_away(sock, peer, place)
                 return
-            post.occupancy.enter()
-            flight.held += post.weight
-            # Who came before a change of handlers is treated as it was then, when his task starts too.
-            connections.start_soon(self._attend, sock, peer, self._handle, place, post.weight)
+            visit = Visit(post.name, post.direction, peer)
+            visit.place = place
+            stay, handle = Stay(self, connections, sock, visit), self._handle
+            if isinstance(handle, Taskless):
+                stay.begin(handle)
+            else:
+                # Who came before a change of handlers is treated as it was then, when his task starts too.
+                connections.start_soon(stay.attend, handle)
 
         return take
 
@@ -265,34 +351,34 @@ class Acceptor:
         reset(sock)
         self._recorder.refused(self._post.name, limit, peer=peer, remedy=REMEDIES[limit], limit=limit)
 
-    async def _attend(self, sock: socket.socket, peer: str, handle: Handler, place: Place | None, weight: int) -> None:
-        visit = Visit(self._post.name, self._post.direction, peer)
-        visit.place = place
+    # What a stay tells.
+
+    def entered(self, visit: Visit, weight: int) -> None:
+        """Count a connection that was taken on, and takes so many descriptors."""
+        self._post.occupancy.enter()
+        self._flight.held += weight
         self._recorder.opened(visit.listener)
         self.visits[visit.id] = visit
-        try:
-            await handle(sock, visit)
-        except trio.Cancelled:
-            if visit.caller or visit.upstream:
-                visit.end = ConnectionEnd(End.DRAINED, None, "cut at the end of the drain")
-            raise
-        except Exception:  # a bug in one connection must not end the others
-            visit.end = ConnectionEnd(End.FAILED, None, "internal error")
-            self._recorder.log.exception("internal_error", listener=visit.listener, id=visit.id)
-        finally:
-            reset(sock)
-            del self.visits[visit.id]
-            self._post.occupancy.leave()
-            if visit.flow is not None and visit.stream is not None:
-                visit.flow.end(visit.stream)
-            self._flight.held -= weight
-            if place is not None:
-                place.leave()
-            if visit.end is not None and visit.end.limit:
-                self._recorder.reached(visit.listener, visit.end.limit)
-            if visit.traffic.bare_fin:
-                self._recorder.bare_fin(visit.listener)
-            self._recorder.closed(visit.listener, None if visit.end is None else visit.line(visit.end), visit.flow)
+
+    def left(self, visit: Visit, weight: int) -> None:
+        """Count that it is over, and tell of it."""
+        del self.visits[visit.id]
+        self._post.occupancy.leave()
+        if visit.flow is not None and visit.stream is not None:
+            visit.flow.end(visit.stream)
+        self._flight.held -= weight
+        if visit.place is not None:
+            visit.place.leave()
+        if visit.end is not None and visit.end.limit:
+            self._recorder.reached(visit.listener, visit.end.limit)
+        if visit.traffic.bare_fin:
+            self._recorder.bare_fin(visit.listener)
+        self._recorder.closed(visit.listener, None if visit.end is None else visit.line(visit.end), visit.flow)
+
+    @property
+    def log(self) -> Logger:
+        """Where what went wrong is told."""
+        return self._recorder.log
 
     def _starved(self, error: OSError) -> None:
         self._recorder.starved(self._post.name, error)

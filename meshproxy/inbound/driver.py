@@ -19,6 +19,9 @@ from meshproxy.upstream.queue import NoUpstreamConnection
 from meshproxy.wire.closing import reset
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshproxy.http.exchange import Exchange
     from meshproxy.http.relay import HttpRelay
     from meshproxy.inbound.machinery import Machinery, Teller
     from meshproxy.upstream.pool import UpstreamConnection, Upstreams
@@ -43,9 +46,21 @@ class HttpDriver:
         self._was_refused = False  # the last time that its request had to wait for an upstream connection
         kind = Pump if machinery.gate is None else PatientPump
         self._pump = kind(machinery, downstream, relay, upstreams, teller)
+        self._news: trio.Event | None = None  # for the task that waits for them
+        self._is_woken = False
 
     def __repr__(self) -> str:
         return f"<HttpDriver {self._pump!r}>"
+
+    @property
+    def downstream(self) -> Channel:
+        """The caller's connection."""
+        return self._pump.down
+
+    @property
+    def exchange(self) -> Exchange:
+        """What is asked now, or was last."""
+        return self._pump.relay.exchange
 
     @property
     def upstream(self) -> UpstreamConnection | None:
@@ -53,35 +68,81 @@ class HttpDriver:
         return self._pump.up
 
     async def run(self, *, valid_for: float) -> Outcome:
-        """Carry exchanges until the connection is over; `valid_for` seconds at most.
+        """Carry exchanges until the connection is over; `valid_for` seconds at most. As `begin` and `attend`."""
+        self._pump.wake = self._wake
+        self.begin(valid_for=valid_for)
+        return await self.attend()
+
+    def begin(self, *, valid_for: float) -> None:
+        """Begin to carry exchanges, for so many seconds at most; somebody must `attend` to it, or `end` it."""
+        pump, sock = self._pump, self._pump.down.sock
+        pump.live_for(valid_for)
+        try:
+            self._engine.watch(sock, pump.on_downstream)
+        except BaseException:
+            self._let_go(None)
+            raise
+        self._sweeper.add(pump)
+        pump.on_downstream(0)
+
+    async def attend(self) -> Outcome:
+        """Do what callbacks cannot until the connection is over.
 
         The sockets of an upgraded connection are the caller's; otherwise both are closed on return. Raises what a
         callback raised.
         """
-        pump, sock = self._pump, self._pump.down.sock
-        pump.live_for(valid_for)
+        self._pump.wake = self._wake
         outcome: Outcome | None = None
         try:
-            self._engine.watch(sock, pump.on_downstream)
-            self._sweeper.add(pump)
-            pump.on_downstream(0)
             outcome = await self._attend()
         except trio.Cancelled:
             self._cut_short()
             raise
         finally:
-            self._sweeper.discard(pump)
-            if outcome is Outcome.UPGRADED and pump.up is not None:
-                self._upstreams.pool.lend()
-            else:
-                self._engine.forget(sock)
-                pump.drop_upstream()
-                pump.down.release()
-                if outcome is Outcome.CLOSED:
-                    sock.close()
-                else:
-                    reset(sock)
+            self._let_go(outcome)
         return outcome
+
+    # For a connection without a task.
+
+    def begin_alone(self, on_news: Callable[[], None], *, valid_for: float) -> None:
+        """As `begin`; `on_news` is called, perhaps within a callback, when it `is_over` or somebody must `attend`."""
+        self._pump.wake = on_news
+        self.begin(valid_for=valid_for)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to do but to `end` it."""
+        pump = self._pump
+        return pump.is_over and pump.error is None and pump.ending is not Outcome.UPGRADED
+
+    def end(self) -> None:
+        """Close the sockets of a connection that is over; never within a callback, for a batch may know them still."""
+        self._let_go(self._pump.ending)
+
+    def cut(self) -> None:
+        """End it at once, in the middle of whatever is said, at the end of a drain."""
+        self._pump.wake = self._wake  # nobody is to be called by what follows
+        self._cut_short()
+        self._let_go(None)
+
+    def _wake(self) -> None:
+        self._is_woken = True
+        if self._news is not None:
+            self._news.set()
+
+    def _let_go(self, outcome: Outcome | None) -> None:
+        pump, sock = self._pump, self._pump.down.sock
+        self._sweeper.discard(pump)
+        if outcome is Outcome.UPGRADED and pump.up is not None:
+            self._upstreams.pool.lend()
+            return
+        self._engine.forget(sock)
+        pump.drop_upstream()
+        pump.down.release()
+        if outcome is Outcome.CLOSED:
+            sock.close()
+        else:
+            reset(sock)
 
     def drain(self, grace: float) -> None:
         """End with the current answer; when idle, with the next, or after `grace` seconds without a request.
@@ -96,17 +157,18 @@ class HttpDriver:
 
     async def _attend(self) -> Outcome:
         pump = self._pump
-        while pump.ending is None or not pump.is_over:
-            await pump.woken.wait()
-            if not pump.is_over:  # nothing wakes it any more
-                pump.woken = trio.Event()
+        while True:
+            self._is_woken = False
             if pump.error is not None:
                 raise pump.error
+            if pump.is_over and pump.ending is not None:
+                return pump.ending
             if pump.relay.phase is Phase.CONNECTING and pump.up is None:
                 await self._dial()
-        if pump.error is not None:
-            raise pump.error
-        return pump.ending
+            elif not self._is_woken:
+                self._news = trio.Event()
+                await self._news.wait()
+                self._news = None
 
     async def _dial(self) -> None:
         pump, pool, teller = self._pump, self._upstreams.pool, self._teller

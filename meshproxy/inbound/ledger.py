@@ -34,7 +34,7 @@ SERVER_ERRORS: Final = 500  # statuses from here on; RFC 9110 section 15.6
 
 # A line as it is encoded; between the fields that each request has anew stand those that are the same for many.
 _FORM: Final = (
-    b'{"event":"request","ts":"%%b",%b,"request_id":"%%b",%b,"method":"%%b","path":"%%b",%b%%b'
+    b'{"event":"request","ts":"%%b",%b,"id":"%%b","request_id":"%%b","peer":"%%b","method":"%%b","path":"%%b",%b%%b'
     b'"duration_ms":%%b.%%b,"answer_ms":%%b.%%b,"trace_id":"%%b"}\n'
 )
 # Up to a second in milliseconds, and the places behind their point: `%03d` takes five times as long.
@@ -85,15 +85,16 @@ class Tally:
 # and where they are counted.
 Alike = tuple["Decided | None", int, str, str, bytes | None, Tally]
 
-_NEVER: Final = -1  # no status
-
-_MOST_TALLIES: Final = 64
+_MOST_KEPT: Final = 64  # of forms, and of tallies
 
 
 class Tale(Protocol):
     """The story of one connection, as the ledger knows it."""
 
     alike: Alike | None  # None: nothing was told yet
+    id: bytes  # of its connection, and who is at the far end; as they stand in a line
+    peer: bytes
+    caller: str
     flow: Flow
     rule: str
     requests: int
@@ -110,7 +111,17 @@ class Tale(Protocol):
 class Ledger:
     """The book of one listener; `afterwards` is the engine's: it calls what it is given once this batch is over."""
 
-    __slots__ = ("_afterwards", "_put_all", "_tallies", "listener", "recorder", "requests", "tracer", "waiting")
+    __slots__ = (
+        "_afterwards",
+        "_forms",
+        "_put_all",
+        "_tallies",
+        "listener",
+        "recorder",
+        "requests",
+        "tracer",
+        "waiting",
+    )
 
     def __init__(
         self,
@@ -126,6 +137,7 @@ class Ledger:
         self._put_all = self.requests.put_all
         self._afterwards = afterwards
         self._tallies: dict[tuple[Flow, int], Tally] = {}
+        self._forms: dict[tuple[Decided | None, int, str, str, str], bytes] = {}
         self.waiting: list[tuple[Tale, Exchange, UpstreamConnection]] = []
 
     def __repr__(self) -> str:
@@ -165,7 +177,7 @@ class Ledger:
                 or upstream.identity != alike[3]
             ):
                 alike = self._liken(story, exchange, upstream)
-            line = _written(alike[4], exchange, now)
+            line = _written(alike[4], story, exchange, now)
             if line is None:
                 if lines and self._put_all is not None:  # in order
                     self._put_all(lines)
@@ -193,24 +205,26 @@ class Ledger:
         decided, status = exchange.decided, exchange.status
         tally = self._tallies.get((story.flow, status))
         if tally is None:
-            if len(self._tallies) >= _MOST_TALLIES:
+            if len(self._tallies) >= _MOST_KEPT:
                 self._tallies.clear()  # whoever has one already goes on with it
             tally = self._tallies[story.flow, status] = Tally(self.requests, story.flow, status)
-        if story.alike is None:  # mostly also the last of its connection: no other will be like it
-            story.alike = None, _NEVER, "", "", None, tally
-            return story.alike
         form: bytes | None = None
         if self.requests.wanted.lines is not AccessLines.ALL:
             is_failure = status >= SERVER_ERRORS or (decided is not None and decided.decision != "allow")
             form = None if is_failure else b""
         elif self._put_all is not None:
-            form = _form_of(story.line(exchange, upstream))
+            kind = decided, status, upstream.target, upstream.identity, story.caller
+            form = self._forms.get(kind)
+            if form is None:
+                if len(self._forms) >= _MOST_KEPT:
+                    self._forms.clear()
+                form = self._forms[kind] = _form_of(story.line(exchange, upstream))
         story.rule = "" if decided is None else decided.rule
         alike = story.alike = decided, status, upstream.target, upstream.identity, form, tally
         return alike
 
 
-def _written(form: bytes | None, exchange: Exchange, now: bytes) -> bytes | None:
+def _written(form: bytes | None, story: Tale, exchange: Exchange, now: bytes) -> bytes | None:
     """Return the line of an exchange; empty if it has none, None if it is no ordinary one."""
     head, request_id = exchange.head, exchange.request_id
     if form is None or exchange.trace is not None or exchange.resent or head is None:
@@ -228,7 +242,9 @@ def _written(form: bytes | None, exchange: Exchange, now: bytes) -> bytes | None
     sizes = b'"bytes_out":%d,' % exchange.bytes_out if exchange.bytes_out else b""
     return form % (
         now,
+        story.id,
         request_id,
+        story.peer,
         head.method,
         path,
         b'"bytes_in":%d,%b' % (exchange.bytes_in, sizes) if exchange.bytes_in else sizes,
@@ -246,10 +262,9 @@ def _form_of(line: RequestLine) -> bytes:
     A quote within a value is escaped, so the marks are found where they are meant.
     """
     text = msgspec.json.encode(line).replace(b"%", b"%%")
-    begins = text[text.index(b'"listener":') : text.index(b',"request_id":')]
-    who = text[text.index(b'"peer":') : text.index(b',"method":')]
+    begins = text[text.index(b'"listener":') : text.index(b',"id":')]
     how = text[text.index(b'"status":') : _first_of(text, b'"bytes_in":', b'"bytes_out":', b'"duration_ms":')]
-    return _FORM % (begins, who, how)
+    return _FORM % (begins, how)
 
 
 def _first_of(text: bytes, *marks: bytes) -> int:

@@ -100,10 +100,19 @@ class Live:
         return f"<Live open={len(self._open)} calls={len(self._calls)} draining={self._grace is not None}>"
 
     def holding(self, connection: Drainable) -> Membership[Drainable]:
-        """Know of `connection` meanwhile; one that comes during a drain is asked to end at once."""
+        """Know of `connection` meanwhile; as `join` and `part`."""
+        self.join(connection)
+        return Membership(self._open, connection)
+
+    def join(self, connection: Drainable) -> None:
+        """Know of `connection` from now on; one that comes during a drain is asked to end at once."""
         if self._grace is not None:
             connection.drain(self._grace)
-        return Membership(self._open, connection)
+        self._open.add(connection)
+
+    def part(self, connection: Drainable) -> None:
+        """Know of it no longer; idempotent."""
+        self._open.discard(connection)
 
     def registered(self, call: Call) -> Membership[Call]:
         """Ask about `call` again on each change meanwhile."""

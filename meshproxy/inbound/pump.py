@@ -232,7 +232,7 @@ class Pump(Says):
         """
         connection = self._upstreams.resting()
         if connection is None:
-            self.woken.set()
+            self.wake()
             return False
         relay, channel = self.relay, connection.channel
         self._take_upstream(connection)
@@ -294,11 +294,11 @@ class Pump(Says):
             if connection is not None:
                 self.attach(connection, now)
             else:
-                self.woken.set()
+                self.wake()
         elif need is _RELEASE_UPSTREAM:
             self._part_with_upstream(pool.give_back)
         elif need is Need.FRESH_UPSTREAM:
-            self.woken.set()
+            self.wake()
         elif need is Need.CLOSE_UPSTREAM:
             self._part_with_upstream(pool.close)
         elif need is Need.DROP_UPSTREAM:

@@ -21,6 +21,8 @@ from meshproxy.wire.channel import ChannelBroken
 from meshproxy.wire.closing import LINGER_BYTES, LINGER_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from meshproxy.http.exchange import Exchange
     from meshproxy.http.relay import HttpRelay
     from meshproxy.inbound.machinery import Machinery, Teller
@@ -31,6 +33,10 @@ _NEVER = float("inf")
 
 # No request is going on.
 _BETWEEN = frozenset({Phase.IDLE, Phase.PUT_OFF, Phase.OVER, Phase.UPGRADED})
+
+
+def _nobody() -> None:
+    """Nobody owns it yet: who does looks how it stands."""
 
 
 _TOO_OLD = "the connection is older than max_connection_age"
@@ -62,7 +68,7 @@ class Ends(ABC):
         self.error: BaseException | None = None
         self.is_taken_back = False  # it is let in, though it was put off and asked too early
         self.dialling: trio.CancelScope | None = None  # the owner's, while it dials
-        self.woken = trio.Event()
+        self.wake: Callable[[], None] = _nobody  # the owner, when there is something that callbacks cannot do
         self.deadline = _NEVER
 
     @property
@@ -128,7 +134,7 @@ class Ends(ABC):
 
     def _fail(self, error: BaseException) -> bool:
         self.error, self._is_over = error, True
-        self.woken.set()
+        self.wake()
         return False
 
     @abstractmethod
@@ -163,7 +169,7 @@ class Ends(ABC):
 
     def _be_over(self) -> None:
         self._is_over = True
-        self.woken.set()
+        self.wake()
 
     # As `wire.closing.linger`, but without a task that wakes for it.
 

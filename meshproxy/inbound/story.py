@@ -38,7 +38,10 @@ class Story:
         "alike",
         "bytes_in",
         "bytes_out",
+        "caller",
         "flow",
+        "id",
+        "peer",
         "requests",
         "rule",
     )
@@ -54,6 +57,8 @@ class Story:
         self.requests = self.bytes_in = self.bytes_out = 0  # of those that are over
         self.rule = ""
         self.alike: Alike | None = None  # the ledger's
+        self.id, self.peer = visit.id.encode(), msgspec.json.encode(visit.peer)[1:-1]
+        self.caller = visit.caller
         visit.talk = self
 
     def __repr__(self) -> str:

@@ -27,10 +27,12 @@ class Place:
     `lost` once it was given to somebody else: then `on_lost` was called, if there was one by then.
     """
 
-    __slots__ = ("_made_sense", "_room", "address", "lost", "on_lost")
+    __slots__ = ("_made_sense", "_room", "_row", "address", "lost", "on_lost")
 
     def __init__(self, room: WaitingRoom, address: str) -> None:
         self._room: WaitingRoom | None = room
+        self._row: dict[Place, None] | None = room.silent  # in which he stands, while he owes us something
+        self._row[self] = None
         self._made_sense = False
         self.address = address
         self.lost = False
@@ -41,20 +43,25 @@ class Place:
 
     def owes(self, *, answered: bool) -> None:
         """Take that the stranger is to say something now; `answered`: because what he said before made sense."""
-        if self._room is not None:
-            self._room.forget(self)
-            self._made_sense = self._made_sense or answered
-            (self._room.owing if self._made_sense else self._room.silent)[self] = None
+        room = self._room
+        if room is None:
+            return
+        self.has_spoken()
+        self._made_sense = self._made_sense or answered
+        row = self._row = room.owing if self._made_sense else room.silent
+        row[self] = None
 
     def has_spoken(self) -> None:
         """Take that it is our turn."""
-        if self._room is not None:
-            self._room.forget(self)
+        row, self._row = self._row, None
+        if row is not None:
+            del row[self]
 
     def leave(self) -> None:
         """Leave it: he is known now, or gone; idempotent."""
         room, self._room = self._room, None
         if room is not None:
+            self.has_spoken()
             room.left_by(self)
 
     def lose(self) -> None:
@@ -91,17 +98,9 @@ class WaitingRoom:
                 return NO_PLACE
             longest.lose()
         self.taken += 1
-        place = Place(self, address)
-        self.silent[place] = None
-        return place
+        return Place(self, address)
 
     def left_by(self, place: Place) -> None:
         """Take that a place was left (called by it)."""
         self.taken -= 1
-        self.forget(place)
         self.addresses.leave(place.address)
-
-    def forget(self, place: Place) -> None:
-        """Take that nothing is owed there (called by it)."""
-        self.silent.pop(place, None)
-        self.owing.pop(place, None)

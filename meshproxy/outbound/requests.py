@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Final
 from meshproxy.http.kept import Memory
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Grant, Terms
+from meshproxy.inbound.accept import Taskless
 from meshproxy.inbound.edges import enter_outbound
 from meshproxy.inbound.machinery import clock
-from meshproxy.inbound.requests import IDS, Conversation, converse, head_limits
+from meshproxy.inbound.requests import IDS, Conversation, TasklessConversation, head_limits
 from meshproxy.outbound.caller import is_caller_allowed
 from meshproxy.upstream.pool import NEVER
 from meshproxy.wire.channel import PlainChannel
 from meshproxy.wire.relay import Term
 
 if TYPE_CHECKING:
-    import socket
-
     from meshproxy.http.head import RequestHead
-    from meshproxy.inbound.accept import Services, Visit
+    from meshproxy.inbound.accept import Services, Stay
     from meshproxy.inbound.requests import Way
     from meshproxy.settings.schema import Outbound
 
@@ -32,7 +31,7 @@ def grant_all(_head: RequestHead, _request_id: bytes) -> Grant:
     return _GRANTED
 
 
-class OutboundRequestsHandler:
+class OutboundRequestsHandler(Taskless):
     """Handles the connections of one outbound HTTP listener."""
 
     def __init__(self, settings: Outbound, services: Services, way: Way) -> None:
@@ -48,15 +47,17 @@ class OutboundRequestsHandler:
     def __repr__(self) -> str:
         return f"<OutboundRequestsHandler {self._settings.name} -> {self._settings.to}>"
 
-    async def __call__(self, sock: socket.socket, visit: Visit) -> None:
-        """Serve one connection to its end."""
-        settings, services = self._settings, self._services
-        if not is_caller_allowed(sock, settings, visit, services.recorder):
+    def begin(self, stay: Stay) -> None:
+        """Begin to serve one connection."""
+        settings, services, visit = self._settings, self._services, stay.visit
+        if not is_caller_allowed(stay.sock, settings, visit, services.recorder):
+            stay.leave()
             return
         enter_outbound(visit, settings, services)
-        await converse(
-            PlainChannel(sock, services.relay.engine, services.relay.buffers),
+        TasklessConversation(
+            PlainChannel(stay.sock, services.relay.engine, services.relay.buffers),
             HttpRelay(self._terms, clock()),
             Conversation(self._way, services, visit),
             self._term,
-        )
+            stay,
+        ).begin()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from meshproxy.inbound.accept import Acceptor, Handler, Post
+from meshproxy.inbound.accept import Acceptor, Handler, Post, Taskless
 from meshproxy.limits.descriptors import room_for_connections
 from meshproxy.limits.flight import Flight
 from meshproxy.runtime.doors import Listening, OwnDoors, first_moves, key_of, moves_of
@@ -44,7 +44,7 @@ _IDLE_GRACE = 4.0
 class Equipment:
     """What a listener's settings make of it: who handles its connections, who judges them (inbound), who is open."""
 
-    handle: Handler
+    handle: Handler | Taskless
     live: Live
     authorizer: Authorizer | None
     retire: Callable[[], None]  # lets go of what only this equipment holds, such as a pool
@@ -81,9 +81,13 @@ class Station:
         try:
             async with trio.open_nursery() as self.connections:
                 task_status.started()
-                with self.accepting:
-                    if not self.accepting.cancel_called:  # stopped before its first turn: the listener is closed
-                        await self.acceptor.run(self.connections)
+                try:
+                    with self.accepting:
+                        if not self.accepting.cancel_called:  # stopped before its first turn: the listener is closed
+                            await self.acceptor.run(self.connections)
+                    await self.acceptor.unattended.wait_until_none()
+                finally:
+                    self.acceptor.unattended.cut()
             self.was_cut = self.connections.cancel_scope.cancelled_caught
         finally:
             self.acceptor.close()

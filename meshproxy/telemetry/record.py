@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from meshproxy.telemetry.access import AccessLog, ConnectionLine
     from meshproxy.telemetry.events import Logger
-    from meshproxy.telemetry.families import Family, Number
+    from meshproxy.telemetry.families import Buckets, Family, Number
     from meshproxy.telemetry.flows import Flow
     from meshproxy.telemetry.metrics import Metrics
 
@@ -72,11 +72,14 @@ class ListenerCounts:
     """What `status` tells about one listener; what /metrics counts by the same words is not counted twice."""
 
     __slots__ = (
+        "_bytes",
+        "_ends",
         "_metrics",
         "_name",
         "ended",
         "failed_upstream",
         "handshake_failures",
+        "handshakes",
         "open",
         "open_now",
         "refused",
@@ -88,6 +91,10 @@ class ListenerCounts:
         self._metrics = metrics
         self.open = 0
         self.open_now = metrics.connections_open.labels(name)  # the same, for /metrics
+        # Looked up once, for each connection adds to them.
+        self._bytes: tuple[Number, Number] | None = None
+        self._ends: dict[str, Number] = {}
+        self.handshakes: Buckets | None = None
         self.handshake_failures = 0
         self.failed_upstream = 0
         self.requests: Requests | None = None
@@ -96,6 +103,20 @@ class ListenerCounts:
 
     def __repr__(self) -> str:
         return f"<ListenerCounts {self._name} open={self.open} decided={self.decided} answered={self.answered}>"
+
+    def take(self, line: ConnectionLine) -> None:
+        """Count a connection that has ended as its line says."""
+        end, name, metrics = line.end, self._name, self._metrics
+        self.ended[end] = self.ended.get(end, 0) + 1
+        number = self._ends.get(end)
+        if number is None:
+            number = self._ends[end] = metrics.connections.labels(name, end)
+        number.value += 1.0
+        if line.bytes_in or line.bytes_out:
+            if self._bytes is None:
+                self._bytes = metrics.bytes.labels(name, "in"), metrics.bytes.labels(name, "out")
+            self._bytes[0].value += line.bytes_in
+            self._bytes[1].value += line.bytes_out
 
     @property
     def decided(self) -> dict[str, int]:
@@ -194,15 +215,9 @@ class Recorder:
             return
         if flow is not None and flow.edge.protocol == "tcp":
             _count_stream(flow, line)
-        counts.ended[line.end] = counts.ended.get(line.end, 0) + 1
-        self.metrics.connections.labels(listener, line.end).inc()
-        if line.bytes_in:
-            self.metrics.bytes.labels(listener, "in").inc(line.bytes_in)
-        if line.bytes_out:
-            self.metrics.bytes.labels(listener, "out").inc(line.bytes_out)
+        counts.take(line)
         lines = self.wanted.lines
-        is_ordinary = line.end == "clean" and line.decision in {"", "allow"}
-        if lines is AccessLines.ALL or (lines is AccessLines.FAILURES and not is_ordinary):
+        if lines is AccessLines.ALL or (lines is AccessLines.FAILURES and not _is_ordinary(line)):
             self._access(line)
 
     def bare_fin(self, listener: str) -> None:
@@ -263,7 +278,10 @@ class Recorder:
 
     def shook_hands(self, listener: str, seconds: float) -> None:
         """Take how long the handshake of a caller lasted that succeeded."""
-        self.metrics.handshake_seconds.labels(listener).observe(seconds)
+        counts = self.listener(listener)
+        if counts.handshakes is None:
+            counts.handshakes = self.metrics.handshake_seconds.labels(listener)
+        counts.handshakes.observe(seconds)
 
     def waited(self, listener: str, seconds: float) -> None:
         """Take how long a request waited for an upstream connection."""
@@ -312,6 +330,10 @@ class Recorder:
                 remedy="raise the limit of open files (ulimit -n, LimitNOFILE=) or lower max_connections",
                 untold=untold,
             )
+
+
+def _is_ordinary(line: ConnectionLine) -> bool:
+    return line.end == "clean" and line.decision in {"", "allow"}
 
 
 def _count_stream(flow: Flow, line: ConnectionLine) -> None:

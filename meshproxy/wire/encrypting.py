@@ -38,6 +38,7 @@ class Encrypting:
         "_engine",
         "_fruitful_at",
         "_fruitless",
+        "_is_released",
         "_peer_eof",
         "_plain",
         "_plain_chunk",
@@ -75,6 +76,7 @@ class Encrypting:
         self._plain_hangup = self._tls_hangup = False
         self._plain_chunk = self._tls_chunk = buffers.smallest
         self._end: ConnectionEnd | BaseException | None = None
+        self._is_released = False
         self.bare_fin = False
         self.sent_to_plain = 0
         self.sent_to_tls = 0
@@ -98,6 +100,9 @@ class Encrypting:
 
     def release(self) -> None:
         """Let go of both sockets and of what waits; idempotent."""
+        if self._is_released:
+            return
+        self._is_released = True
         self._engine.forget(self._plain)
         self._engine.forget(self._tls.sock)
         if self._to_plain is not None or self._to_tls is not None:  # mostly nothing waits

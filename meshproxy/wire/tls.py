@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _FLIGHT = 16 * 1024
 _LONGEST_RECORD: Final = 1 << 14  # bytes behind the header of one that is not encrypted
+_HANDSHAKE: Final = 22  # the type of a record (RFC 8446 section 5.1)
 _RECORD_HEADER: Final = 5  # type, version, and the length in the last two bytes
 
 # What was read is fed to the session in such portions. OpenSSL copies each byte three times on its way, and does so in
@@ -85,8 +86,7 @@ class TlsConnection:
 
     def anchor(self) -> bytes | None:
         """The certificate (DER) at which OpenSSL ended the peer's chain, once the handshake is over."""
-        chain = _verified_chain(self.session)
-        return chain[-1] if chain else None
+        return _last_of_verified_chain(self.session)
 
     async def handshake(
         self, sweeper: Sweeper, *, within: float, turnstile: Turnstile | None = None, place: Place | None = None
@@ -212,13 +212,15 @@ class TlsConnection:
     async def _hear_hello(self, place: Place | None) -> None:
         """Feed the client's first record once it is whole: for half a one nobody should have to wait his turn."""
         heard = b""
-        while not _is_whole(heard):
+        while True:
             if place is not None and place.lost:
                 raise _crowded_out()
             received = await receive(self.sock, _FLIGHT)
             if not received:
                 raise HandshakeError(HandshakeFault.CLOSED, "the peer closed the connection during the handshake")
             heard += received
+            if _is_whole(heard):
+                break
         self._said = len(heard)
         self.incoming.write(heard)
         if place is not None:
@@ -240,8 +242,8 @@ class TlsConnection:
 
 
 def _is_whole(heard: bytes) -> bool:
-    """Whether this is a whole record of a handshake, or can become none (RFC 8446 section 5.1)."""
-    if heard[:1] not in {b"", b"\x16"}:
+    """Whether this (at least a byte) is a whole record of a handshake, or can become none (RFC 8446 section 5.1)."""
+    if heard[0] != _HANDSHAKE:
         return True
     if len(heard) < _RECORD_HEADER:
         return False
@@ -275,16 +277,17 @@ class _ChainHolder(Protocol):
 _DER: Final = 2  # _ssl.ENCODING_DER
 
 
-def _verified_chain(session: ssl.SSLObject) -> tuple[bytes, ...]:
-    """The peer's chain as OpenSSL built it, leaf first, anchor last.
+def _last_of_verified_chain(session: ssl.SSLObject) -> bytes | None:
+    """The anchor of the peer's chain as OpenSSL built it.
 
     Public as `SSLObject.get_verified_chain` from Python 3.13; the object below has had it since 3.10.
     """
     holder = session if hasattr(session, "get_verified_chain") else getattr(session, "_sslobj", None)
-    if holder is None:
-        return ()
-    chain = cast("_ChainHolder", holder).get_verified_chain() or ()
-    return tuple(each if isinstance(each, bytes) else each.public_bytes(_DER) for each in chain)
+    chain = None if holder is None else cast("_ChainHolder", holder).get_verified_chain()
+    if not chain:
+        return None
+    last = chain[-1]
+    return last if isinstance(last, bytes) else last.public_bytes(_DER)
 
 
 class _Limit:

@@ -123,6 +123,7 @@ class Visit:
     error: BaseException | None = None
     bug: BaseException | None = None  # raised by whoever is told
     limits: list[str] = field(default_factory=list)
+    is_alone: bool = False  # it has no task
 
     def finished(self, exchange: Exchange, upstream: UpstreamConnection | None) -> None:
         self.told.append((exchange, upstream))
@@ -141,14 +142,46 @@ class Visit:
     def reached(self, limit: str) -> None:
         self.limits.append(limit)
 
-    async def run(self, valid_for: float) -> None:
+    async def run(self, valid_for: float | None) -> None:
+        """`None`: it has begun."""
         with self.scope:
             try:
-                self.outcome = await self.driver.run(valid_for=valid_for)
+                if valid_for is None:
+                    self.outcome = await self.driver.attend()
+                else:
+                    self.outcome = await self.driver.run(valid_for=valid_for)
             except Exception as error:  # noqa: BLE001 - the test looks at it
                 self.error = error
             finally:
                 self.done.set()
+
+    def begin_alone(self, engine: Readiness, nursery: trio.Nursery, valid_for: float) -> None:  # noqa: F811
+        """As `meshproxy.inbound.requests.TasklessConversation`."""
+
+        def on_news() -> None:
+            if self.is_alone:
+                self.is_alone = False
+                if self.driver.is_over:
+                    engine.afterwards(end)
+                else:
+                    nursery.start_soon(self.run, None)
+
+        def end() -> None:
+            if not self.done.is_set():
+                self.outcome = self.driver._pump.ending
+                self.driver.end()
+                self.done.set()
+
+        self.is_alone = True
+        self.driver.begin_alone(on_news, valid_for=valid_for)
+
+    def cut(self) -> None:
+        """Cancel its task, if it has one."""
+        if self.is_alone:
+            self.is_alone = False
+            self.driver.cut()
+            self.done.set()
+        self.scope.cancel()
 
     async def ended(self) -> Outcome | None:
         await self.done.wait()
@@ -178,6 +211,7 @@ class House:
         self.far_tls = False  # services speak TLS from now on, and callers do not
         self.hold: trio.Event | None = None  # dials wait for it
         self.failure: NoUpstreamConnection | None = None  # dials fail with it
+        self.taskless = False  # whether callers are, from now on, as long as they can
         self.dialled = 0
         self.dialling = trio.Event()
         self.visits: list[Visit] = []
@@ -236,7 +270,10 @@ class House:
         visit = Visit.__new__(Visit)
         Visit.__init__(visit, HttpDriver(machinery, channel, relay, self, teller or visit))
         self.visits.append(visit)
-        self.nursery.start_soon(visit.run, valid_for)
+        if self.taskless:
+            visit.begin_alone(self.engine, self.nursery, valid_for)
+        else:
+            self.nursery.start_soon(visit.run, valid_for)
         return peer, visit
 
     async def line(self) -> Peer:
@@ -246,7 +283,7 @@ class House:
     async def close(self) -> None:
         with trio.CancelScope(shield=True):
             for visit in self.visits:
-                visit.scope.cancel()
+                visit.cut()
                 await visit.done.wait()
         assert self.buffers.held == 0
         assert self.pool.flight.count == 0

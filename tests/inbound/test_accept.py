@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from meshproxy.inbound.accept import Acceptor, Handler, Post, Visit
+from meshproxy.inbound.accept import Acceptor, Handler, Post, Stay, Taskless, Visit
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.record import Recorder
 from meshproxy.wire.address import TcpAddress
@@ -38,7 +38,7 @@ class Door:
         self.listener = bind(TcpAddress("127.0.0.1", 0))
         self.acceptors: list[Acceptor] = []
 
-    def serve(self, handle: Handler, *, most: int = 10, listener: socket.socket | None = None) -> Acceptor:
+    def serve(self, handle: Handler | Taskless, *, most: int = 10, listener: socket.socket | None = None) -> Acceptor:
         post = Post("api", "inbound", most, listener or self.listener, bound_address(self.listener))
         acceptor = Acceptor(post, self.recorder, handle)
         self.acceptors.append(acceptor)
@@ -186,3 +186,92 @@ async def test_the_line_counts_bytes_towards_the_upstream_as_in() -> None:
     assert (by_direction["inbound"].bytes_in, by_direction["inbound"].bytes_out) == (2, 1)
     assert (by_direction["outbound"].bytes_in, by_direction["outbound"].bytes_out) == (1, 2)
     assert (by_direction["inbound"].side, by_direction["inbound"].detail) == ("tls", "x")
+
+
+class Alone(Taskless):
+    """Begins without a task; what then happens is the test's."""
+
+    def __init__(self) -> None:
+        self.stays: list[Stay] = []
+        self.bug: Exception | None = None
+
+    def begin(self, stay: Stay) -> None:
+        if self.bug is not None:
+            raise self.bug
+        self.stays.append(stay)
+        stay.go_on_alone(self)
+
+    def cut(self) -> None:
+        while self.stays:
+            self.stays.pop().left_alone(self, lambda: None)
+
+
+@pytest.fixture
+async def alone(door: Door) -> AsyncIterator[tuple[Alone, Acceptor]]:
+    handler = Alone()
+    acceptor = door.serve(handler, most=1)
+    door.nursery.start_soon(acceptor.run, door.nursery)
+    yield handler, acceptor
+    acceptor.unattended.cut()
+    await acceptor.unattended.wait_until_none()
+    assert (acceptor.open, len(acceptor.visits)) == (0, 0)
+
+
+async def test_a_connection_without_a_task_is_counted_until_it_leaves(
+    door: Door, alone: tuple[Alone, Acceptor]
+) -> None:
+    handler, acceptor = alone
+    await door.settle()
+    tasks = len(door.nursery.child_tasks)
+    with door.knock():
+        await door.settle()
+        assert len(door.nursery.child_tasks) == tasks
+        assert (acceptor.open, len(acceptor.visits), door.recorder.counts["api"].open) == (1, 1, 1)
+        with door.knock() as second, pytest.raises(ConnectionResetError):
+            await receive(second, 1)  # the cap counts it
+        handler.cut()
+    assert (acceptor.open, len(acceptor.visits), door.recorder.counts["api"].open) == (0, 0, 0)
+
+
+async def test_a_connection_without_a_task_may_get_one(door: Door, alone: tuple[Alone, Acceptor]) -> None:
+    handler, acceptor = alone
+    end = trio.Event()
+
+    async def go_on(_sock: socket.socket, _visit: Visit) -> None:
+        await end.wait()
+
+    with door.knock():
+        await door.settle()
+        handler.stays.pop().attended_by(handler, go_on)
+        await acceptor.unattended.wait_until_none()
+        await door.settle()
+        assert acceptor.open == 1
+        end.set()
+        await door.settle()
+        assert acceptor.open == 0
+
+
+@pytest.mark.parametrize("where", ["beginning", "end"])
+async def test_a_bug_in_a_connection_without_a_task_ends_it_alone_and_is_told(
+    door: Door, alone: tuple[Alone, Acceptor], where: str
+) -> None:
+    handler, acceptor = alone
+
+    def failing() -> None:
+        raise ZeroDivisionError("a bug")
+
+    if where == "beginning":
+        handler.bug = ZeroDivisionError("a bug")
+    with door.knock() as caller:
+        await door.settle()
+        if where == "end":
+            handler.stays.pop().left_alone(handler, failing)
+        with pytest.raises(ConnectionResetError):
+            await receive(caller, 1)
+    assert door.heard.names == ["internal_error"]
+    assert [line.end for line in door.lines] == ["failed"]
+    assert acceptor.open == 0
+    handler.bug = None
+    with door.knock():
+        await door.settle()
+        assert acceptor.open == 1

@@ -35,6 +35,14 @@ END = b"\r\n\r\n"
 
 MIB = 1 << 20
 
+
+@pytest.fixture(params=["task", "no task"])
+def house(house: House, request: pytest.FixtureRequest) -> House:
+    """Whatever is promised of a connection holds as well for one that gets a task only when something takes time."""
+    house.taskless = request.param == "no task"
+    return house
+
+
 # The clock is the same for both.
 one_engine = pytest.mark.parametrize("engine", [EpollReadiness], ids=["epoll"], indirect=True)
 
@@ -425,7 +433,7 @@ async def test_a_cancelled_connection_tells_its_exchange_and_leaves_nothing(hous
     await caller.says(GET)
     line = await house.line()
     await line.hears(END)
-    visit.scope.cancel()
+    visit.cut()
     await visit.ended()
     assert visit.failures == ["client_gone"]
     assert await line.hears_end() == "reset"
@@ -519,7 +527,7 @@ async def test_an_upgraded_connection_that_is_cancelled_at_that_moment_is_still_
     end = visit.driver._pump._end
 
     def end_and_cancel(how: Outcome) -> None:
-        visit.scope.cancel()
+        visit.cut()
         end(how)
 
     visit.driver._pump._end = end_and_cancel  # type: ignore[method-assign]
@@ -823,7 +831,7 @@ class Crowd:
             pass
         caller.breaks()
         if not is_epoll(self.house):
-            visit.scope.cancel()  # the portable engine hears of it when it next reads or writes
+            visit.cut()  # the portable engine hears of it when it next reads or writes
         with trio.fail_after(10):
             await visit.done.wait()
 

@@ -232,7 +232,7 @@ def test_an_ordinary_line_is_written_as_any_other(told: list[tuple[Exchange, str
     """However the requests fall into batches: each is told once, in order, and counted."""
     paper, metrics = Paper(), Metrics()
     log = make_access_log(cast("LogWriter", paper), LogStyle.JSON)
-    visit = Visit("api", "inbound", "10.0.0.9:1", id="id-1", caller="spiffe://td/c", started=0.0)
+    visit = Visit("api", "inbound", '10.0.0.9:1 "é', id="id-1", caller="spiffe://td/c", started=0.0)
     recorder = Recorder(metrics, listening_log()[0], log, lambda: 0.0)
     flow = visit.flow = recorder.flows.of(Edge("destination", "/c", "/api", "api", "http"))
     batch = Batch()
@@ -285,6 +285,8 @@ async def test_those_of_a_batch_are_told_at_its_end_each_for_its_own_connection(
     assert len(batch.calls) == 1
     batch.ends()
     assert [msgspec.json.decode(line)["id"] for line in paper.lines] == ["id-0", "id-1", "id-2"] * 3
+    peers = [f"10.0.0.9:{number}" for number in range(3)]
+    assert [msgspec.json.decode(line)["peer"] for line in paper.lines] == peers * 3
     assert [story.requests for story in stories] == [3, 3, 3]
     assert metrics.requests.labels("api", "2xx", "").value == 9
     stories[0].answered(an_exchange(), upstream())

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from meshproxy.inbound.live import Live
+from meshproxy.inbound.unattended import UnattendedConnections
 from meshproxy.runtime.drain import Ending, serve_until_drained
 from meshproxy.runtime.stations import Equipment, Station, Stations
 from meshproxy.settings.schema import RuntimeSettings
@@ -31,6 +32,7 @@ class Stand:
     connections: trio.Nursery | None = None
     accepting: bool = False
     closed: bool = False
+    unattended: UnattendedConnections = field(default_factory=UnattendedConnections)
 
     async def run(self, connections: trio.Nursery) -> None:
         self.connections, self.accepting = connections, True

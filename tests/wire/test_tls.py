@@ -21,7 +21,7 @@ from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import PeerEof
 from meshproxy.wire.splice import Splice
 from meshproxy.wire.sweep import Sweeper
-from meshproxy.wire.tls import TlsConnection, _inner, _verified_chain, receive
+from meshproxy.wire.tls import TlsConnection, _inner, _last_of_verified_chain, receive
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
 from tests.shaking import shake
 from tests.wire.conftest import handshake_both
@@ -374,16 +374,16 @@ class Session:
 
 
 @pytest.mark.parametrize(
-    ("session", "chain"),
+    ("session", "anchor"),
     [
-        (Session([b"leaf", b"root"]), (b"leaf", b"root")),
-        (Session([Certificate(), Certificate()]), (b"DER", b"DER")),
-        (Session([]), ()),
-        (object(), ()),
+        (Session([b"leaf", b"root"]), b"root"),
+        (Session([Certificate(), Certificate()]), b"DER"),
+        (Session([]), None),
+        (object(), None),
     ],
 )
-def test_the_verified_chain_is_had_from_whoever_has_it(session: object, chain: tuple[bytes, ...]) -> None:
-    assert _verified_chain(session) == chain  # type: ignore[arg-type]
+def test_the_anchor_is_had_from_whoever_knows_the_verified_chain(session: object, anchor: bytes | None) -> None:
+    assert _last_of_verified_chain(session) == anchor  # type: ignore[arg-type]
 
 
 async def test_before_a_handshake_there_is_no_anchor_and_afterwards_it_is_a_root(
