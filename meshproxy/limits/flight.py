@@ -18,8 +18,7 @@ while there is no bound any more.
 
 Some of those who were refused are let in all the same (`takes_back`), beyond the room: who asks again when he is
 answered finds the room that he has left himself, and who comes from outside would never find any. It is few of them at
-a time: if they did not stay away for as long as they were told they have waited long already, and all of them at once
-are what made it too much.
+a time, for all at once are what made it too much.
 """
 
 from __future__ import annotations
@@ -139,9 +138,7 @@ class Flight:
         return False
 
     def takes_back(self) -> bool:
-        """Whether somebody is let in who was refused, and has asked again too early, or in vain."""
-        if not self.is_bounded:
-            return True
+        """Whether somebody is let in who was refused before, and asks again; asked while it `is_bounded` only."""
         self._refused = True
         if self._comes_back <= 0:
             return False
@@ -219,7 +216,7 @@ class Flight:
 
     def _ease(self, *, keeps_up: bool, is_busy: bool) -> None:
         quiet = 0 if self._refused else self._quiet + 1
-        if quiet >= QUIET:
+        if quiet >= QUIET and not self.is_short_of_memory:
             self._let_in(UNBOUNDED)
             return
         if keeps_up and self._was_full:
