@@ -39,9 +39,10 @@ scenarios: $(VENV)/ready
 	@MESHPROXY_TEST_WORKERS=$(WORKERS) $(BIN)/pytest -v tests/scenarios
 	@$(BIN)/pytest -v -m long tests --ignore tests/scenarios
 
-# make soak [MINUTES=30]; or SECONDS=600, which is what it lasts when nothing is said
+# make soak [MINUTES=30]; or SECONDS=600, which is what it lasts when nothing is said. Ten thousand idle callers behind it.
 soak: $(VENV)/ready
 	@MESHPROXY_SOAK=$(or $(SECONDS),$(if $(MINUTES),$$(($(MINUTES) * 60)),600)) $(BIN)/pytest -v -s tests/scenarios -k soak
+	@MESHPROXY_TEST_IDLE=10000 $(BIN)/pytest -v -s tests/scenarios -k idle_connections_cost
 
 # make fuzz [TIME=300] [TARGETS="requests leaves"]: seconds for all of them together; atheris where it is installed
 # (pip install .[fuzz]), else Hypothesis

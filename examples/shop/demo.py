@@ -29,7 +29,10 @@ _PER_PROMISE: Final = 20.0  # seconds
 _NEXT: Final = (
     ("Read", "README.md for a first pair of sidecars; examples/shop/README.md to run this by hand"),
     ("Then ask", "meshproxy status orders.toml tells how a running sidecar is"),
-    ("See it", "make demo ARGS=--keep goes on with live traffic, and a dashboard at http://127.0.0.1:9800/dashboard"),
+)
+_SEE_IT: Final = (
+    "See it",
+    "make demo ARGS=--keep goes on with live traffic, and a dashboard at http://127.0.0.1:9800/dashboard",
 )
 
 
@@ -116,7 +119,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def _tell_end(performance: Performance, table: Table) -> None:
+def _tell_end(performance: Performance, table: Table, *, goes_on: bool) -> None:
     if performance.evidence:
         table.say()
         table.say("Why, in the words of the sidecars' logs")
@@ -129,7 +132,7 @@ def _tell_end(performance: Performance, table: Table) -> None:
     verdict = f"{kept} of {len(PROMISES)} promises kept, in {performance.seconds:.1f} s."
     if performance.is_good:
         table.say(paint(verdict, Tone.GOOD))
-        for title, text in _NEXT:
+        for title, text in _NEXT if goes_on else (*_NEXT, _SEE_IT):
             table.paragraph(text, title=f"{title:<11}")
     else:
         table.say(paint(verdict, Tone.BAD))
@@ -188,7 +191,7 @@ def main() -> int:
         performance.stopped_by = signal.SIGINT
     performance.seconds = time.monotonic() - started
     if options.keep and table is not None and performance.is_good and performance.stopped_by is None:
-        _tell_end(performance, table)
+        _tell_end(performance, table, goes_on=True)
         table.say()
         return _go_on(performance, table)
     if performance.stopped_by == signal.SIGPIPE:
@@ -200,7 +203,7 @@ def main() -> int:
     if table is None:
         print(_as_json(performance))
     else:
-        _tell_end(performance, table)
+        _tell_end(performance, table, goes_on=False)
     return 0 if performance.is_good else 1
 
 

@@ -13,7 +13,7 @@ from meshproxy.telemetry.rings import TIERS
 from meshproxy.telemetry.series import window_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from meshproxy.telemetry.flows import Point
     from meshproxy.telemetry.rings import Tier
@@ -69,7 +69,8 @@ def series_in_parts(series: Series, tier: Tier, *, since: float | None, edge: st
     tracks = [track for track in series if edge is None or track.id == edge]
     is_first = True
     for track in tracks:
-        found = list(track.rings[tier.name].since(first))
+        # What has happened since the answer began is of a column that it does not have.
+        found = [each for each in track.rings[tier.name].since(first) if each[0] < first + columns]
         if not found:
             continue
         row = edge_of(track)
@@ -81,7 +82,7 @@ def series_in_parts(series: Series, tier: Tier, *, since: float | None, edge: st
     yield b"]}\n"
 
 
-def tick(now: float, happened: list[tuple[Track, Point]], gauges: dict[str, float]) -> bytes:
+def tick(now: float, happened: Iterable[tuple[Track, Point]], gauges: dict[str, float]) -> bytes:
     """Return the news of one second; a point's first number is the second itself, since 1970."""
     second = TIERS["1s"].column_of(now - 0.5)
     edges = [

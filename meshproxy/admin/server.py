@@ -16,6 +16,7 @@ import trio
 from meshproxy.admin.answers import Asked, Inquiry, Order, Page, Stream, text_page
 from meshproxy.admin.feed import FellBehind
 from meshproxy.admin.questions import BadQuestion, Query
+from meshproxy.admin.turns import Turns
 from meshproxy.wire.address import TcpAddress, UnixAddress, parse_address
 from meshproxy.wire.closing import reset
 from meshproxy.wire.listen import accept_forever
@@ -83,6 +84,7 @@ class AdminServer:
         self._check_host = check_host and not isinstance(address, UnixAddress)
         self._open: dict[_Caller, None] = {}  # in the order in which they came
         self._spares = Spares(_SPARES)
+        self._turns = Turns()
 
     def __repr__(self) -> str:
         return f"<AdminServer {self._address} open={len(self._open)} views={sorted(self._views)}>"
@@ -137,7 +139,7 @@ class AdminServer:
         """One request per connection: status pages need no keep-alive. Returns what it has been switched to."""
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_CHUNK)
         with trio.fail_after(_PATIENCE):
-            request = await _request(connection, stream)
+            request = await _request(connection, stream, self._turns)
             if request is None:
                 return None
             caller.is_asking = False
@@ -190,7 +192,7 @@ class AdminServer:
                 *(f"POST {action}" for action in sorted(self._actions)),
             ]
             return text_page(404, f"there is: {' '.join(there)}\n")
-        return await _shown(view, target, fields or {})
+        return await _shown(view, target, fields or {}, self._turns)
 
     def _refusal_of_writes(self) -> str:
         if self._actions:
@@ -211,9 +213,9 @@ def names_this_machine(host: bytes, address: Address) -> bool:
     return named.is_local or (isinstance(address, TcpAddress) and named.host.lower() == address.host.lower())
 
 
-async def _shown(view: View | Inquiry, target: bytes, fields: Mapping[bytes, bytes]) -> Answer:
+async def _shown(view: View | Inquiry, target: bytes, fields: Mapping[bytes, bytes], turns: Turns) -> Answer:
     try:
-        answer = view.answer(_asked(target, fields)) if isinstance(view, Inquiry) else view()
+        answer = await turns.do(lambda: view.answer(_asked(target, fields)) if isinstance(view, Inquiry) else view())
         return answer if isinstance(answer, Page | Stream) else await answer
     except BadQuestion as bad:
         return _refusal(bad)
@@ -221,14 +223,15 @@ async def _shown(view: View | Inquiry, target: bytes, fields: Mapping[bytes, byt
         return _internal_error(error)
 
 
-async def _request(connection: h11.Connection, stream: trio.SocketStream) -> h11.Request | None:
+async def _request(connection: h11.Connection, stream: trio.SocketStream, turns: Turns) -> h11.Request | None:
     while True:
-        event = connection.next_event()
+        received = await stream.receive_some(_CHUNK)
+        connection.receive_data(received)
+        event = await turns.do(connection.next_event)
         if isinstance(event, h11.Request):
             return event
         if event is not h11.NEED_DATA:
             return None
-        connection.receive_data(await stream.receive_some(_CHUNK))
 
 
 def _asks_for(upgrade: Upgrade, request: h11.Request) -> bool:

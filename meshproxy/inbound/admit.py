@@ -78,7 +78,7 @@ async def admit(
     try:
         relay = services.relay
         await tls.handshake(relay.sweeper, within=within, turnstile=relay.turnstile, place=visit.place)
-        recorder.shook_hands(visit.listener, clock() - begun)
+        recorder.shook_hands(visit.listener, clock() - begun, tls.waited)
         if visit.place is not None:
             visit.place.leave()  # no stranger any more
         now = relay.wall()

@@ -204,7 +204,8 @@ class Flight:
                 self._shrink(standing, bound)
             return
         self._behind, self.sheds = 0, False
-        if self.is_bounded:
+        # While memory is short there may be time for more, but there is no room.
+        if self.is_bounded and not self.is_short_of_memory:
             self._ease(keeps_up=standing < target / 2 or not is_busy)
 
     def _shrink(self, standing: float, bound: float) -> None:
@@ -216,7 +217,7 @@ class Flight:
 
     def _ease(self, *, keeps_up: bool) -> None:
         quiet = 0 if self._refused else self._quiet + 1
-        if quiet >= QUIET and not self.is_short_of_memory:
+        if quiet >= QUIET:
             self._let_in(UNBOUNDED)
             return
         if keeps_up and self._was_full:

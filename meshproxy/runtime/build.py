@@ -82,7 +82,7 @@ class House:
             from meshproxy.runtime.auditing import Auditing  # noqa: PLC0415 - who records nothing does not pay for it
 
             auditing = Auditing.open(settings.audit, identity, recorder, worker=worker, shift=shift)
-        engine, sweeper = make_readiness(), Sweeper(recorder.metrics.loop_lag.labels().observe)
+        engine, sweeper = make_readiness(), Sweeper()
         # A clock that a test moves has no faster one beside it.
         relay = Relay(engine, Buffers(), sweeper, wall, time.time if wall is wall_clock else None)
         resolver, tracer = Resolver(), None
@@ -210,6 +210,6 @@ async def run_sidecar(file: str, configuration: Configuration, telling: Telling,
 async def _look_back(recorder: Recorder, views: Views, chronicle: Chronicle) -> None:
     """Write down once a second what has happened; forever."""
     while True:
-        now, late = await next_second(wall_clock)
+        now = await next_second(wall_clock)
         chronicle.refuse(*recorder.fresh.take())
-        chronicle.second(now, recorder.flows.take(), views.facts(), late)
+        await chronicle.second(now, recorder.flows.take(), views.facts(), views.lag)

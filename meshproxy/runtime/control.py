@@ -134,7 +134,7 @@ class Account(msgspec.Struct, frozen=True, tag=True):
     happened: tuple[tuple[Edge, Point], ...]
     refused: tuple[Refused, ...]
     refused_beyond: int
-    loop_lag: float  # seconds, the worst since then
+    loop_lag: float  # seconds, the longest of late
     facts: Facts
 
 

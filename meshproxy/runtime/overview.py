@@ -120,13 +120,14 @@ class Overview:
     async def look_back(self, chronicle: Chronicle) -> None:
         """Take from the workers what happens, each second, until cancelled."""
         while True:
-            now, late = await next_second(wall_clock)
+            now = await next_second(wall_clock)
+            lag = 0.0
             happened: list[tuple[Edge, Point]] = []
             for account in await self._crew.census.accounts():
                 chronicle.refuse(account.refused, account.refused_beyond)
                 happened += account.happened
-                late = max(late, account.loop_lag)
-            chronicle.second(now, happened, self.facts(), late)
+                lag = max(lag, account.loop_lag)
+            await chronicle.second(now, happened, self.facts(), lag)
 
     def facts(self) -> Facts:
         """Return what may explain a curve, as the workers told it last."""

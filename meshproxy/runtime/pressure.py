@@ -26,7 +26,8 @@ class Pressure:
     def __init__(self, flight: Flight, engine: Readiness, recorder: Recorder) -> None:
         self._flight = flight
         self._recorder = recorder
-        self._probe = LagProbe(engine, flight.observe)
+        self._lag = recorder.metrics.loop_lag.labels()
+        self._probe = LagProbe(engine, self._observe)
         self._memory = Memory()
         self._busyness = Busyness()
         self._told = ""  # why new connections are turned away, as it was told last
@@ -38,6 +39,11 @@ class Pressure:
     def is_overloaded(self) -> bool:
         """Whether new connections are turned away."""
         return self._flight.is_overloaded
+
+    @property
+    def lag(self) -> float:
+        """How long what has come lay unread, in seconds: the longest of the last second or two."""
+        return self._probe.longest
 
     def status(self) -> LoadStatus:
         """Return what is shown of it."""
@@ -64,6 +70,10 @@ class Pressure:
         metrics.in_flight.set(flight.count)
         metrics.most_in_flight.set(flight.most)
         metrics.overloaded.set(flight.is_overloaded)
+
+    def _observe(self, lag: float, now: float) -> None:
+        self._lag.observe(lag)
+        self._flight.observe(lag, now)
 
     def _tell(self) -> None:
         flight, log = self._flight, self._recorder.log

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
-import trio
 
 from meshproxy import __version__
 from meshproxy.admin.answers import Inquiry, Page, Stream, json_page
@@ -13,6 +13,7 @@ from meshproxy.admin.feed import listen
 from meshproxy.admin.picture import series_in_parts
 from meshproxy.admin.questions import BadQuestion
 from meshproxy.admin.topology import Traffic, topology, window_asked
+from meshproxy.admin.turns import Turns
 from meshproxy.runtime.idle import idle_edges
 from meshproxy.telemetry.flows import Point
 from meshproxy.telemetry.rings import TIERS
@@ -43,6 +44,7 @@ class TrafficPages:
         self._address = address
         self._chronicle = chronicle
         self._subject = subject
+        self._turns = Turns()
 
     def __repr__(self) -> str:
         return f"<TrafficPages of {self._file}>"
@@ -73,13 +75,12 @@ class TrafficPages:
 
         async def pour(send: Send) -> None:
             waiting = b""
-            for part in series_in_parts(chronicle.series, tier, since=since, edge=edge):
+            parts = series_in_parts(chronicle.series, tier, since=since, edge=edge)
+            while part := await self._turns.do(lambda: next(parts, b"")):
                 waiting += part
                 if len(waiting) >= _PART:
                     await send(waiting)
                     waiting = b""
-                else:
-                    await trio.lowlevel.checkpoint()
             await send(waiting)
 
         return Stream("application/json", pour)
@@ -90,10 +91,9 @@ class TrafficPages:
         window, wants_idle = window_asked(asked.query)
         found = []
         for track in list(series):
-            point, seconds = series.total(track, window)
+            point, seconds = await self._turns.do(partial(series.total, track, window))
             if point != Point():
                 found.append(Traffic(track.id, track.edge, point, seconds))
-            await trio.lowlevel.checkpoint()
         own = self._own_id()
         now = self._subject.configuration
         idle = idle_edges(now.settings, now.policies, own, series.latest) if wants_idle else ()

@@ -259,6 +259,11 @@ class Views:
         counts = self._services.recorder.listener(settings.name)
         return pages.listener_status(settings, post.address, policy, counts, self._wall(), usage=station.usage)
 
+    @property
+    def lag(self) -> float:
+        """How far behind the loop is, in seconds."""
+        return self._pressure.lag
+
     def _refresh_gauges(self) -> None:
         metrics, loaded, now = self._services.recorder.metrics, self._services.identity.loaded, self._wall()
         metrics.log_dropped.set(self._writer.dropped)

@@ -19,7 +19,6 @@ import trio
 from meshproxy import __version__
 from meshproxy.errors import FaultyInput, Problem, StartError
 from meshproxy.runtime.build import House, settle
-from meshproxy.runtime.chronicle import next_second
 from meshproxy.runtime.control import (
     Abort,
     Account,
@@ -224,7 +223,6 @@ class Worker:
             return Ending(runtime, heirs=() if self._handed_over else None)  # the files are the supervisor's
 
         life.start_soon(serving.grants.follow)
-        life.start_soon(serving.measure)
         self._nothing_cut = await serve_until_drained(serving.house.stations, self._stopping, begin, task_status)
         life.cancel_scope.cancel()
 
@@ -241,7 +239,6 @@ class _Serving:
             file, house.stations, house.services, self, telling.writer, pressure=house.pressure, auditing=house.auditing
         )
         self._metrics = telling.metrics
-        self._late = 0.0
 
     def take_up(self, prepared: _Prepared) -> None:
         """Go over to another configuration, in one turn of the loop."""
@@ -264,14 +261,7 @@ class _Serving:
     def account(self, number: int) -> Account:
         """Say what has happened since the last time."""
         recorder = self.house.services.recorder
-        late, self._late = self._late, 0.0
-        return Account(number, tuple(recorder.flows.take()), *recorder.fresh.take(), late, self.views.facts())
-
-    async def measure(self) -> None:
-        """Take note of how late the loop is, until cancelled."""
-        while True:
-            _, late = await next_second(wall_clock)
-            self._late = max(self._late, late)
+        return Account(number, tuple(recorder.flows.take()), *recorder.fresh.take(), self.views.lag, self.views.facts())
 
     def _grants_ended(self, _ended: list[tuple[str, Rule]]) -> None:
         self.house.stations.recheck()  # the supervisor tells of it

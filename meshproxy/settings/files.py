@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ca.permissions import authority_mode_fault
 from meshproxy.errors import Problem
@@ -14,6 +14,7 @@ from meshproxy.toml import MAX_BYTES
 if TYPE_CHECKING:
     from pathlib import Path
 
+_PORTION: Final = 64 * 1024
 _NO_FILE: Final = "no file"
 _NO_CONTENT: Final = "no content"
 _KINDS: Final = {
@@ -66,9 +67,18 @@ def read_file(path: Path) -> tuple[bytes, os.stat_result]:
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             _refuse_what_is_no_file(status)
-            return file.read(MAX_BYTES + 1), status
+            return _at_most(MAX_BYTES + 1, file), status
     except OSError as error:
         raise _unreadable(error) from None
+
+
+def _at_most(most: int, file: BinaryIO) -> bytes:
+    """Read so many bytes in portions: one read of them asks for all that memory, of which there may be little."""
+    portions = []
+    while most and (portion := file.read(min(most, _PORTION))):
+        portions.append(portion)
+        most -= len(portion)
+    return b"".join(portions)
 
 
 def authority_problems(path: Path, status: os.stat_result) -> list[Problem]:

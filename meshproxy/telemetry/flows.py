@@ -6,14 +6,12 @@ bound: what comes beyond is counted together, at an edge of its listener that na
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from operator import add
+from typing import Final, Protocol
 
 import msgspec
 
 from meshproxy.telemetry.bounds import BUCKETS, bucket_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 OTHER: Final = "(other)"  # no name of an identity has a parenthesis
 
@@ -75,7 +73,7 @@ class Point(msgspec.Struct, frozen=True, array_like=True, gc=False):
             self.bytes_out + other.bytes_out,
             self.micros + other.micros,
             self.opened + other.opened,
-            tuple(map(int.__add__, self.histogram, other.histogram)),
+            tuple(map(add, self.histogram, other.histogram)),
         )
 
 
@@ -193,7 +191,7 @@ class Flow:
         good, failed = sum(self.took), sum(self.took_failed)
         if not (good or failed or self.denied or self.opened or self.bytes_in or self.bytes_out):
             return None
-        histogram = tuple(map(int.__add__, self.took, self.took_failed)) if failed else tuple(self.took)
+        histogram = tuple(map(add, self.took, self.took_failed)) if failed else tuple(self.took)
         point = Point(
             good + failed, failed, self.denied, self.bytes_in, self.bytes_out, self.micros, self.opened, histogram
         )
@@ -234,17 +232,15 @@ class Flows:
 
     def take(self) -> list[tuple[Edge, Point]]:
         """Return what has happened since the last time, where something did; called about once a second."""
-        found = [(flow.edge, point) for flow in self._every() if (point := flow.take()) is not None]
-        busy = {edge for edge, _ in found}
-        for edge, flow in list(self._flows.items()):
-            flow.quiet = 0 if flow.open or edge in busy else flow.quiet + 1
+        found = []
+        for flow in (*self._flows.values(), self.nobody):
+            point = flow.take()
+            if point is not None:
+                found.append((flow.edge, point))
+            flow.quiet = 0 if flow.open or point is not None else flow.quiet + 1
             if flow.quiet >= _QUIET_ENOUGH:
-                del self._flows[edge]
+                self._flows.pop(flow.edge, None)
         return found
-
-    def _every(self) -> Iterator[Flow]:
-        yield from self._flows.values()
-        yield self.nobody
 
 
 def short(identity: str, trust_domain: str) -> str:

@@ -57,15 +57,7 @@ class Metrics(Registry):
             "listener",
             "flag",
         )
-        self.upstream_wait = self.histogram(
-            "meshproxy_upstream_wait_seconds",
-            "What an HTTP request waited for an upstream connection when none was at rest.",
-            *("listener",),
-            bounds=FINER,
-        )
-        self.handshake_seconds = self.histogram(
-            "meshproxy_handshake_seconds", "What a TLS handshake with a caller took.", "listener", bounds=FINER
-        )
+        self._describe_waits()
         self.upstream_failures = self.counter(
             "meshproxy_upstream_failures_total", "Attempts at an upstream that failed, by phase.", "listener", "phase"
         )
@@ -152,7 +144,7 @@ class Metrics(Registry):
         )
         self.loop_lag = self.histogram(
             "meshproxy_event_loop_lag_seconds",
-            "How late the event loop woke a task that had nothing to do but wake; looked at four times a second.",
+            "How long what had come lay unread, looked at twenty times a second.",
             bounds=FINER,
         )
         self.tasks = self.only("meshproxy_tasks", "Tasks of the event loop that are alive now.")
@@ -166,7 +158,7 @@ class Metrics(Registry):
             "meshproxy_limit_hits_total", "Times a limit of the settings was reached, by its key.", "listener", "limit"
         )
         self.unread_lag = self.gauge(
-            "meshproxy_loop_lag_seconds", "How long what has come lay unread, the longest of the last second."
+            "meshproxy_loop_lag_seconds", "The longest of meshproxy_event_loop_lag_seconds in the last second."
         ).labels()
         self.in_flight = self.gauge(
             "meshproxy_requests_in_flight", "HTTP requests that have an upstream connection."
@@ -178,3 +170,20 @@ class Metrics(Registry):
         self.overloaded = self.gauge(
             "meshproxy_overloaded", "1 while new connections are turned away for want of time."
         ).labels()
+
+    def _describe_waits(self) -> None:
+        self.upstream_wait = self.histogram(
+            "meshproxy_upstream_wait_seconds",
+            "What an HTTP request waited for an upstream connection when none was at rest.",
+            *("listener",),
+            bounds=FINER,
+        )
+        self.handshake_seconds = self.histogram(
+            "meshproxy_handshake_seconds", "What a TLS handshake with a caller took.", "listener", bounds=FINER
+        )
+        self.handshake_wait = self.histogram(
+            "meshproxy_handshake_wait_seconds",
+            "What of it a caller waited for his turn, as many came at once.",
+            *("listener",),
+            bounds=FINER,
+        )

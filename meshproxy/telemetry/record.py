@@ -94,7 +94,7 @@ class ListenerCounts:
         # Looked up once, for each connection adds to them.
         self._bytes: tuple[Number, Number] | None = None
         self._ends: dict[str, Number] = {}
-        self.handshakes: Buckets | None = None
+        self.handshakes: tuple[Buckets, Buckets] | None = None  # how long they lasted, and waited
         self.handshake_failures = 0
         self.failed_upstream = 0
         self.requests: Requests | None = None
@@ -276,12 +276,14 @@ class Recorder:
                 untold=untold,
             )
 
-    def shook_hands(self, listener: str, seconds: float) -> None:
-        """Take how long the handshake of a caller lasted that succeeded."""
-        counts = self.listener(listener)
+    def shook_hands(self, listener: str, seconds: float, waited: float) -> None:
+        """Take how long the handshake of a caller lasted that succeeded, and how much of that it waited for us."""
+        counts, metrics = self.listener(listener), self.metrics
         if counts.handshakes is None:
-            counts.handshakes = self.metrics.handshake_seconds.labels(listener)
-        counts.handshakes.observe(seconds)
+            counts.handshakes = metrics.handshake_seconds.labels(listener), metrics.handshake_wait.labels(listener)
+        lasted, waits = counts.handshakes
+        lasted.observe(seconds)
+        waits.observe(waited)
 
     def waited(self, listener: str, seconds: float) -> None:
         """Take how long a request waited for an upstream connection."""

@@ -41,8 +41,8 @@ async def linger(sock: socket.socket) -> None:
                 if not received:
                     break
                 discarded += received
-    except OSError:
-        pass  # it is gone already
+    except (OSError, trio.ClosedResourceError):
+        pass  # it is gone already; or its place is wanted by somebody else, and whoever waits for it is woken so
     finally:
         sock.close()
 

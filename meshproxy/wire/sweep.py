@@ -5,12 +5,9 @@ A timer or a cancel scope per message would cost more than the message.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import trio
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 TICK = 0.25
 
@@ -27,13 +24,11 @@ class Swept(Protocol):
 class Sweeper:
     """Calls `expire` on whatever is past its deadline, at most one tick late. Must not raise from there.
 
-    `now` stands still between two ticks: a deadline set by it has one TICK on top, and is never early. `on_tick` is
-    told by how many seconds each came late: that is how long the loop was busy with something else.
+    `now` stands still between two ticks: a deadline set by it has one TICK on top, and is never early.
     """
 
-    def __init__(self, on_tick: Callable[[float], None] = lambda _late: None) -> None:
+    def __init__(self) -> None:
         self.now = 0.0
-        self._on_tick = on_tick
         self._items: set[Swept] = set()
 
     def __repr__(self) -> str:
@@ -56,10 +51,8 @@ class Sweeper:
         self.now = trio.current_time()
         task_status.started()
         while True:
-            due = trio.current_time() + TICK
-            await trio.sleep_until(due)
+            await trio.sleep(TICK)
             now = self.now = trio.current_time()
-            self._on_tick(now - due)
             for item in [item for item in self._items if item.deadline <= now]:
                 if item in self._items:  # another's end may have been its own
                     item.expire(now)

@@ -57,7 +57,7 @@ MOST_IN_HANDSHAKE = 64 * 1024
 class TlsConnection:
     """One TLS connection; `session` and the BIOs are the splice's to drive once `handshake` has returned."""
 
-    __slots__ = ("_read", "_said", "incoming", "outgoing", "peer_has_ended", "session", "sock", "write")
+    __slots__ = ("_read", "_said", "incoming", "outgoing", "peer_has_ended", "session", "sock", "waited", "write")
 
     def __init__(
         self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool, server_name: str | None = None
@@ -68,6 +68,7 @@ class TlsConnection:
         self.outgoing = ssl.MemoryBIO()
         self.peer_has_ended = False  # by close_notify
         self._said = 0  # by the peer, in the handshake
+        self.waited = 0.0  # seconds of the handshake in which others had their turn
         self.session = context.wrap_bio(
             self.incoming, self.outgoing, server_side=server_side, server_hostname=server_name
         )
@@ -117,10 +118,12 @@ class TlsConnection:
             sweeper.discard(limit)
 
     async def _shake_hands(self, turnstile: Turnstile, place: Place | None) -> None:
-        if self.session.server_side:
+        newcomer = self.session.server_side
+        if newcomer:
             await self._hear_hello(place)  # the client speaks first, and mostly has
         while True:
-            await turnstile.enter()
+            self.waited += await turnstile.enter(newcomer=newcomer)
+            newcomer = False
             try:
                 self.session.do_handshake()
             except ssl.SSLWantReadError:

@@ -72,9 +72,19 @@ def test_series_of_one_edge_and_of_a_time_in_which_nothing_happened(series: Seri
     assert told(series, "1s", since=NOW + 50)["edges"] == []
 
 
+def test_what_happens_while_an_answer_is_read_slowly_is_not_in_it(series: Series) -> None:
+    """Whoever gathers sidecars believes none that counts columns beyond those it has announced."""
+    parts = series_in_parts(series, TIERS["1s"], since=NOW, edge=None)
+    head = next(parts)
+    series.take(NOW + 4, [(WEB, point()), (LEDGER, point())])
+    answer = json.loads(b"".join([head, *parts]))
+    assert answer["columns"] == 3
+    assert [[row[0] for row in edge["points"]] for edge in answer["edges"]] == [[0, 2], [2]]
+
+
 def test_a_tick_tells_the_second_itself(series: Series) -> None:
     found = series.take(NOW + 4.002, [(WEB, point())])
-    news = json.loads(tick(NOW + 4.002, found, {"open_connections": 2.0}))
+    news = json.loads(tick(NOW + 4.002, found.items(), {"open_connections": 2.0}))
     [edge] = news.pop("edges")
     assert news == {"now": NOW + 4.002, "gauges": {"open_connections": 2.0}}
     assert edge["point"] == [NOW + 3, 10, 0, 0, 30, 70, 1.25, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ import trio.testing
 from meshproxy.admin.answers import Asked, Inquiry, Page, Send, Stream, View, negotiated
 from meshproxy.admin.server import AdminServer, names_this_machine
 from meshproxy.wire.address import Address, TcpAddress, UnixAddress, parse_address
-from meshproxy.wire.listen import bind, close_listener
+from meshproxy.wire.listen import bind, bound_address, close_listener
 from meshproxy.wire.tls import receive
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ async def flood(send: Send) -> None:
     while True:
         await send(b"x" * 65536)
 
+
+CROWD = 30
 
 VIEWS: dict[str, View | Inquiry] = {
     "/live": lambda: Page(200, "application/json", b'{"live":true}\n'),
@@ -273,6 +276,42 @@ async def test_who_does_not_read_a_stream_is_let_go_after_ten_seconds(admin: Adm
         while "open=1" in repr(admin.server) or trio.current_time() == started:  # noqa: ASYNC110 - nothing tells of it
             await trio.sleep(1)
         assert 10 <= trio.current_time() - started < 13
+
+
+async def test_of_pages_that_many_ask_for_at_once_one_is_made_in_a_turn(nursery: trio.Nursery) -> None:
+    """Each takes milliseconds: made in a row they would be a stall to whoever has a request open."""
+    turns, made = [0], list[int]()
+
+    async def loop() -> None:
+        while True:
+            turns[0] += 1
+            await trio.lowlevel.checkpoint()
+
+    def page() -> Page:
+        made.append(turns[0])
+        until = time.perf_counter() + 0.002
+        while time.perf_counter() < until:
+            pass
+        return Page(200, "text/plain", b"made")
+
+    listener = bind(TcpAddress("127.0.0.1", 0))
+    server = AdminServer(listener, bound_address(listener), {"/page": page}, {}, check_host=True)
+    nursery.start_soon(server.run)
+    admin, answers = Admin(server, listener), list[tuple[int, bytes, bytes]]()
+
+    async def scrape() -> None:
+        answers.append(await admin.get("/page"))
+
+    async with trio.open_nursery() as storm:
+        storm.start_soon(loop)
+        async with trio.open_nursery() as scrapers:
+            for _ in range(CROWD):
+                scrapers.start_soon(scrape)
+        storm.cancel_scope.cancel()
+    assert [(status, body) for status, _, body in answers] == [(200, b"made")] * CROWD
+    assert max(made.count(turn) for turn in set(made)) <= 2  # trio takes those of one turn in any order
+    nursery.cancel_scope.cancel()
+    close_listener(listener)
 
 
 @pytest.mark.parametrize(

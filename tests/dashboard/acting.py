@@ -194,7 +194,7 @@ class Play:
                     edge = Edge("source", line.source, line.target, line.target[1:], line.protocol)
                     happened[line.source].append((edge, seen))
         for name, sidecar in self.sidecars.items():
-            found = sidecar.series.take(now, happened[name])
+            found = sidecar.series.take(now, happened[name]).items()
             sidecar.feed.tell("tick", tick(now, found, {"open_connections": 3.0, "loop_lag": 0.0}))
 
     def line(self, source: str, target: str) -> Line:
@@ -229,7 +229,7 @@ class Crowd(Sidecar):
         happened = [
             (Edge("destination", each.source, each.target, "api", each.protocol), each.point(dice, 1)) for each in lines
         ]
-        self.feed.tell("tick", tick(now, self.series.take(now, happened), {}))
+        self.feed.tell("tick", tick(now, self.series.take(now, happened).items(), {}))
 
 
 def certificates(name: str, now: float) -> dict[str, object]:

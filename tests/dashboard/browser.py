@@ -59,6 +59,10 @@ class Tab:
             await self.call(f"{domain}.enable")
         await self.call("Page.navigate", url=url)
 
+    async def show(self) -> None:
+        """Bring it to the front, before all others."""
+        await self.call("Page.bringToFront")
+
     async def resize(self, width: int, height: int, *, dark: bool = False) -> None:
         """Take a size and a theme."""
         await self.call(

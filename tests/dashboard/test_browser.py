@@ -146,6 +146,26 @@ async def test_what_is_seen_is_what_happens(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+async def test_more_tabs_than_a_browser_has_connections_are_all_live(tmp_path: Path) -> None:
+    """Six connections to a place, over all tabs: a stream in each of those that nobody sees would take them all."""
+    play = acted(past=3)
+    ledger = play.sidecars["/ledger"]
+    async with serving({**ledger.views(), **assets.views()}) as address, chromium(tmp_path) as browser:
+        tabs = [await browser.tab() for _ in range(8)]
+        for tab in tabs:
+            await tab.show()
+            await opened(tab, f"http://{address}")
+        assert ledger.feed.listeners < 6
+        # One that is looked at again has what happened meanwhile, and goes on.
+        await tabs[0].show()
+        await tabs[0].until("document.querySelector('#link').dataset.state === 'live'")
+        await tabs[0].open("about:blank")
+        await opened(tabs[0], f"http://{address}", "curves")
+        assert ledger.feed.listeners < 6
+        assert [tab.complaints.console for tab in tabs] == [[]] * 8
+
+
+@pytest.mark.long
 async def test_what_is_broken_is_told_and_harms_nobody(tmp_path: Path) -> None:
     play = acted(past=5)
     async with gathered(play) as stage, chromium(tmp_path) as browser:
@@ -223,7 +243,7 @@ async def test_hundred_services_and_a_thousand_calls_do_not_stutter(tmp_path: Pa
             busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # others' work is not the page's
             print(found)
             assert found["median"] < 50 * busy, found  # of a software renderer on a shared machine
-            assert found["longest"] < 500 * busy, found
+            assert found["longest"] < 250 * busy, found
             nursery.cancel_scope.cancel()
         assert tab.complaints.console == []
 

@@ -244,3 +244,13 @@ def test_the_room_is_always_room_for_some_and_ends_unbounded_when_all_is_quiet(s
     loop.pool.in_flight = 0
     loop.runs(0.0, intervals=QUIET + 1)
     assert (loop.flight.most, loop.flight.objection(2)) == (UNBOUNDED, "")
+
+
+def test_a_short_lag_lets_nobody_in_while_memory_is_short() -> None:
+    flight = Flight(max_lag=0.25)
+    flight.observe_memory(0.96)
+    for tenth in range(20):
+        flight.observe(0.0, tenth / 10)
+        assert flight.most == FLOOR
+    flight.observe_memory(0.89)
+    assert not flight.is_bounded

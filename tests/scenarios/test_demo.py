@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +154,31 @@ def test_killed_it_leaves_no_process(workspace: Path) -> None:
     while processes_in(workspace) and time.monotonic() < give_up:
         time.sleep(0.01)
     assert processes_in(workspace) == []
+
+
+def test_kept_it_shows_the_shop_with_live_traffic_until_it_is_stopped(workspace: Path) -> None:
+    demo = start(workspace, "--keep")
+    assert demo.stdout is not None
+    said, url = "", None
+    while url is None and (line := demo.stdout.readline()):
+        said += line
+        url = re.search(r"http://(127\.0\.0\.1:\d+)/dashboard  shows the shop", line)
+    assert url is not None, said + demo.communicate()[1]
+    assert "make demo ARGS=--keep" not in said
+    give_up = time.monotonic() + WITHIN
+    busy: set[tuple[str, str]] = set()
+    while not {("/web", "/orders"), ("/orders", "/ledger")} <= busy:
+        assert time.monotonic() < give_up, busy
+        with urllib.request.urlopen(f"http://{url[1]}/series?tier=1s", timeout=10) as answer:
+            edges = json.load(answer)["edges"]
+        busy = {(edge["source"], edge["target"]) for edge in edges if any(point[1] for point in edge["points"])}
+        time.sleep(0.1)
+    with urllib.request.urlopen(f"http://{url[1]}/dashboard", timeout=10) as page:
+        assert b"<title>" in page.read()
+    demo.send_signal(signal.SIGINT)
+    demo.communicate(timeout=WITHIN)
+    assert processes_in(workspace) == []
+    assert list(workspace.iterdir()) == []
 
 
 def test_a_broken_promise_is_shown_and_its_logs_are_kept(workspace: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.scenarios.http_actors import Message, Pair, Talk
     from tests.scenarios.stage import Stage
 
-ROUNDS = 10
+ROUNDS = 30  # of two seconds each
 CLIENTS = 4
 
 
@@ -107,5 +107,5 @@ def test_a_flapping_service(stage: Stage) -> None:
     assert set(statuses) <= {200, 502, 0}
     assert statuses[200] > 50
     assert statuses[502] > 50
-    assert refused[len(refused) // 2] < 0.5
+    assert refused[len(refused) // 2] < 0.1
     assert sorted(recoveries)[ROUNDS // 2] < 1.0

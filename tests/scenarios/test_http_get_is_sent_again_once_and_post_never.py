@@ -83,7 +83,8 @@ def test_nothing_is_sent_again_once_an_answer_began(pair: Pair, origin: Origin) 
     assert origin.targets() == ["/first", "/second"]
 
 
-def test_a_service_that_closes_at_random_costs_no_reader_an_error(pair: Pair, origin: Origin) -> None:
+@pytest.mark.parametrize("requests", [1000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_a_service_that_closes_at_random_costs_no_reader_an_error(pair: Pair, origin: Origin, requests: int) -> None:
     """It says nothing beforehand: only a request that is already on its way meets the closed connection."""
     dice = random.Random(3)
     lock = threading.Lock()
@@ -103,7 +104,7 @@ def test_a_service_that_closes_at_random_costs_no_reader_an_error(pair: Pair, or
 
     def read(number: int) -> None:
         with pair.caller() as caller:
-            for turn in range(250):
+            for turn in range(requests // 4):
                 answer = caller.ask("GET", f"/{number}/{turn}")
                 statuses[answer.status] += 1
                 assert answer.status != 200 or answer.body == f"/{number}/{turn}".encode()
@@ -114,11 +115,13 @@ def test_a_service_that_closes_at_random_costs_no_reader_an_error(pair: Pair, or
     for reader in readers:
         reader.join()
 
-    assert statuses == {200: 1000}
-    assert len(origin.visits) > 200
+    print(f"\n{dict(statuses)} over {len(origin.visits)} connections")
+    assert statuses == {200: requests}
+    assert len(origin.visits) > requests // 5
 
 
-def test_a_service_that_closes_at_random_gets_no_writing_twice(pair: Pair, origin: Origin) -> None:
+@pytest.mark.parametrize("requests", [300, pytest.param(10_000, marks=pytest.mark.long)])
+def test_a_service_that_closes_at_random_gets_no_writing_twice(pair: Pair, origin: Origin, requests: int) -> None:
     dice = random.Random(4)
 
     def fickle(talk: Talk, asked: Message) -> None:
@@ -130,9 +133,12 @@ def test_a_service_that_closes_at_random_gets_no_writing_twice(pair: Pair, origi
     served = 0
 
     with pair.caller() as caller:
-        for turn in range(300):
+        for turn in range(requests):
             served += caller.ask("POST", f"/{turn}", body=b"x").status == 200
 
     seen = Counter(origin.targets())
+    print(
+        f"\n{served} of {requests} served, {len(seen)} reached the service, the most often {max(seen.values())} times"
+    )
     assert max(seen.values()) == 1
-    assert served > 200
+    assert served > requests * 2 // 3

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -316,3 +317,15 @@ def test_what_was_not_kept_is_a_fault_and_no_file_is_read_instead(home: Path) ->
         load_kept(Path("side.toml"), missing, generation=1)
     with pytest.raises(FaultyInput, match="no content"):
         load_kept(Path("side.toml"), {}, generation=1)
+
+
+def test_a_small_file_is_read_without_asking_for_the_memory_of_a_large_one(tmp_path: Path) -> None:
+    """Where memory is short there may be none for it, and a look at a file of a kilobyte must not fail for that."""
+    small = tmp_path / "small.toml"
+    small.write_bytes(b"x" * 100_000)
+    tracemalloc.start()
+    try:
+        assert read_file(small)[0] == b"x" * 100_000
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

@@ -32,7 +32,7 @@ def test_a_second_is_in_the_column_in_which_it_was_of_each_resolution() -> None:
 
 def test_the_same_edge_of_several_workers_is_one() -> None:
     series = Series(NOW)
-    [(track, point)] = series.take(NOW + 1, [(WEB, ONE), (WEB, ONE)])
+    [(track, point)] = series.take(NOW + 1, [(WEB, ONE), (WEB, ONE)]).items()
     assert (point.requests, point.bytes_out, point.histogram[0]) == (2, 6, 2)
     assert series.find(track.id) is track
     assert len(series) == 1
@@ -40,11 +40,11 @@ def test_the_same_edge_of_several_workers_is_one() -> None:
 
 def test_ids_of_edges_stay_and_are_never_used_again() -> None:
     series = Series(NOW, most=1)
-    [(first, _)] = series.take(NOW + 1, [(WEB, ONE)])
+    [first] = series.take(NOW + 1, [(WEB, ONE)])
     two_days = 48 * 3600 + 120
     series.take(NOW + two_days, [])
     assert len(series) == 0
-    [(again, _)] = series.take(NOW + two_days + 1, [(WEB, ONE)])
+    [again] = series.take(NOW + two_days + 1, [(WEB, ONE)])
     assert first.id != again.id
 
 

@@ -129,3 +129,14 @@ async def test_delivery_on_a_closed_socket_does_not_raise(wires: Wires) -> None:
     near, far = wires.tcp()
     reset(far)
     await delivered(near)
+
+
+async def test_lingering_ends_when_the_place_is_wanted_by_somebody_else(wires: Wires) -> None:
+    """Losing one's place in the waiting room wakes whoever waits for the socket as if it had been closed."""
+    near, far = wires.tcp()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(linger, near)
+        await trio.testing.wait_all_tasks_blocked()
+        trio.lowlevel.notify_closing(near)
+    assert near.fileno() == -1
+    assert far.recv(1) == b""

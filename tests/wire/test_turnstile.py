@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import pytest
 import trio
@@ -27,8 +28,10 @@ async def test_a_crowd_passes_in_order_with_everybody_else_in_between(nursery: t
             turns[0] += 1
             await trio.lowlevel.checkpoint()
 
+    waited = []
+
     async def shake(number: int) -> None:
-        await turnstile.enter()
+        waited.append(await turnstile.enter())
         passed.append((number, turns[0]))
         arithmetic()
         turnstile.leave()
@@ -43,6 +46,32 @@ async def test_a_crowd_passes_in_order_with_everybody_else_in_between(nursery: t
     assert sorted(number for number, _ in passed) == list(range(CROWD))
     assert max(in_turns.count(turn) for turn in set(in_turns)) <= 2  # trio takes those of one turn in any order
     assert repr(turnstile) == "<Turnstile waiting=0>"
+    assert waited[0] == 0.0
+    assert waited[-1] > (CROWD - 2) * 0.0002, "the last has waited for all others"
+
+
+async def test_who_is_in_the_middle_goes_before_those_who_begin(nursery: trio.Nursery) -> None:
+    turnstile, passed = Turnstile(), list[str]()
+
+    async def step(who: str, *, newcomer: bool) -> None:
+        await turnstile.enter(newcomer=newcomer)
+        passed.append(who)
+        turnstile.leave()
+        turnstile._passed_at += 1  # somebody has always just passed, however slow this machine is
+
+    turnstile._passed_at = time.perf_counter() + 1
+    for _ in range(CROWD):
+        nursery.start_soon(partial(step, "begins", newcomer=True))
+    await trio.lowlevel.checkpoint()
+    await trio.lowlevel.checkpoint()
+    before = len(passed)
+    nursery.start_soon(partial(step, "goes on", newcomer=False))
+    while "goes on" not in passed:
+        await trio.lowlevel.checkpoint()
+    assert passed.index("goes on") <= before + 2
+    while len(passed) <= CROWD:
+        await trio.lowlevel.checkpoint()
+    assert repr(turnstile) == "<Turnstile waiting=0>"
 
 
 async def test_alone_it_is_passed_without_waiting() -> None:
@@ -50,7 +79,7 @@ async def test_alone_it_is_passed_without_waiting() -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
         for _ in range(3):
-            await turnstile.enter()  # no checkpoint, so the cancel is not noticed
+            assert await turnstile.enter() == 0.0  # no checkpoint, so the cancel is not noticed
             turnstile.leave()
             time.sleep(0.001)  # noqa: ASYNC251 - no other task may run
     assert not scope.cancelled_caught

@@ -30,8 +30,10 @@ export class Frame {
   /** Put a page into the frame. */
   show(name, element) {
     for (const link of this.links) {
-      if (link.dataset.name === name) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
+      if (link.dataset.name === name) {
+        link.setAttribute("aria-current", "page");
+        link.scrollIntoView({ block: "nearest", inline: "nearest" }); // on a telephone they do not all fit
+      } else link.removeAttribute("aria-current");
     }
     document.title = `${this.pages[name].title} \u00b7 meshproxy`;
     replace(this.main, element);

@@ -50,20 +50,20 @@ function decoded(text) {
   }
 }
 
-let waiting = new Set();
+// One piece of news for each frame: all that come at once would hold up whoever moves the map.
+const waiting = new Set();
 store.subscribe((what) => {
-  if (waiting.size === 0) {
-    requestAnimationFrame(() => {
-      const news = waiting;
-      waiting = new Set();
-      for (const each of news) {
-        frame.update(each);
-        open.page?.update(each);
-      }
-    });
-  }
+  if (waiting.size === 0) requestAnimationFrame(showNext);
   waiting.add(what);
 });
+
+function showNext() {
+  const [what] = waiting;
+  waiting.delete(what);
+  if (waiting.size > 0) requestAnimationFrame(showNext);
+  frame.update(what);
+  open.page?.update(what);
+}
 
 addEventListener("hashchange", follow);
 frame.onTheme = () => store.changed("theme");

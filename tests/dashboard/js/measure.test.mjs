@@ -26,6 +26,19 @@ test("quantiles are those that the sidecar's own code reads from the same histog
   }
 });
 
+test("what stands beside an axis is the number of its line but for a few per cent, and no two say the same", () => {
+  const factor = { "/s": 1, "/min": 1 / 60, "/h": 1 / 3600 };
+  for (const most of [0.004, 0.03, 0.07, 0.1, 0.3, 0.75, 0.9, 2, 7, 9.9, 12, 80, 760, 1800, 7400, 61_000]) {
+    const told = ticks(most).map((tick) => [tick, words.rate(tick)]);
+    assert.equal(new Set(told.map(([, text]) => text)).size, told.length, JSON.stringify(told));
+    for (const [tick, text] of told) {
+      const [, number, thousands, unit] = /^([\d.]+)(k?)(\/\w+)$/.exec(text);
+      const read = Number(number) * (thousands ? 1000 : 1) * factor[unit];
+      assert.ok(Math.abs(read - tick) <= 0.04 * tick, `${text} beside ${tick}`);
+    }
+  }
+});
+
 test("histograms of different columns add up", () => {
   assert.equal(total(add(add(empty(), [1, 2]), [3])), 6);
 });
@@ -256,7 +269,7 @@ test("lines are broken where nothing is known", () => {
 test("numbers read as people write them", () => {
   const plain = (text) => text.replaceAll("\u202f", " ");
   assert.deepEqual([0, 999, 1234, 12_345, 3_400_000, null].map(words.count), ["0", "999", "1.2k", "12k", "3.4M", "\u2013"]);
-  assert.deepEqual([0, 0.001, 0.05, 0.34, 12.4, 1500].map(words.rate), ["0/s", "4/h", "3/min", "0.3/s", "12/s", "1.5k/s"]);
+  assert.deepEqual([0, 0.001, 0.05, 0.34, 12.4, 1500].map(words.rate), ["0/s", "3.6/h", "3/min", "0.34/s", "12/s", "1.5k/s"]);
   assert.deepEqual([0.0008, 0.012, 1.24, 240, null].map((each) => plain(words.duration(each))), ["0.8 ms", "12 ms", "1.24 s", "4 min", "\u2013"]);
   assert.deepEqual([0, 0.00001, 0.004, 0.12, 0.99999, 1].map(words.percent), ["0%", "<0.1%", "0.4%", "12%", ">99.9%", "100%"]);
   assert.deepEqual([4, 1.52, 40].map(words.times), ["4\u00d7", "1.5\u00d7", "40\u00d7"]);

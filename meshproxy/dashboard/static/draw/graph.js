@@ -9,6 +9,7 @@ import { Viewport } from "./viewport.js";
 const RING = 100; // the length of a ring, as its strokes are counted
 const MOST_LABELS = 48; // beyond so many calls, numbers are shown only for what is looked at
 const HEAVY = 250; // calls; beyond so many they are not drawn anew for each movement
+const AT_ONCE = 200; // calls whose numbers are changed in one go; the others have their turn after whoever moves the map
 const FAR = 0.42; // below this scale names could not be read
 const LONGEST_NAME = { wide: 17, narrow: 9 }; // letters
 const MOST_STRETCH = 1.5;
@@ -43,8 +44,15 @@ export class Graph {
     if (key !== this.key) this.#build(picture, vertical);
     this.key = key;
     for (const service of picture.services.values()) this.#service(service, covered);
-    for (const call of picture.calls) this.#call(call, covered);
+    this.#calls(picture.calls, covered);
     this.#choose(picture, chosen);
+  }
+
+  #calls(calls, covered, from = 0) {
+    clearTimeout(this.next);
+    for (const call of calls.slice(from, from + AT_ONCE)) this.#call(call, covered);
+    const rest = from + AT_ONCE;
+    if (rest < calls.length) this.next = setTimeout(() => this.#calls(calls, covered, rest), 0);
   }
 
   #build(picture, vertical) {

@@ -2,13 +2,14 @@
 
 export const RADIUS = 25;
 const ARROW = 7;
-const SHARES = [0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73, 0.2, 0.8]; // of a line, where its label may stand
+const SHARES = [0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73, 0.2, 0.8, 0.14, 0.86]; // of a line, where its label may stand
+const MOST_PLACED = 250; // lines; of more, labels are shown one at a time, each in the middle of its own
 const LABEL = { wide: 88, high: 25 };
 const FAN = 0.85; // radians to either side within which lines leave and arrive
 
 /**
  * Return Map pair -> { path, label: { x, y } } for the calls `edges` ({ pair, source, target }) of a layout. A label stands
- * on its line, where it covers no service and no other label if there is such a place.
+ * on its line, nearest to its middle where it covers the least of services and of other labels.
  *
  * Lines leave a service on its far side and arrive on its near side, in the order of where they come from; those that
  * lead back, or stay within a layer, go round.
@@ -31,7 +32,8 @@ export function routes(edges, layout, vertical) {
   // Short lines first: they have the fewest places to choose from.
   const found = new Map();
   for (const [pair, points] of [...lines].sort(([, one], [, other]) => length(one) - length(other))) {
-    found.set(pair, { path: drawn(points), label: labelled(points, taken) });
+    const label = lines.size > MOST_PLACED ? placeOn(points, SHARES[0]) : labelled(points, taken);
+    found.set(pair, { path: drawn(points), label });
   }
   return found;
 }
@@ -82,22 +84,33 @@ function around(from, to) {
   return [start, { u: start.u - 30, v: low + 10 }, { u: end.u + 30, v: low + 10 }, end];
 }
 
-/** Where on a line its label stands: near its middle, where nothing else is; `taken` is told of it. */
+/** Where on a line its label stands: near its middle, where least else is; `taken` is told of it. */
 function labelled(points, taken) {
-  const segments = (points.length - 1) / 3;
-  const places = SHARES.map((share) => {
-    const segment = Math.min(Math.floor(share * segments), segments - 1);
-    return along(points.slice(segment * 3, segment * 3 + 4), share * segments - segment);
-  });
+  const places = SHARES.map((share) => placeOn(points, share));
   const box = ({ x, y }) => ({ x, y, wide: LABEL.wide, high: LABEL.high });
-  const free = places.find((place) => !taken.some((other) => overlaps(box(place), other)));
-  const label = free ?? places[0];
+  let label = places[0];
+  let least = Infinity;
+  for (const place of places) {
+    const covered = taken.reduce((sum, other) => sum + overlap(box(place), other), 0);
+    if (covered < least) [label, least] = [place, covered];
+    if (covered === 0) break;
+  }
   taken.push(box(label));
   return label;
 }
 
-function overlaps(one, other) {
-  return Math.abs(one.x - other.x) * 2 < one.wide + other.wide && Math.abs(one.y - other.y) * 2 < one.high + other.high;
+/** Where the share `share` of a line ends. */
+function placeOn(points, share) {
+  const segments = (points.length - 1) / 3;
+  const segment = Math.min(Math.floor(share * segments), segments - 1);
+  return along(points.slice(segment * 3, segment * 3 + 4), share * segments - segment);
+}
+
+/** The area that both have. */
+function overlap(one, other) {
+  const across = Math.min((one.wide + other.wide) / 2 - Math.abs(one.x - other.x), one.wide, other.wide);
+  const along = Math.min((one.high + other.high) / 2 - Math.abs(one.y - other.y), one.high, other.high);
+  return Math.max(across, 0) * Math.max(along, 0);
 }
 
 /** The point of a cubic curve at the share `t` of its way. */

@@ -1,6 +1,6 @@
 /** What the page knows of the mesh, kept up to date; pages subscribe to it and draw. */
 
-import { insights } from "../measure/insights.js";
+import { insights, trends } from "../measure/insights.js";
 import { picture } from "../measure/picture.js";
 import { ask } from "./ask.js";
 import { Stream } from "./stream.js";
@@ -11,6 +11,15 @@ const MOST_MARKERS = 500;
 const SLOWLY = 60; // seconds between looks at what changes seldom
 const OFTEN = 10;
 const BEAT = 1000; // milliseconds
+// What was computed is computed again after these news: sentences go by minutes, so not each time the map has new numbers.
+const OUT_OF_DATE = {
+  mesh: /^(picture|insights)/,
+  numbers: /^picture/,
+  span: /^picture/,
+  minutes: /^(insights|trends)/,
+  denials: /^insights/,
+  certificates: /^insights/,
+};
 
 /** Holds everything; `start` begins to ask. Listeners are called with what changed: "tick", "numbers", "mesh", ... */
 export class Store {
@@ -57,7 +66,7 @@ export class Store {
 
   /** Tell that something changed. */
   changed(what) {
-    if (what !== "tick") this.memory.clear();
+    for (const key of this.memory.keys()) if (OUT_OF_DATE[what]?.test(key)) this.memory.delete(key);
     for (const listener of [...this.listeners]) listener(what);
   }
 
@@ -103,14 +112,15 @@ export class Store {
   /** What stands out. */
   insights() {
     return this.#once("insights", () =>
-      insights({
-        now: this.now,
-        recent: this.histories.minutes,
-        past: this.histories.past,
-        sidecars: this.mesh?.sidecars ?? [],
-        denials: this.denials ?? [],
-        certificates: this.certificates ?? [],
-      }),
+      insights(
+        {
+          now: this.now,
+          sidecars: this.mesh?.sidecars ?? [],
+          denials: this.denials ?? [],
+          certificates: this.certificates ?? [],
+        },
+        this.#once("trends", () => trends({ now: this.now, recent: this.histories.minutes, past: this.histories.past })),
+      ),
     );
   }
 
@@ -215,7 +225,9 @@ export class Store {
     for (const marker of answer.markers ?? []) this.mark(marker);
     this.loaded.add(name);
     this.asked[name] = Date.now() / 1000;
-    this.changed(name === this.span.history ? "numbers" : name === "seconds" ? "tick" : "background");
+    if (name === "minutes" || name === "past") this.changed("minutes");
+    if (name === this.span.history) this.changed("numbers");
+    else if (name === "seconds") this.changed("tick");
   }
 
   async #denials() {

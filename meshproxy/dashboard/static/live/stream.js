@@ -1,4 +1,9 @@
-/** The stream of news: opened again when it ends, with the last number heard (the browser sees to that). */
+/**
+ * The stream of news: opened again when it ends, with the last number heard (the browser sees to that).
+ *
+ * Only while somebody can see the page: browsers open six connections to a place, in all tabs together, and a stream
+ * keeps one. Seven tabs with streams would be six that take every connection, and one that never loads.
+ */
 
 const AGAIN = 5000; // milliseconds
 const SILENCE = 10_000; // a tick should come each second
@@ -9,10 +14,15 @@ export class Stream {
     this.store = store;
     this.source = null;
     this.heard = 0;
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.#rest() : this.#wake()));
+    addEventListener("pagehide", () => this.#rest());
+    addEventListener("pageshow", () => this.#wake());
   }
 
-  /** Open it, and keep it open. */
+  /** Open it, and keep it open while the page can be seen. */
   open() {
+    this.opened = true;
+    if (document.hidden) return;
     this.source?.close();
     const source = new EventSource("/events");
     this.source = source;
@@ -31,6 +41,19 @@ export class Stream {
     this.watch = setInterval(() => {
       if (Date.now() - this.heard > SILENCE && !document.hidden) this.#failed(source);
     }, AGAIN);
+  }
+
+  #rest() {
+    clearInterval(this.watch);
+    this.source?.close();
+    this.source = null;
+  }
+
+  /** What happened meanwhile is asked for. */
+  #wake() {
+    if (!this.opened || this.source) return;
+    this.store.missed();
+    this.open();
   }
 
   #on(event, take) {

@@ -21,13 +21,21 @@ const SILENT_COLUMNS = 2;
 const EXPLAINED = 0.5; // share of the added time that a callee has to explain
 const HOUR = 3600;
 
-/** All insights, the gravest first. `mesh` is { now, recent, past, sidecars, denials, certificates }. */
-export function insights(mesh) {
-  const slots = timeline(mesh.past, mesh.recent, HOUR);
-  const view = { ...mesh, slots, services: services(edgesOf(mesh), []), cache: new Map() };
-  const found = [...broken(view), ...expiring(view), ...failing(view), ...slow(view), ...silent(view), ...refused(view)];
+/**
+ * All insights, the gravest first. `mesh` is { now, recent, past, sidecars, denials, certificates }; `known` are the
+ * trends where they have been looked for already: of a thousand calls that takes a while.
+ */
+export function insights(mesh, known = trends(mesh)) {
+  const found = [...broken(mesh), ...expiring(mesh), ...known, ...refused(mesh)];
   const order = { bad: 0, warn: 1 };
   return found.sort((a, b) => order[a.severity] - order[b.severity]);
+}
+
+/** Those that follow from what happened in each minute of `recent`, and from the `past` before. */
+export function trends(mesh) {
+  const slots = timeline(mesh.past, mesh.recent, HOUR);
+  const view = { ...mesh, slots, services: services(edgesOf(mesh), []), cache: new Map() };
+  return [...failing(view), ...slow(view), ...silent(view)];
 }
 
 /** An insight as plain text. */
@@ -138,7 +146,9 @@ function silent(view) {
   const found = [];
   const complete = view.slots.length - 1;
   if (complete <= SILENT_COLUMNS) return found;
+  const newest = view.slots.slice(complete - SILENT_COLUMNS);
   for (const edge of edgesOf(view)) {
+    if (sumsAlong(newest, [edge.pair]).some(({ requests }) => requests > 0)) continue;
     const sums = sumsFor(view, edge.pair, [edge.pair]);
     let last = sums.length - 1;
     while (last >= 0 && sums[last].requests === 0) last -= 1;

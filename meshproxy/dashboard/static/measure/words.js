@@ -26,9 +26,13 @@ export function count(value) {
 export function rate(perSecond) {
   if (perSecond === null || perSecond === undefined) return NONE;
   if (perSecond === 0) return "0/s";
-  if (perSecond >= 0.1) return `${count(perSecond < 10 ? Number(perSecond.toFixed(1)) : Math.round(perSecond))}/s`;
-  if (perSecond * 60 >= 0.95) return `${count(Math.round(perSecond * 60))}/min`;
-  return `${count(Math.max(Math.round(perSecond * 3600), 1))}/h`;
+  if (perSecond >= 0.1) return `${twoFigures(perSecond)}/s`;
+  if (perSecond * 60 >= 0.95) return `${twoFigures(perSecond * 60)}/min`;
+  return `${twoFigures(Math.max(perSecond * 3600, 1))}/h`;
+}
+
+function twoFigures(value) {
+  return value < 10 ? String(Number(value.toPrecision(2))) : count(Math.round(value));
 }
 
 /** A duration of something that is waited for: 0.8 ms, 12 ms, 1.24 s. */

@@ -63,7 +63,7 @@ export class Overview {
       this.details.update("tick");
       return;
     }
-    if (what === "background" && !this.chosen) replace(this.side, insightList(this.store));
+    if (what === "minutes" && !this.chosen) replace(this.side, insightList(this.store));
     if (!["numbers", "mesh", "span", "chosen", "denials", "certificates", "theme"].includes(what)) return;
     const picture = this.store.picture({ idle: this.idle });
     this.#figures();
