@@ -55,12 +55,14 @@ class Asking(Endings):
             return not self._requests.buffered
         if phase is _ANSWERING:
             return not self._request_done
-        return phase is _HEAD or phase is _BODY or phase is _EXPECTING or phase is _DISCARDING or self.hears_early
+        if phase is _PUT_OFF:
+            return self._early
+        return phase is _HEAD or phase is _BODY or phase is _EXPECTING or phase is _DISCARDING
 
     @property
     def held_back(self) -> bool:
         """Whether bytes of further requests wait here until the caller has taken its answers."""
-        return (self.phase is _IDLE or self.hears_early) and self._requests.buffered > 0
+        return (self.phase is _IDLE or (self._early and self.phase is _PUT_OFF)) and self._requests.buffered > 0
 
     def rests(self) -> bool:
         """Whether nothing is going on, and nothing waits here: what the caller says next begins a request.
@@ -152,7 +154,7 @@ class Asking(Endings):
         """Take what the caller said, one thing after the other; raises BadMessage."""
         while True:
             phase = self.phase
-            if phase is _IDLE or phase is _HEAD or self.hears_early:
+            if phase is _IDLE or phase is _HEAD or (self._early and phase is _PUT_OFF):
                 if not self._take_head(now):
                     return
                 continue

@@ -66,7 +66,7 @@ class Ends(ABC):
         self.up: UpstreamConnection | None = None
         self.ending: Outcome | None = None
         self.error: BaseException | None = None
-        self.is_taken_back = False  # it is let in, though it was put off and asked too early
+        self.is_taken_back = False  # its next request is let in, whether there is room or not
         self.dialling: trio.CancelScope | None = None  # the owner's, while it dials
         self.wake: Callable[[], None] = _nobody  # the owner, when there is something that callbacks cannot do
         self.deadline = _NEVER
@@ -212,16 +212,22 @@ class Ends(ABC):
 
     def _put_off(self) -> None:
         """Come back to the caller when it may ask again: sooner than whoever else has nothing to wait for."""
+        if self.is_taken_back:
+            self.relay.hear_again(early=False)
+            return
         self._begin_phase()
         self._deadlines.put_off = PUT_OFF * _DICE.uniform(_SOONEST, 1.0)
         self._look_again(trio.current_time())
 
     def _hear_again(self) -> None:
-        """Listen to a caller that was put off; what it has said too early is heard if there is room for such."""
-        relay = self.relay
-        is_early = (not self.down.drained or relay.has_more) and not relay.hears_early
-        self.is_taken_back = is_early and self._upstreams.pool.flight.takes_back()
-        relay.hear_again(early=is_early and not self.is_taken_back)
+        """Listen to a caller that was put off; what it has said too early is refused while there is a bound.
+
+        Also if it is taken back, for what has waited so long would make a slow answer: but then it may ask on.
+        """
+        relay, flight = self.relay, self._upstreams.pool.flight
+        is_early = (not self.down.drained or relay.has_more) and not relay.hears_early and flight.is_bounded
+        self.is_taken_back = is_early and flight.takes_back()
+        relay.hear_again(early=is_early)
 
     def _expire(self, now: float) -> None:
         if self._to_discard is not None:

@@ -18,8 +18,7 @@ while there is no bound any more.
 
 Some of those who were refused are let in all the same (`takes_back`), beyond the room: who asks again when he is
 answered finds the room that he has left himself, and who comes from outside would never find any. It is few of them at
-a time: if they did not stay away for as long as they were told they have waited long already, and all of them at once
-are what made it too much.
+a time, for all at once are what made it too much.
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ _LEAST: Final = 0.7
 _SHRINK: Final = 0.9
 _GROW: Final = 1.05
 
-# What share of the room is given in an interval to those who were refused before; and while the loop keeps up with half
-# of the room not used, or has time to sleep.
+# What share of the room is given in an interval to those who were refused before; and while half of the room is not
+# used, or the loop has time to sleep.
 _TAKEN_BACK: Final = 0.05
 _TAKEN_BACK_IDLE: Final = 0.25
 
@@ -139,9 +138,7 @@ class Flight:
         return False
 
     def takes_back(self) -> bool:
-        """Whether somebody is let in who was refused, and has asked again too early, or in vain."""
-        if not self.is_bounded:
-            return True
+        """Whether somebody is let in who was refused before, and asks again; asked while it `is_bounded` only."""
         self._refused = True
         if self._comes_back <= 0:
             return False
@@ -209,16 +206,16 @@ class Flight:
         self._behind, self.sheds = 0, False
         # While memory is short there may be time for more, but there is no room.
         if self.is_bounded and not self.is_short_of_memory:
-            self._ease(keeps_up=standing < target / 2 or not is_busy, is_busy=is_busy)
+            self._ease(keeps_up=standing < target / 2 or not is_busy)
 
     def _shrink(self, standing: float, bound: float) -> None:
         busiest = self.most if self._was_full else min(self.most, self._busiest)
         self._let_in(max(FLOOR, int(busiest * min(max(bound * _TARGET / standing, _LEAST), _SHRINK))))
         self.sheds = self.sheds or (standing > bound * _FAR_BEYOND and busiest >= FLOOR)
         if not self.sheds:
-            self._take_back(_TAKEN_BACK)
+            self._take_back()
 
-    def _ease(self, *, keeps_up: bool, is_busy: bool) -> None:
+    def _ease(self, *, keeps_up: bool) -> None:
         quiet = 0 if self._refused else self._quiet + 1
         if quiet >= QUIET:
             self._let_in(UNBOUNDED)
@@ -226,8 +223,9 @@ class Flight:
         if keeps_up and self._was_full:
             self._let_in(int(self.most * _GROW) + 1)
         self._quiet = quiet
-        is_idle = keeps_up and (not is_busy or self._busiest < self.most / 2)
-        self._take_back(_TAKEN_BACK_IDLE if is_idle else _TAKEN_BACK)
+        self._take_back()
 
-    def _take_back(self, share: float) -> None:
+    def _take_back(self) -> None:
+        is_idle = self.saturation <= SATURATED or self._busiest < self.most / 2
+        share = _TAKEN_BACK_IDLE if is_idle else _TAKEN_BACK
         self._comes_back = 0 if self.is_short_of_memory else int(self.most * share)

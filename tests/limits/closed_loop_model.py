@@ -40,6 +40,7 @@ class Caller:
     deaf_until: float = 0.0  # put off until then; 0: it is not
     came_early: bool = False
     refused: int = 0  # times in a row
+    is_taken_back: bool = False  # its next request is let in
     served: int = 0
 
 
@@ -141,18 +142,20 @@ class Loop:
         self._put_off = [each for each in self._put_off if each.deaf_until > self.now]
         cost = 0.0
         for caller in due:
-            caller.deaf_until, came_early, caller.came_early = 0.0, caller.came_early, False
-            if came_early:
-                cost += self._let_in(caller) if self.flight.takes_back() else self._refuse(caller)
+            caller.deaf_until = 0.0
+            if caller.came_early:
+                cost += self._refuse(caller) if self.flight.is_bounded else self._let_in(caller)
         return cost
 
     def _ask(self, caller: Caller) -> float:
         flight = self.flight
-        if flight.is_bounded and not flight.has_room() and not (caller.refused and flight.takes_back()):
+        is_let_in = not flight.is_bounded or caller.is_taken_back or flight.has_room()
+        if not is_let_in and not (caller.refused and flight.takes_back()):
             return self._refuse(caller)
         return self._let_in(caller)
 
     def _let_in(self, caller: Caller) -> float:
+        caller.came_early = caller.is_taken_back = False
         self.in_flight += 1
         self._at(self.now + self.costs.service, News.ANSWERS, caller)
         return self.costs.request / 2
@@ -160,8 +163,11 @@ class Loop:
     def _refuse(self, caller: Caller) -> float:
         self.refused += 1
         caller.refused += 1
-        caller.deaf_until = self._ticked_at + self._dice.uniform(*NOT_HEARD)
-        self._put_off.append(caller)
+        caller.is_taken_back = caller.came_early and self.flight.takes_back()
+        caller.came_early = False
+        if not caller.is_taken_back:
+            caller.deaf_until = self._ticked_at + self._dice.uniform(*NOT_HEARD)
+            self._put_off.append(caller)
         self._goes_on(caller, self.costs.way if caller.rude else AWAY)
         return self.costs.refusal
 

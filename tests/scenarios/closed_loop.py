@@ -174,6 +174,10 @@ class Crew:
         if caller not in self.leaving:
             self.coming.append((time.perf_counter() + BACK_AFTER, caller))
 
+    def _have_gone(self) -> bool:
+        """Whether everybody was to leave, and has."""
+        return not (self.callers or self.coming) and all(caller.sock is None for caller in self.leaving)
+
     def work(self, callers: int, seconds: float) -> Turn:
         """Have so many callers for so long."""
         self.turn, self.latencies, self.began = Turn(callers, seconds), [], time.perf_counter()
@@ -183,13 +187,13 @@ class Crew:
         self.leaving = set(self.callers[callers:])
         del self.callers[callers:]
         until = self.began + seconds
-        while (now := time.perf_counter()) < until:
+        while (now := time.perf_counter()) < until and not self._have_gone():
             for _ in range(4):
                 if self.coming and self.coming[0][0] <= now:
                     self.coming.popleft()[1].come()
             for key, _ in self.selector.select(0.0 if self.coming else 0.02):
                 key.data()
-        self.turn.seconds = now - self.began
+        self.turn.seconds = time.perf_counter() - self.began
         served = sorted(latency for each in self.latencies for latency in each)
         self.turn.served = len(served)
         self.turn.latencies = tuple(quantile(served, q) for q in (0.5, 0.9, 0.99))  # type: ignore[assignment]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.scenarios.stage import Stage
 
 CALLERS = 200
-SECONDS = 10  # for all of them, with their handshakes, on a machine busy with something else
+SECONDS = 60  # at most, for all of them with their handshakes, on a machine busy with something else
 
 
 @pytest.mark.long
@@ -30,7 +30,7 @@ def test_a_burst_on_an_idle_sidecar_is_served_in_full(stage: Stage, runtime: str
     script = Path(__file__).with_name("closed_loop.py")
     # All of them come; in the second turn each leaves as soon as it is answered.
     command = [sys.executable, script, api.address("api"), web, port, f"{CALLERS}:0", f"0:{SECONDS}"]
-    told = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, check=True, timeout=6 * SECONDS)
+    told = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, check=True, timeout=2 * SECONDS)
     turns = [Turn(**json.loads(line)) for line in told.stdout.splitlines()]
     assert sum(turn.served for turn in turns) == CALLERS
     assert [(turn.refused, turn.cut, turn.wrong) for turn in turns] == [(0, 0, 0)] * 2
