@@ -167,7 +167,8 @@ class Gathering:
         key = (marker.at, sidecar, marker.kind, marker.text)
         if key in self.markers:
             return
-        known = self.markers[key] = msgspec.structs.replace(marker, sidecar=sidecar)
+        kind = "deploy" if marker.kind == "start" and watch.starts_anew(marker) else marker.kind
+        known = self.markers[key] = msgspec.structs.replace(marker, sidecar=sidecar, kind=kind)
         if len(self.markers) > _MOST_MARKERS:
             del self.markers[min(self.markers)]
         self.feed.tell("marker", msgspec.json.encode(known))

@@ -12,7 +12,7 @@ from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
     from meshproxy.dashboard.roll import Post
-    from meshproxy.dashboard.told import DenialTold, SidecarTold
+    from meshproxy.dashboard.told import DenialTold, MarkerTold, SidecarTold
 
 _T = TypeVar("_T")
 
@@ -36,6 +36,7 @@ class Watch:
         self.since = now
         self.series: SeriesTold | None = None
         self.denials: tuple[DenialTold, ...] | None = None
+        self._started = (0.0, "")  # the last start that was heard of: when, and with what version and settings
         self.is_busy = False
         self._failures = 0
         self._next = 0.0
@@ -112,6 +113,14 @@ class Watch:
         self._introduced = 0.0
         self.series = None
         self._become(state, reason, now)
+
+    def starts_anew(self, start: MarkerTold) -> bool:
+        """Take a start; whether it is with another version or with other settings than the start before."""
+        (before_at, before), what = self._started, start.text.partition(": ")[2]
+        if start.at < before_at:  # it is told late
+            return False
+        self._started = (start.at, what)
+        return before not in {"", what}
 
     def _meet(self, told: SidecarTold, mesh: MeshTold) -> None:
         if self.told is not None and self.told.name != told.name:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from meshproxy import __version__
 from meshproxy.telemetry.series import Marker
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def news(before: Facts | None, after: Facts, now: float) -> Iterator[Marker]:
     if before is None or before.state == _STARTING:
         if after.state == _STARTING:
             return
-        yield Marker(now, "start", f"started as {after.id}" if after.id else "started without an identity")
+        who = f"as {after.id}" if after.id else "without an identity"
+        # What was started stands behind the colon: whoever remembers the start before sees whether this is a deploy.
+        yield Marker(now, "start", f"started {who}: meshproxy {__version__}, settings {after.hash}")
         return
     yield from _of_files(before, after, now)
     yield from _of_trust(before, after, now)

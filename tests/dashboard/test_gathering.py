@@ -17,6 +17,7 @@ from meshproxy.dashboard.gathering import Gathering
 from meshproxy.dashboard.merging import merged
 from meshproxy.dashboard.pages import Pages
 from meshproxy.dashboard.roll import Post
+from meshproxy.telemetry.series import Marker
 from meshproxy.wire.address import TcpAddress, UnixAddress
 from meshproxy.wire.listen import close_listener
 from tests.dashboard.acting import Line, Play, denial
@@ -175,6 +176,28 @@ async def test_denial_is_asked_about_when_it_happens_and_told_once() -> None:
         gathering.tell()
         assert repr(gathering.feed) != before
         assert gathering.denials()[0].principal == "/web"
+
+
+async def test_a_start_with_another_version_or_other_settings_is_a_deploy() -> None:
+    acted = play()
+    series = acted.sidecars["/api"].series
+    series.markers.clear()
+    starts = [
+        ("started without an identity: meshproxy 1.0, settings aa", "start"),
+        ("started as spiffe://mesh.test/api: meshproxy 1.0, settings aa", "start"),
+        ("started as spiffe://mesh.test/api: meshproxy 1.1, settings aa", "deploy"),
+        ("started as spiffe://mesh.test/api: meshproxy 1.1, settings aa", "start"),
+        ("started as spiffe://mesh.test/api: meshproxy 1.1, settings bb", "deploy"),
+    ]
+    async with gathered(acted) as (gathering, pages):
+        for text, _ in starts:
+            series.mark(Marker(time.time(), "start", text))
+            acted.second(time.time())
+            await look(gathering)
+            for _ in range(2):
+                gathering.tell()
+        told = [marker for marker in (await asked(pages.series))["markers"] if marker["sidecar"] == "/api"]
+        assert [(marker["text"], marker["kind"]) for marker in told] == starts
 
 
 async def test_tick_tells_a_second_again_only_when_it_is_another() -> None:

@@ -113,6 +113,7 @@ class Pace(Crew):
         self.seen = Look(requests=[[]], connecting=[[]])
         self.errands: list[tuple[float, int, str, Paced | None]] = []  # when, whose turn among equals, what, who
         self.errand_number = self.turns = 0
+        self.newcomers: set[Paced] = set()
         self.kept = [Paced(self) for _ in range(callers)]
         for caller in self.kept:
             caller.come_at(time.perf_counter())
@@ -143,6 +144,7 @@ class Pace(Crew):
         else:
             look.requests[-1].append(took)
         if caller.is_new:
+            self.newcomers.discard(caller)
             caller.leave()
             return False
         caller.busy = bool(caller.waits)
@@ -154,6 +156,7 @@ class Pace(Crew):
         assert isinstance(caller, Paced)
         self.seen.cut += 1
         caller.busy = True
+        self.newcomers.discard(caller)
         if not caller.is_new:
             self.later(time.perf_counter() + 0.1, "come", caller)
 
@@ -166,6 +169,7 @@ class Pace(Crew):
         elif what == "new":
             caller = Paced(self)
             caller.is_new = True
+            self.newcomers.add(caller)
             caller.come_at(due)
             self.later(due + 1 / self.new_per_second, "new")
         elif who is not None and who.sock is None:
@@ -201,7 +205,7 @@ class Pace(Crew):
 
     def settle(self) -> None:
         """Go on until nobody is busy."""
-        while any(caller.busy for caller in self.kept):
+        while self.newcomers or any(caller.busy for caller in self.kept):
             self.work_until(time.perf_counter() + 0.1)
 
     def hang_up(self) -> None:

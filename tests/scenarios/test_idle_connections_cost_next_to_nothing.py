@@ -17,12 +17,21 @@ from tests.scenarios.programs import free_port
 from tests.scenarios.stage import inbound, poll
 
 if TYPE_CHECKING:
-    from tests.scenarios.stage import Stage
+    from tests.scenarios.stage import Sidecar, Stage
 
 MANY = int(os.environ.get("MESHPROXY_TEST_IDLE", "2000"))
 MOST = 80 << 10  # bytes of memory for each
 LOOK = 10  # seconds
+PAUSE = 10  # seconds in which nobody asks for anything
+IDLE = 0.02  # share of a core; half of it may be what the connections add to a sidecar that has none
 LEAST = 5.0  # ms; a p99 of less is as good as before
+
+
+def idling(api: Sidecar) -> float:
+    """What share of a core it takes while nobody asks for anything."""
+    used = cpu_seconds(api.process.pid)
+    time.sleep(PAUSE)
+    return (cpu_seconds(api.process.pid) - used) / PAUSE
 
 
 @pytest.mark.parametrize("protocol", ["http", "tcp"])
@@ -36,24 +45,24 @@ def test_idle_ones(stage: Stage, protocol: str) -> None:
     api = stage.sidecar("api", inbound(forward=f"127.0.0.1:{port}", protocol=protocol, more=more))
     pin(api.process.pid, loads=False)
     web = stage.identity("/web").directory
+    alone = idling(api)
     crew = stage.keep(Steady(api, web, port, callers=20, rates="200+0"))
     before = crew.look(LOOK)
     weight = api.resident
     with Slow(api.address("api"), web, "idle", MANY):
         crew.look(1)  # so that what is put off until there is time is done
         each = (api.resident - weight) / MANY
-        used = cpu_seconds(api.process.pid)
-        time.sleep(LOOK)  # nobody asks for anything meanwhile
-        used = (cpu_seconds(api.process.pid) - used) / LOOK
+        used = idling(api)
         assert api.status().listeners[0].open == MANY + 20
         crowded = crew.look(LOOK)
+    poll(lambda: api.status().listeners[0].open == 20, "all let go")
     after = crew.look(LOOK)
     quiet = max(before.p99, after.p99, LEAST)
-    print(f"\n{MANY} over {protocol}: {each / 1024:.1f} KiB each, {used:.2%} of a core; p99 {crowded.p99 / quiet:.1f} "
-          f"x quiet\nbefore: {before}\nheld:   {crowded}\nafter:  {after}")  # fmt: skip
+    print(f"\n{MANY} over {protocol}: {each / 1024:.1f} KiB each, {used:.2%} of a core, {alone:.2%} without them; p99 "
+          f"{crowded.p99 / quiet:.1f} x quiet\nbefore: {before}\nheld:   {crowded}\nafter:  {after}")  # fmt: skip
 
     assert each <= MOST
-    assert used < 0.02
+    assert used - alone < IDLE / 2
+    assert used < IDLE or alone > IDLE / 2  # on a machine so busy that a sidecar without any takes as much
     assert (crowded.refused, crowded.cut, crowded.wrong) == (0, 0, 0)
     assert crowded.p99 < 2 * quiet
-    poll(lambda: api.status().listeners[0].open == 20, "all let go")

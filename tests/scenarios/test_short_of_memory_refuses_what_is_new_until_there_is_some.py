@@ -67,7 +67,7 @@ def test_short_of_memory(stage: Stage) -> None:
             caller.say(request("GET", "/excess"))
         refused = [caller.hear() for caller in callers[IN_FLIGHT:]]
         assert Counter(answer.status for answer in refused) == {503: EXCESS}
-        assert {answer.value("retry-after") for answer in refused} == {"1"}
+        assert all(int(answer.value("retry-after")) >= 1 for answer in refused)
         with contextlib.suppress(ConnectionError), dial(api.address("api")) as newcomer:
             assert newcomer.recv(1) == b""
         go.set()

@@ -7,11 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from meshproxy import __version__
 from meshproxy.telemetry.facts import Facts, news, together
 
 CALM = Facts(
     "serving", id="spiffe://mesh.test/api", identity=1, serial="a1", expires="2026-12-01", generation=1, hash="h"
 )
+STARTED = f"started as spiffe://mesh.test/api: meshproxy {__version__}, settings {CALM.hash}"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,7 @@ def test_news(changes: dict[str, Any], kinds: list[str]) -> None:
 
 def test_the_first_look_is_the_start() -> None:
     [marker] = news(None, CALM, 1.0)
-    assert (marker.kind, marker.text) == ("start", "started as spiffe://mesh.test/api")
+    assert (marker.kind, marker.text) == ("start", STARTED)
 
 
 def test_workers_that_are_being_started_are_no_news_until_one_serves() -> None:
@@ -49,7 +51,7 @@ def test_workers_that_are_being_started_are_no_news_until_one_serves() -> None:
     assert list(news(None, starting, 1.0)) == []
     assert list(news(starting, starting, 2.0)) == []
     [marker] = news(starting, CALM, 3.0)
-    assert (marker.kind, marker.at, marker.text) == ("start", 3.0, "started as spiffe://mesh.test/api")
+    assert (marker.kind, marker.at, marker.text) == ("start", 3.0, STARTED)
 
 
 def test_a_failed_reload_is_told_once_and_a_healed_one_not_at_all() -> None:

@@ -32,7 +32,7 @@ export class Frame {
     for (const link of this.links) {
       if (link.dataset.name === name) {
         link.setAttribute("aria-current", "page");
-        link.scrollIntoView({ block: "nearest", inline: "nearest" }); // on a telephone they do not all fit
+        link.scrollIntoView({ block: "nearest", inline: "center" }); // on a telephone they do not all fit
       } else link.removeAttribute("aria-current");
     }
     document.title = `${this.pages[name].title} \u00b7 meshproxy`;

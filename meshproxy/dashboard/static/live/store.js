@@ -129,6 +129,11 @@ export class Store {
     return this.mesh !== null && this.loaded.has(this.span.history);
   }
 
+  /** Whether it is known what is usual; until then nobody can say what is not. */
+  get knowsThePast() {
+    return this.loaded.has("minutes") && this.loaded.has("past");
+  }
+
   /** Take in a second's news. */
   tick(told) {
     this.skew = told.now - Date.now() / 1000;

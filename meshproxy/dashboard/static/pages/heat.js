@@ -60,13 +60,16 @@ export class Heat {
 
   /** Something has changed. */
   update(what) {
-    if (!["numbers", "span", "mesh", "theme"].includes(what)) return;
+    if (!["numbers", "minutes", "span", "mesh", "theme"].includes(what)) return;
     const { history, columns, store } = { history: this.store.history, columns: this.store.columns, store: this.store };
     const past = store.span.history === "long" ? null : store.histories.past;
-    const rows = heatRows(history, columns, { mode: this.mode, by: this.by, past });
+    // Without the past everything would be as usual, whatever it is.
+    const ready = store.ready && (this.mode !== "latency" || past === null || store.knowsThePast);
+    const rows = ready ? heatRows(history, columns, { mode: this.mode, by: this.by, past }) : [];
     say(this.note, `${store.span.words}, a column is ${history.step < 60 ? `${history.step} s` : `${history.step / 60} min`}`);
     if (rows.length === 0) {
-      replace(this.body, emptyState("Nothing to show", store.ready ? `No request came through in ${store.span.words}.` : "Asking the sidecars \u2026"));
+      const nothing = emptyState("Nothing to show", `No request came through in ${store.span.words}.`);
+      replace(this.body, ready ? nothing : emptyState("Asking the sidecars \u2026", store.trouble));
     } else if (this.asTable) replace(this.body, this.#table(rows));
     else {
       if (this.body.firstChild !== this.map.element) replace(this.body, this.map.element);

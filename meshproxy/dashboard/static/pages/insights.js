@@ -28,7 +28,7 @@ function item({ severity, kind, parts }) {
 }
 
 function quiet(store) {
-  if (!store.ready) return h("p", { class: "quiet" }, "Asking the sidecars \u2026");
+  if (!store.ready || !store.knowsThePast) return h("p", { class: "quiet" }, "Asking the sidecars \u2026");
   const { calls } = store.picture();
   return h(
     "div",
