@@ -43,6 +43,7 @@ class HttpDriver:
         self._sweeper = machinery.sweeper
         self._upstreams = upstreams
         self._teller = teller
+        self._is_new = True  # no request of it had to wait for an upstream connection
         self._was_refused = False  # the last time that its request had to wait for an upstream connection
         kind = Pump if machinery.gate is None else PatientPump
         self._pump = kind(machinery, downstream, relay, upstreams, teller)
@@ -202,8 +203,12 @@ class HttpDriver:
         Raises NoUpstreamConnection for whom there is no room.
         """
         flight, exchange = self._upstreams.pool.flight, self._pump.relay.exchange
+        is_new, self._is_new = self._is_new, False
         if not flight.is_bounded or exchange.resent:
             return None
+        # Its handshake has cost as much as twenty requests: the first one is not what there is too much of.
+        if is_new and not flight.is_overloaded:
+            return self._upstreams.resting()
         is_taken_back = self._pump.is_taken_back or (self._was_refused and flight.takes_back())
         if not is_taken_back and not flight.has_room():
             detail = f"{flight.count} requests in flight, and the loop {flight.lag * 1000:.0f} ms behind"

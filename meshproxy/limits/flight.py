@@ -31,6 +31,7 @@ INTERVAL: Final = 0.25  # seconds over which the smallest lag is taken
 UNBOUNDED: Final = 1 << 30
 
 STANDS: Final = 2  # intervals in a row; one alone may be a burst
+LASTS: Final = 4  # intervals in a row, after which refusing requests has not helped
 # Intervals in a row without a refusal, after which there is no bound: whoever was refused has come again by then.
 QUIET: Final = 8
 
@@ -211,7 +212,8 @@ class Flight:
     def _shrink(self, standing: float, bound: float) -> None:
         busiest = self.most if self._was_full else min(self.most, self._busiest)
         self._let_in(max(FLOOR, int(busiest * min(max(bound * _TARGET / standing, _LEAST), _SHRINK))))
-        self.sheds = self.sheds or (standing > bound * _FAR_BEYOND and busiest >= FLOOR)
+        is_grave = standing > bound * _FAR_BEYOND and busiest >= FLOOR and self._behind >= LASTS
+        self.sheds = self.sheds or is_grave
         if not self.sheds:
             self._take_back()
 

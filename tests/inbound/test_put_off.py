@@ -120,6 +120,7 @@ async def test_a_few_who_ask_too_early_may_ask_on_while_there_is_a_bound(
     for intervals in range(STANDS + 1):
         flight.observe(0.03, intervals * INTERVAL)
     assert (flight.most, flight.has_room()) == (FLOOR, False)
+    flight.sheds = True  # else the first request of each was let in
     callers = [await house.caller() for _ in range(8)]
     for caller, _ in callers:
         await caller.says(GET)
@@ -278,3 +279,20 @@ async def test_what_was_sent_once_and_met_a_dead_connection_goes_on(house: House
     others.in_flight = 0
     assert visit.failures == ["", ""]
     assert visit.told[-1][0].resent
+
+
+async def test_the_first_request_of_a_connection_is_let_in_and_the_next_is_not(
+    house: House, settling_clock: MockClock, others: Others
+) -> None:
+    flight = house.pool.flight
+    flight.observe_memory(0.5)
+    flight.bound(0.02)
+    for intervals in range(STANDS + 1):
+        flight.observe(0.03, intervals * INTERVAL)
+    assert (flight.is_bounded, flight.has_room(), flight.sheds) == (True, False, False)
+    caller, visit = await house.caller()
+    await caller.says(GET)
+    await exchange_on(await house.line(), caller)
+    await caller.says(GET)
+    await refused(caller)
+    assert visit.failures == ["", "overloaded"]

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshproxy.limits.flight import DESCRIPTORS, FLOOR, INTERVAL, MEMORY, OVERLOAD, QUIET, STANDS, UNBOUNDED, Flight
+from meshproxy.limits.flight import (
+    DESCRIPTORS,
+    FLOOR,
+    INTERVAL,
+    LASTS,
+    MEMORY,
+    OVERLOAD,
+    QUIET,
+    STANDS,
+    UNBOUNDED,
+    Flight,
+)
 
 BOUND = 0.02
 LOOKS = 4  # in an interval
@@ -140,8 +151,10 @@ def test_who_was_refused_is_taken_back_by_and_by_and_holds_the_bound(lag: float)
 
 def test_nobody_is_taken_back_while_it_is_grave() -> None:
     loop = Loop(1000)
-    loop.runs(0.2, intervals=STANDS)
-    assert loop.flight.sheds
+    loop.runs(0.2, intervals=LASTS - 1)
+    assert loop.flight.objection(2) == ""  # refusing requests may help yet
+    loop.runs(0.2)
+    assert loop.flight.objection(2) == OVERLOAD
     assert not loop.flight.takes_back()
 
 
