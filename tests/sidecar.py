@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshproxy.identity.store import IdentityStore
-from meshproxy.inbound.accept import Acceptor, Handler, Post, Services
+from meshproxy.inbound.accept import Acceptor, Handler, Post
 from meshproxy.inbound.authorize import Authorizer
 from meshproxy.inbound.forward import InboundHandler
 from meshproxy.inbound.live import Live
+from meshproxy.inbound.visit import Services
 from meshproxy.outbound.forward import OutboundHandler
 from meshproxy.policy.compile import compile_policy
 from meshproxy.policy.decide import Mode

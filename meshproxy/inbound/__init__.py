@@ -1,6 +1,7 @@
 """Others -> this service: TLS is terminated, the caller judged, and only then a byte forwarded.
 
 accept      taking connections on and letting go of them, for listeners of both directions
+visit       one connection's story, from which its access line is written
 unattended  connections that go on without a task: waited for, or cut
 crowd       who is calling at a listener: strangers, and connections of each caller
 admit       from an accepted socket to an authenticated caller: own identity, handshake, leaf

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ca.svid import Leaf
     from meshproxy.identity.own import Identity
     from meshproxy.identity.peer import Peer
-    from meshproxy.inbound.accept import Services, Visit
+    from meshproxy.inbound.visit import Services, Visit
     from meshproxy.wire.ends import ConnectionEnd
 
 

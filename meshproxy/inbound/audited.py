@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from meshproxy.audit.journal import Journal
     from meshproxy.http.head import RequestHead
     from meshproxy.http.terms import Grant, Judge
-    from meshproxy.inbound.accept import Visit
     from meshproxy.inbound.live import Call
+    from meshproxy.inbound.visit import Visit
     from meshproxy.policy.compile import Policy
     from meshproxy.settings.schema import Inbound
     from meshproxy.telemetry.record import Recorder

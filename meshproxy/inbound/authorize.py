@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from ca.svid import Leaf
     from meshproxy.http.head import RequestHead
     from meshproxy.http.terms import Judge
-    from meshproxy.inbound.accept import Visit
     from meshproxy.inbound.audited import Witness
     from meshproxy.inbound.live import Call
+    from meshproxy.inbound.visit import Visit
     from meshproxy.policy.compile import Policy
     from meshproxy.policy.decide import Decision, Mode, Reason
     from meshproxy.policy.document import Rule

@@ -9,8 +9,8 @@ from meshproxy.limits.headcount import Headcount
 from meshproxy.limits.waiting_room import TOO_MANY, WaitingRoom
 
 if TYPE_CHECKING:
-    from meshproxy.inbound.accept import Visit
     from meshproxy.inbound.admit import Guest
+    from meshproxy.inbound.visit import Visit
     from meshproxy.settings.schema import Limits
     from meshproxy.telemetry.record import Recorder
 

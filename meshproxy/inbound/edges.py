@@ -10,8 +10,8 @@ from meshproxy.telemetry.flows import Edge
 
 if TYPE_CHECKING:
     from ca import SpiffeId, TrustDomain
-    from meshproxy.inbound.accept import Services, Visit
     from meshproxy.inbound.admit import Guest
+    from meshproxy.inbound.visit import Services, Visit
     from meshproxy.settings.schema import Inbound, Outbound
 
 _LOCAL: Final = "local"  # while nobody knows as whom this sidecar speaks

@@ -23,9 +23,9 @@ from meshproxy.wire.relay import Term
 if TYPE_CHECKING:
     import socket
 
-    from meshproxy.inbound.accept import Services, Visit
     from meshproxy.inbound.authorize import Authorizer
     from meshproxy.inbound.machinery import Gate
+    from meshproxy.inbound.visit import Services, Visit
     from meshproxy.policy.decide import Permit
     from meshproxy.settings.schema import Inbound
 

@@ -28,8 +28,8 @@ from meshproxy.wire.proxy_protocol import (
 )
 
 if TYPE_CHECKING:
-    from meshproxy.inbound.accept import Visit
     from meshproxy.inbound.admit import Guest
+    from meshproxy.inbound.visit import Visit
     from meshproxy.settings.schema import Inbound
     from meshproxy.telemetry.record import Recorder
 

@@ -40,11 +40,12 @@ if TYPE_CHECKING:
     from meshproxy.http.head import RequestHead
     from meshproxy.http.terms import Judge
     from meshproxy.identity.sessions import Session
-    from meshproxy.inbound.accept import Services, Stay, Visit
+    from meshproxy.inbound.accept import Stay
     from meshproxy.inbound.admit import Guest
     from meshproxy.inbound.authorize import Authorizer
     from meshproxy.inbound.ledger import Ledger
     from meshproxy.inbound.machinery import Machinery
+    from meshproxy.inbound.visit import Services, Visit
     from meshproxy.settings.schema import Inbound, Limits
     from meshproxy.upstream.pool import UpstreamConnection, Upstreams
     from meshproxy.wire.channel import Channel

@@ -15,8 +15,8 @@ from meshproxy.tracing.spans import Scene
 
 if TYPE_CHECKING:
     from meshproxy.http.exchange import Exchange
-    from meshproxy.inbound.accept import Visit
     from meshproxy.inbound.ledger import Alike, Ledger
+    from meshproxy.inbound.visit import Visit
     from meshproxy.upstream.attempt import FailedAttempt
     from meshproxy.upstream.pool import UpstreamConnection
     from meshproxy.wire.ends import ConnectionEnd

@@ -10,7 +10,7 @@ from meshproxy.wire.listen import peer_uid
 if TYPE_CHECKING:
     import socket
 
-    from meshproxy.inbound.accept import Visit
+    from meshproxy.inbound.visit import Visit
     from meshproxy.settings.schema import Outbound
     from meshproxy.telemetry.record import Recorder
 

@@ -15,7 +15,7 @@ from meshproxy.wire.relay import Term
 if TYPE_CHECKING:
     import socket
 
-    from meshproxy.inbound.accept import Services, Visit
+    from meshproxy.inbound.visit import Services, Visit
     from meshproxy.settings.schema import Outbound
     from meshproxy.upstream.endpoint import Dialer
     from meshproxy.wire.relay import Cut

@@ -18,8 +18,9 @@ from meshproxy.wire.relay import Term
 
 if TYPE_CHECKING:
     from meshproxy.http.head import RequestHead
-    from meshproxy.inbound.accept import Services, Stay
+    from meshproxy.inbound.accept import Stay
     from meshproxy.inbound.requests import Way
+    from meshproxy.inbound.visit import Services
     from meshproxy.settings.schema import Outbound
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshproxy.identity.store import IdentityStore
-from meshproxy.inbound.accept import Services
+from meshproxy.inbound.visit import Services
 from meshproxy.limits.flight import Flight
 from meshproxy.runtime.chronicle import next_second
 from meshproxy.runtime.doors import OwnDoors

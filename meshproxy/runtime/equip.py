@@ -25,8 +25,8 @@ from meshproxy.upstream.pool import Pool, UpstreamConnection
 from meshproxy.upstream.queue import Queue
 
 if TYPE_CHECKING:
-    from meshproxy.inbound.accept import Services
     from meshproxy.inbound.machinery import Gate
+    from meshproxy.inbound.visit import Services
     from meshproxy.runtime.auditing import Auditing
     from meshproxy.settings.load import Configuration
     from meshproxy.settings.schema import Limits, Outbound

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from meshproxy.admin.roster import ConnectionRow
-    from meshproxy.inbound.accept import Services
+    from meshproxy.inbound.visit import Services
     from meshproxy.runtime.auditing import Auditing
     from meshproxy.runtime.lifeline import Lifeline
     from meshproxy.runtime.pressure import Pressure

@@ -11,7 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from meshproxy.inbound.accept import Acceptor, Handler, Post, Stay, Taskless, Visit
+from meshproxy.inbound.accept import Acceptor, Handler, Post, Stay, Taskless
+from meshproxy.inbound.visit import Visit
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.record import Recorder
 from meshproxy.wire.address import TcpAddress

@@ -13,10 +13,10 @@ from ca.spiffe_id import SpiffeId
 from ca.svid import Leaf
 from meshproxy.errors import Failure
 from meshproxy.http.terms import Grant, Refusal
-from meshproxy.inbound.accept import Visit
 from meshproxy.inbound.audited import Witness
 from meshproxy.inbound.brake import LONGEST, AuditGate, Brake, wait_for_room
 from meshproxy.inbound.live import Call
+from meshproxy.inbound.visit import Visit
 from meshproxy.policy.decide import Mode
 from meshproxy.settings.schema import Audited
 from tests.inbound.test_authorize import HOME as TRUST_DOMAIN

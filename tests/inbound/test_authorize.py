@@ -14,8 +14,8 @@ from ca.svid import Leaf
 from meshproxy.http.codec import RequestReader
 from meshproxy.http.head import HeadLimits, RequestHead
 from meshproxy.http.terms import Grant, Refusal
-from meshproxy.inbound.accept import Visit
 from meshproxy.inbound.authorize import Authorizer, _CallersJudge
+from meshproxy.inbound.visit import Visit
 from meshproxy.policy.compile import Policy, compile_policy
 from meshproxy.policy.decide import Mode
 from meshproxy.policy.document import parse_allow_list

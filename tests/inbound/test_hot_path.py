@@ -18,9 +18,9 @@ import trio.testing
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Terms
 from meshproxy.http.trace_context import Sampling
-from meshproxy.inbound.accept import Visit as Arrival
 from meshproxy.inbound.ledger import Ledger
 from meshproxy.inbound.story import Story
+from meshproxy.inbound.visit import Visit as Arrival
 from meshproxy.outbound.requests import grant_all
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.record import Recorder

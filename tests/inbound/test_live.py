@@ -16,10 +16,10 @@ import trio.testing
 
 from ca.spiffe_id import SpiffeId, TrustDomain
 from meshproxy.identity.store import IdentityStore
-from meshproxy.inbound.accept import Services, Visit
 from meshproxy.inbound.authorize import Authorizer
 from meshproxy.inbound.forward import InboundHandler
 from meshproxy.inbound.live import Call, Live
+from meshproxy.inbound.visit import Services, Visit
 from meshproxy.policy.compile import Policy, compile_policy
 from meshproxy.policy.decide import Mode
 from meshproxy.policy.document import parse_allow_list

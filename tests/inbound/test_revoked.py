@@ -19,13 +19,13 @@ from meshproxy.http.terms import Terms
 from meshproxy.identity.peer import Objection
 from meshproxy.identity.peer import Peer as JudgedPeer
 from meshproxy.identity.sessions import Sessions
-from meshproxy.inbound.accept import Services
-from meshproxy.inbound.accept import Visit as Visited
 from meshproxy.inbound.ledger import Ledger
 from meshproxy.inbound.live import Live
 from meshproxy.inbound.machinery import Machinery, Outcome, clock
 from meshproxy.inbound.pump_ends import Ends
 from meshproxy.inbound.requests import Conversation, Way, converse
+from meshproxy.inbound.visit import Services
+from meshproxy.inbound.visit import Visit as Visited
 from meshproxy.telemetry.access import RequestLine
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.record import Recorder

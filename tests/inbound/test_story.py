@@ -16,9 +16,9 @@ from meshproxy.http.codec import RequestReader, ResponseReader
 from meshproxy.http.exchange import Decided, Exchange
 from meshproxy.http.head import RequestHead
 from meshproxy.http.trace_context import Sampling, Trace
-from meshproxy.inbound.accept import Visit
 from meshproxy.inbound.ledger import Ledger
 from meshproxy.inbound.story import Story
+from meshproxy.inbound.visit import Visit
 from meshproxy.telemetry.access import RequestLine, make_access_log
 from meshproxy.telemetry.events import LogStyle
 from meshproxy.telemetry.flows import Edge, Flow

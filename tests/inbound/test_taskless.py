@@ -13,11 +13,12 @@ import trio.testing
 
 from meshproxy.http.relay import HttpRelay
 from meshproxy.http.terms import Terms
-from meshproxy.inbound.accept import Acceptor, Post, Services, Stay, Taskless
+from meshproxy.inbound.accept import Acceptor, Post, Stay, Taskless
 from meshproxy.inbound.ledger import Ledger
 from meshproxy.inbound.live import Live
 from meshproxy.inbound.machinery import Machinery, clock
 from meshproxy.inbound.requests import Conversation, TasklessConversation, Way
+from meshproxy.inbound.visit import Services
 from meshproxy.outbound.requests import grant_all
 from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.record import Recorder

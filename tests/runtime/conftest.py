@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from meshproxy.inbound.accept import Visit
+    from meshproxy.inbound.visit import Visit
     from meshproxy.telemetry.access import ConnectionLine, RequestLine
 
 WEB = '[[allow]]\nfrom = "/web"\n'

@@ -16,8 +16,8 @@ from ca.svid import Leaf
 from meshproxy.cli.main import cli
 from meshproxy.cli.policy.explain import Asked, explained
 from meshproxy.cli.policy.lists import AllowList
-from meshproxy.inbound.accept import Visit
 from meshproxy.inbound.authorize import Authorizer
+from meshproxy.inbound.visit import Visit
 from meshproxy.policy.compile import compile_policy
 from meshproxy.policy.document import Document, Rule
 from meshproxy.settings.schema import Inbound, Protocol
