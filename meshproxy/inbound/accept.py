@@ -59,12 +59,13 @@ class Taskless(ABC):
 class Stay:
     """One connection from its coming to its leaving; counted, and among the acceptor's visits, meanwhile."""
 
-    __slots__ = ("_acceptor", "_connections", "_weight", "sock", "visit")
+    __slots__ = ("_acceptor", "_alone", "_connections", "_weight", "sock", "visit")
 
     def __init__(self, acceptor: Acceptor, connections: trio.Nursery, sock: socket.socket, visit: Visit) -> None:
         self._acceptor = acceptor
         self._connections = connections
         self._weight = acceptor.post.weight
+        self._alone: Unattended | None = None  # while it has no task
         self.sock = sock
         self.visit = visit
         acceptor.entered(visit, self._weight)
@@ -96,16 +97,16 @@ class Stay:
 
     def go_on_alone(self, connection: Unattended) -> None:
         """Know of it, as long as it has no task, so that it can be cut; it must leave, or be `attended_by` one."""
+        self._alone = connection
         self._acceptor.unattended.add(connection)
 
-    def attended_by(self, connection: Unattended, handle: Handler) -> None:
+    def attended_by(self, handle: Handler) -> None:
         """Give it a task from now on."""
-        self._acceptor.unattended.discard(connection)
+        self._be_alone_no_more()
         self._connections.start_soon(self.attend, handle)
 
-    def left_alone(self, connection: Unattended, end: Callable[[], None]) -> None:
+    def left_alone(self, end: Callable[[], None]) -> None:
         """Have a connection end that had no task, and leave."""
-        self._acceptor.unattended.discard(connection)
         try:
             end()
         except Exception as error:  # noqa: BLE001 - as above
@@ -115,8 +116,14 @@ class Stay:
 
     def leave(self) -> None:
         """Let go of everything."""
+        self._be_alone_no_more()
         reset(self.sock)
         self._acceptor.left(self.visit, self._weight)
+
+    def _be_alone_no_more(self) -> None:
+        alone, self._alone = self._alone, None
+        if alone is not None:
+            self._acceptor.unattended.discard(alone)
 
     def _failed(self, error: Exception) -> None:
         visit = self.visit

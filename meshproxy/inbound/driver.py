@@ -70,13 +70,16 @@ class HttpDriver:
 
     async def run(self, *, valid_for: float) -> Outcome:
         """Carry exchanges until the connection is over; `valid_for` seconds at most. As `begin` and `attend`."""
-        self._pump.wake = self._wake
-        self.begin(valid_for=valid_for)
+        self.begin(self._wake, valid_for=valid_for)
         return await self.attend()
 
-    def begin(self, *, valid_for: float) -> None:
-        """Begin to carry exchanges, for so many seconds at most; somebody must `attend` to it, or `end` it."""
+    def begin(self, on_news: Callable[[], None], *, valid_for: float) -> None:
+        """Begin to carry exchanges, for so many seconds at most.
+
+        `on_news` is called, perhaps within a callback, when it `is_over` and is to `end`, or somebody must `attend`.
+        """
         pump, sock = self._pump, self._pump.down.sock
+        pump.wake = on_news
         pump.live_for(valid_for)
         try:
             self._engine.watch(sock, pump.on_downstream)
@@ -104,11 +107,6 @@ class HttpDriver:
         return outcome
 
     # For a connection without a task.
-
-    def begin_alone(self, on_news: Callable[[], None], *, valid_for: float) -> None:
-        """As `begin`; `on_news` is called, perhaps within a callback, when it `is_over` or somebody must `attend`."""
-        self._pump.wake = on_news
-        self.begin(valid_for=valid_for)
 
     @property
     def is_over(self) -> bool:

@@ -228,9 +228,14 @@ class TasklessConversation(Unattended):
 
     def begin(self) -> None:
         """Begin; it leaves when it is over."""
+        live = self._conversation.way.live
         self._stay.go_on_alone(self)
-        self._conversation.way.live.join(self._driver)
-        self._driver.begin_alone(self._on_news, valid_for=_FOREVER)
+        live.join(self._driver)
+        try:
+            self._driver.begin(self._on_news, valid_for=_FOREVER)
+        except BaseException:
+            live.part(self._driver)
+            raise
 
     def cut(self) -> None:
         """See `Unattended`."""
@@ -244,14 +249,14 @@ class TasklessConversation(Unattended):
             # Behind the batch: it may hold an event of the very descriptor that is closed.
             self._conversation.services.relay.engine.afterwards(lambda: self._leave(self._driver.end))
         else:
-            self._stay.attended_by(self, self._go_on)
+            self._stay.attended_by(self._go_on)
 
     def _leave(self, end: Callable[[], None]) -> None:
         if self._has_left:
             return
         self._has_left = True
         self._conversation.way.live.part(self._driver)
-        self._stay.left_alone(self, end)
+        self._stay.left_alone(end)
 
     async def _go_on(self, _sock: socket.socket, _visit: Visit) -> None:
         try:

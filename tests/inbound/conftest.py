@@ -173,7 +173,7 @@ class Visit:
                 self.done.set()
 
         self.is_alone = True
-        self.driver.begin_alone(on_news, valid_for=valid_for)
+        self.driver.begin(on_news, valid_for=valid_for)
 
     def cut(self) -> None:
         """Cancel its task, if it has one."""

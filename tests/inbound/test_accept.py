@@ -204,7 +204,7 @@ class Alone(Taskless):
 
     def cut(self) -> None:
         while self.stays:
-            self.stays.pop().left_alone(self, lambda: None)
+            self.stays.pop().left_alone(lambda: None)
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ async def test_a_connection_without_a_task_may_get_one(door: Door, alone: tuple[
 
     with door.knock():
         await door.settle()
-        handler.stays.pop().attended_by(handler, go_on)
+        handler.stays.pop().attended_by(go_on)
         await acceptor.unattended.wait_until_none()
         await door.settle()
         assert acceptor.open == 1
@@ -266,7 +266,7 @@ async def test_a_bug_in_a_connection_without_a_task_ends_it_alone_and_is_told(
     with door.knock() as caller:
         await door.settle()
         if where == "end":
-            handler.stays.pop().left_alone(handler, failing)
+            handler.stays.pop().left_alone(failing)
         with pytest.raises(ConnectionResetError):
             await receive(caller, 1)
     assert door.heard.names == ["internal_error"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from dataclasses import dataclass, field
@@ -218,4 +219,19 @@ async def test_a_drain_asks_it_to_end_and_waits(office: Office) -> None:
     assert b"connection: close" in (await caller.hears(b"hi")).lower()
     assert await caller.hears_end() == "fin"
     caller.sock.close()
+    await office.until_all_have_left()
+
+
+async def test_who_cannot_even_begin_leaves_nothing_behind(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no more sockets can be watched")
+
+    monkeypatch.setattr(office.house.engine, "watch", full)
+    sock = socket.create_connection(office.listener.getsockname())
+    sock.setblocking(False)
+    office.callers.append(sock)
+    assert await Peer(sock).hears_end() == "reset"
+    monkeypatch.undo()
+    assert "UnattendedConnections 0" in repr(office.acceptor.unattended)
+    office.acceptor.unattended.cut()
     await office.until_all_have_left()
