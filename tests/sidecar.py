@@ -160,7 +160,10 @@ class Sidecar:
     def _door(self, name: str, direction: str, handler: Handler, address: Address) -> Door:
         listener = self._listener(address)
         acceptor = Acceptor(
-            Post(name, direction, 100, listener, bound_address(listener)), self.services.recorder, handler
+            Post(name, direction, 100, listener, bound_address(listener)),
+            self.services.recorder,
+            handler,
+            engine=self.services.relay.engine,
         )
         self.nursery.start_soon(acceptor.run, self.nursery)
         return Door(bound_address(listener), acceptor)

@@ -1,7 +1,7 @@
 """Taking connections on: the cap, one access line each, and a wall between them.
 
-Shared by both directions. Whatever a handler raises ends its own connection only. Most connections have a task each;
-what can go on by callbacks of the engine alone begins without one (`Taskless`).
+Shared by both directions. Whatever a handler raises ends its own connection only. A handler is a coroutine, which begins
+as a fiber and has a task from where it needs one; or it is written in callbacks to begin with (`Taskless`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from meshproxy.limits.flight import DESCRIPTORS, MEMORY, OVERLOAD, Flight
 from meshproxy.limits.waiting_room import NO_PLACE, TOO_MANY
 from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import ConnectionEnd, End
+from meshproxy.wire.fiber import Fiber
 from meshproxy.wire.listen import accept_forever, accept_waiting, close_listener
 from meshproxy.wire.occupancy import Occupancy
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from meshproxy.telemetry.events import Logger
     from meshproxy.telemetry.record import Recorder
     from meshproxy.wire.address import Address
+    from meshproxy.wire.readiness import Readiness
 
 # While connections are turned away for want of time or memory, the queue is looked at this seldom (seconds): whoever
 # is reset may come again at once, and resetting him a hundred thousand times a second would leave no time for others.
@@ -72,6 +74,14 @@ class Stay:
 
     def __repr__(self) -> str:
         return f"<Stay of {self.visit.id}>"
+
+    def attended(self, handle: Handler) -> None:
+        """Have a connection begin that will have a task where it needs one; from the start, if there is no engine."""
+        acceptor = self._acceptor
+        if acceptor.engine is None:
+            self._connections.start_soon(self.attend, handle)
+        else:
+            Fiber(acceptor.engine, self._connections, acceptor.unattended, self.attend(handle))
 
     def begin(self, handler: Taskless) -> None:
         """Have a connection begin without a task."""
@@ -151,7 +161,7 @@ class Post:
 
 
 class Acceptor:
-    """Accepts on one listening socket and gives each connection to `handle`, in a task of its own.
+    """Accepts on one listening socket and gives each connection to `handle`, in a fiber or a task of its own.
 
     `handle` owns the socket it is given and closes it; it sets `visit.end` once there is a story to tell.
     """
@@ -164,8 +174,12 @@ class Acceptor:
         *,
         room: WaitingRoom | None = None,
         flight: Flight | None = None,
+        engine: Readiness | None = None,
     ) -> None:
-        """`room`: inbound, where strangers stand until it is known who they are. `flight`: how the process is doing."""
+        """`room`: inbound, where strangers stand until it is known who they are. `flight`: how the process is doing.
+
+        `engine`: connections begin as its fibers; None: each has a task of its own from the start.
+        """
         self._post = post
         self._flight = flight or Flight()
         self._recorder = recorder
@@ -173,6 +187,7 @@ class Acceptor:
         self.visits: dict[str, Visit] = {}  # those that are open, by their ids; bounded by the cap
         self._room = room
         self.unattended = UnattendedConnections()
+        self.engine = engine
 
     def __repr__(self) -> str:
         return f"<Acceptor {self._post.name} open={self.open}/{self._post.max_connections}>"
@@ -230,8 +245,8 @@ class Acceptor:
             if isinstance(handle, Taskless):
                 stay.begin(handle)
             else:
-                # Who came before a change of handlers is treated as it was then, when his task starts too.
-                connections.start_soon(stay.attend, handle)
+                # Who came before a change of handlers is treated as it was then, however late he begins.
+                stay.attended(handle)
 
         return take
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from meshproxy.inbound.pump import Pump
+from meshproxy.wire.fiber import in_task
 from meshproxy.wire.readiness import SEVERED
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ async def wait_for_room(gate: Gate) -> bool:
     """Wait until a connection may be judged, for `LONGEST` at most; returns whether there was anything to wait for."""
     if not gate.is_shut:
         return False
+    await in_task()
     with trio.move_on_after(LONGEST):
         while gate.is_shut:  # noqa: ASYNC110 - the thread that makes room wakes nobody
             await trio.sleep(_LOOK_EVERY)

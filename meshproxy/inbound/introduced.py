@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from meshproxy.limits.waiting_room import NO_PLACE
 from meshproxy.wire.closing import reset
+from meshproxy.wire.fiber import in_task
 from meshproxy.wire.proxy_protocol import (
     PREFIX,
     Endpoints,
@@ -54,6 +55,7 @@ async def introduced(sock: socket.socket, visit: Visit, settings: Inbound, recor
     sender = _address_of(sock)
     if sender is None or not any(sender in network for network in settings.accept_proxy):
         return Introduced(within)
+    await in_task()
     started = trio.current_time()
     if visit.place is not None:  # a stranger: there may be others who need it more
         visit.place.on_lost = partial(trio.lowlevel.notify_closing, sock)

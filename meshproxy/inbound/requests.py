@@ -29,6 +29,7 @@ from meshproxy.upstream.connections import ServiceConnections
 from meshproxy.upstream.pool import NEVER
 from meshproxy.wire.channel import TlsChannel
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof
+from meshproxy.wire.fiber import in_task
 from meshproxy.wire.relay import Term, Traffic
 from meshproxy.wire.splice import Held
 
@@ -142,6 +143,7 @@ class RequestsHandler:
         ):
             judge = _refuse_for_now if counted.is_too_much else judge
             terms = self._terms(judge)
+            await in_task()  # connections that are kept are not worth more
             await converse(
                 downstream,
                 HttpRelay(terms, clock()),

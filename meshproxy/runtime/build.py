@@ -92,7 +92,9 @@ class House:
             tracer = make_tracer(settings.tracing, identity, relay, resolver, recorder)
         services = Services(relay, resolver, identity, recorder, tracer)
         flight = Flight(max_lag=settings.runtime.max_lag)
-        stations = Stations(Workshop(services, sweeper, auditing, flight).equip, recorder, wall, doors, flight)
+        stations = Stations(
+            Workshop(services, sweeper, auditing, flight).equip, recorder, wall, doors, flight, engine=engine
+        )
         pressure = Pressure(flight, engine, recorder)
         return cls(identity, engine, sweeper, services, stations, pressure, auditing)
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from meshproxy.settings.plan import Key, Plan
     from meshproxy.settings.schema import Inbound, Outbound, RuntimeSettings, Settings
     from meshproxy.telemetry.record import Recorder
+    from meshproxy.wire.readiness import Readiness
     from meshproxy.wire.relay import Wall
 
 # How long an idle HTTP connection may still ask when a drain has begun (seconds): longer than the other side's pool
@@ -112,13 +113,21 @@ class Stations:
     """All stations, and the only place that changes them. Made closed; `bind_all`, then `run` each direction."""
 
     def __init__(
-        self, equip: Equip, recorder: Recorder, wall: Wall, doors: Doors | None = None, flight: Flight | None = None
+        self,
+        equip: Equip,
+        recorder: Recorder,
+        wall: Wall,
+        doors: Doors | None = None,
+        flight: Flight | None = None,
+        *,
+        engine: Readiness | None = None,
     ) -> None:
         self._doors = doors or OwnDoors()
         self._equip = equip
         self._recorder = recorder
         self._wall = wall
         self._flight = flight or Flight()
+        self._engine = engine
         self._stations: dict[Key, Station] = {}
         self._leaving: set[Station] = set()  # removed or moved away; their last connections have time to end
         self._nurseries: dict[str, trio.Nursery] = {}
@@ -246,7 +255,9 @@ class Stations:
         direction, name = key_of(settings)
         most, address = settings.limits.max_connections, bound_address(door.listener)
         post = Post(name, direction, most, door.listener, address, door.occupancy, door.borrowed, _weight(settings))
-        acceptor = Acceptor(post, self._recorder, equipment.handle, room=equipment.room, flight=self._flight)
+        acceptor = Acceptor(
+            post, self._recorder, equipment.handle, room=equipment.room, flight=self._flight, engine=self._engine
+        )
         station = Station(settings, acceptor, equipment)
         if equipment.authorizer is not None:
             self._note(station, equipment.authorizer)

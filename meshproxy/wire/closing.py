@@ -10,6 +10,8 @@ import termios
 
 import trio
 
+from meshproxy.wire.fiber import in_task
+
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, zero seconds
 
 # A peer that does not read what we still say is waited for this long, and this much of its own talk is discarded.
@@ -34,6 +36,7 @@ async def linger(sock: socket.socket) -> None:
     try:
         sock.shutdown(socket.SHUT_WR)
         discarded = 0
+        await in_task()
         with trio.move_on_after(LINGER_SECONDS):
             while discarded < LINGER_BYTES:
                 await trio.lowlevel.wait_readable(sock)
@@ -51,6 +54,7 @@ async def delivered(sock: socket.socket) -> None:
     """Wait, at most 1 s, until the peer's kernel has acknowledged what was sent; then RST loses nothing of it."""
     if sock.family == socket.AF_UNIX:
         return  # what was sent is in the peer's queue already
+    await in_task()
     with trio.move_on_after(LINGER_SECONDS), contextlib.suppress(OSError):
         while struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]:  # noqa: ASYNC110 - the kernel has no event for it
             await trio.sleep(0.005)

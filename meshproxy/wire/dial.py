@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshproxy.wire.address import Address, TcpAddress, UnixAddress, host_and_port
+from meshproxy.wire.fiber import in_task
 from meshproxy.wire.threads import in_thread
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Resolver:
             return literal
         assert isinstance(address, TcpAddress)
         complaint = f"no answer within {within:g} s"
+        await in_task()
         with trio.move_on_after(within) as scope:
             try:
                 found = await in_thread(
@@ -118,6 +120,7 @@ async def connect(target: Target, *, within: float) -> socket.socket:
         if target.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not _connects_at_once(sock, target.name):
+            await in_task()
             with trio.fail_after(within):
                 await (_connect_unix if target.family == socket.AF_UNIX else _connect_tcp)(sock, target.name)
     except BaseException:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
-import trio
-
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof, Side
+from meshproxy.wire.fiber import Signal
 from meshproxy.wire.tls import MOST_UNSENT_CONTROL, PORTION
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Encrypting:
         self.sent_to_tls = 0
         self._fruitless = 0  # bytes of records that held nothing, since so many had been sent to the plain side
         self._fruitful_at = 0
-        self.done = trio.Event()
+        self.done = Signal()
 
     def __repr__(self) -> str:
         def state(eof: bool, shut: bool, rest: memoryview | None) -> str:  # noqa: FBT001 - three flags, told at once

@@ -7,6 +7,7 @@ Where that cannot be, a task of trio waits for the epoll's own descriptor.
 from __future__ import annotations
 
 import select
+from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,10 @@ BATCH = 64
 # several passes, and a chunk of bulk alone takes half of this.
 _TURN = 0.002
 
+# What takes long may go on for so long (seconds) while nobody else has anything to do. Who comes meanwhile waits for
+# it; less would cost those who shake hands more than it gains him (see `turnstile`).
+_LONG_TURN = 0.016
+
 # More than so many sockets (each with its kinds of events) that have news within such a time, while somebody moves
 # bulk, are a crowd. Two streams of bulk and what becomes of them at both ends are none.
 _FEW = 12
@@ -43,6 +48,8 @@ class EpollReadiness:
         self._handlers: dict[int, Callable[[int], bool]] = {}
         self._resumed: dict[int, Callable[[int], bool]] = {}
         self._afterwards: list[Callable[[], None]] = []
+        self._later: deque[Callable[[float], None]] = deque()
+        self._others_until = 0.0  # have their turn, before the next of those
         self._wait: IoWait | None = None
         self._broken: BaseException | None = None
         self._ended = trio.Event()
@@ -73,6 +80,12 @@ class EpollReadiness:
     def afterwards(self, call: Callable[[], None]) -> None:
         """See `Readiness.afterwards`."""
         self._afterwards.append(call)
+        if self._asleep:
+            self._woken.set()
+
+    def later(self, call: Callable[[float], None]) -> None:
+        """See `Readiness.later`."""
+        self._later.append(call)
         if self._asleep:
             self._woken.set()
 
@@ -126,7 +139,7 @@ class EpollReadiness:
         poll, handlers, runnable, trios = self._epoll.poll, self._handlers, wait.runnable, wait.descriptor
         ends = self._look_at_the_crowd() + timeout
         turn_ends, happened = 0.0, False
-        patience = 0 if self._resumed or self._afterwards else timeout
+        patience = 0 if self._resumed or self._afterwards or self._later else timeout
         while True:
             batch = poll(patience, BATCH)
             wait.due = False
@@ -141,8 +154,12 @@ class EpollReadiness:
             if self._resumed or self._afterwards:
                 self._finish(batch)
                 busy = True
-            happened = happened or busy or wait.due
             now = perf_counter()
+            if self._later and (now >= self._others_until or not (busy or wait.due or runnable)):
+                self._later.popleft()(now if busy or wait.due or runnable else now + _LONG_TURN)
+                now, busy = perf_counter(), True
+                self._others_until = now + _TURN
+            happened = happened or busy or wait.due
             if wait.due or runnable:
                 # Who has more to do has a turn, in which what trio has to do may grow to more than one thing.
                 turn_ends = turn_ends or now + _TURN
@@ -152,7 +169,7 @@ class EpollReadiness:
             elif now >= ends:
                 return happened
             else:
-                patience = 0 if self._resumed else ends - now
+                patience = 0 if self._resumed or self._afterwards or self._later else ends - now
 
     async def _run_as_task(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
@@ -165,7 +182,7 @@ class EpollReadiness:
         batch: Sequence[tuple[int, int]] = ()
         until = 0.0
         while True:
-            if not batch and not self._resumed:
+            if not batch and not self._resumed and not self._afterwards and not self._later:
                 self._asleep = True
                 await trio.lowlevel.wait_readable(descriptor)
                 self._asleep = False
@@ -180,6 +197,8 @@ class EpollReadiness:
                 if handler is not None:
                     handler(events)
             self._finish(batch)
+            if self._later:
+                self._later.popleft()(0.0)
 
     def _finish(self, batch: Sequence[tuple[int, int]]) -> None:
         """Do what is to be done behind a batch."""
@@ -209,9 +228,11 @@ class EpollReadiness:
         while True:
             await self._woken.wait()
             self._woken = trio.Event()
-            while self._resumed or self._afterwards:
+            while self._resumed or self._afterwards or self._later:
                 self._drain_resumed()
                 self._do_afterwards()
+                if self._later:
+                    self._later.popleft()(0.0)
                 await trio.lowlevel.checkpoint()
 
     def _drain_resumed(self) -> None:

@@ -56,8 +56,12 @@ class Readiness(Protocol):
         """Call the handler of `sock` with no event (0) after the current batch; no-op for an unwatched socket."""
 
     def afterwards(self, call: Callable[[], None]) -> None:
-        """Call `call()` once the current batch is over, before anybody waits; or at once, if that is soon enough.
+        """Call `call()` once the current batch is over, before anybody waits. It must not raise."""
 
+    def later(self, call: Callable[[float], None]) -> None:
+        """Call `call(until)` when there is nothing else to do, or others have had a turn; one such call for each turn.
+
+        For what takes long: it does one thing, and may do more of them while `time.perf_counter()` is before `until`.
         It must not raise.
         """
 

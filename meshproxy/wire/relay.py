@@ -69,7 +69,10 @@ class Relay:
     sweeper: Sweeper
     wall: Wall
     seconds: Callable[[], float] | None = None  # the wall clock since 1970, for who asks often: a fifth of the time
-    turnstile: Turnstile = field(default_factory=Turnstile)
+    turnstile: Turnstile = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "turnstile", Turnstile(self.engine))
 
     async def run(
         self,

@@ -14,22 +14,23 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import trio
 
 from meshproxy.wire.buffers import ONE_RECORD
+from meshproxy.wire.fiber import in_task, interruption, readable
 from meshproxy.wire.sweep import TICK
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault, classify
-from meshproxy.wire.turnstile import Turnstile
+from meshproxy.wire.turnstile import Step
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from meshproxy.limits.waiting_room import Place
     from meshproxy.wire.sweep import Sweeper
+    from meshproxy.wire.turnstile import Turnstile
 
 _FLIGHT = 16 * 1024
 _LONGEST_RECORD: Final = 1 << 14  # bytes behind the header of one that is not encrypted
@@ -99,12 +100,13 @@ class TlsConnection:
         `turnstile`; a peer who may lose its `place` is let go when that happens. Raises HandshakeError naming the
         fault; the TLS alert has left by then, if the peer still listens.
         """
+        interrupt = interruption(self.sock)
         if place is not None:
-            place.on_lost = partial(trio.lowlevel.notify_closing, self.sock)
-        limit = _Limit(self.sock, sweeper.now + within + TICK)
+            place.on_lost = interrupt
+        limit = _Limit(interrupt, sweeper.now + within + TICK)
         sweeper.add(limit)
         try:
-            await self._shake_hands(turnstile or Turnstile(), place)
+            await self._shake_hands(turnstile, place)
         except ssl.SSLError as error:
             self.flush_alert()
             raise classify(error) from error
@@ -117,27 +119,27 @@ class TlsConnection:
         finally:
             sweeper.discard(limit)
 
-    async def _shake_hands(self, turnstile: Turnstile, place: Place | None) -> None:
+    async def _shake_hands(self, turnstile: Turnstile | None, place: Place | None) -> None:
         newcomer = self.session.server_side
         if newcomer:
             await self._hear_hello(place)  # the client speaks first, and mostly has
         while True:
-            self.waited += await turnstile.enter(newcomer=newcomer)
-            newcomer = False
-            try:
-                self.session.do_handshake()
-            except ssl.SSLWantReadError:
-                turnstile.leave()
-                if place is not None:
-                    place.owes(answered=self.outgoing.pending > 0)
-                await self.flush()
-                await trio.lowlevel.wait_readable(self.sock)  # the answer to a flight is not there at once
-                await self._feed(place)
+            step = Step(self.session)
+            if turnstile is None:
+                step.take()
             else:
-                turnstile.leave()
+                await turnstile.wait_for(step, newcomer=newcomer)
+                newcomer = False
+            self.waited += step.waited
+            if step.is_last():
                 if self.session.server_side:
                     await self.flush()
                 return
+            if place is not None:
+                place.owes(answered=self.outgoing.pending > 0)
+            await self.flush()
+            await readable(self.sock)  # the answer to a flight is not there at once
+            await self._feed(place)
 
     def feed(self, raw: memoryview, clear: memoryview) -> int:
         """Feed what was read, and decrypt of it into `clear`; returns the count, from which `read_into` is to go on.
@@ -210,6 +212,7 @@ class TlsConnection:
             try:
                 waiting = waiting[self.sock.send(waiting) :]
             except BlockingIOError:
+                await in_task()
                 await trio.lowlevel.wait_writable(self.sock)
 
     async def _hear_hello(self, place: Place | None) -> None:
@@ -296,18 +299,18 @@ def _last_of_verified_chain(session: ssl.SSLObject) -> bytes | None:
 class _Limit:
     """How long a handshake may take, on the sweeper's clock: a cancel scope costs 10 us, this half of one.
 
-    It wakes whoever waits for the socket as if that were being closed, at every tick until it is discarded: a task that
-    was not waiting when the time ran out is woken at its next wait.
+    It wakes who waits for the socket as if that were being closed, at every tick until it is discarded: who was not
+    waiting when the time ran out is woken at his next wait.
     """
 
-    __slots__ = ("_sock", "deadline")
+    __slots__ = ("_interrupt", "deadline")
 
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._sock = sock
+    def __init__(self, interrupt: Callable[[], None], deadline: float) -> None:
+        self._interrupt = interrupt
         self.deadline = deadline
 
     def expire(self, _now: float) -> None:
-        trio.lowlevel.notify_closing(self._sock)
+        self._interrupt()
 
 
 async def receive(sock: socket.socket, most: int) -> bytes:
@@ -316,4 +319,4 @@ async def receive(sock: socket.socket, most: int) -> bytes:
         try:
             return sock.recv(most)
         except BlockingIOError:
-            await trio.lowlevel.wait_readable(sock)
+            await readable(sock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
@@ -42,6 +43,8 @@ class TrioReadiness:
         self.crowded = False  # trio's tasks take turns as they please
         self._waits: dict[int, _Waits] = {}
         self._resumed: dict[int, _Waits] = {}
+        self._afterwards: list[Callable[[], None]] = []
+        self._later: deque[Callable[[float], None]] = deque()
         self._woken = trio.Event()
         self._nursery: trio.Nursery | None = None
 
@@ -64,8 +67,14 @@ class TrioReadiness:
             self._woken.set()
 
     def afterwards(self, call: Callable[[], None]) -> None:
-        """See `Readiness.afterwards`: batches are made by trio here, so at once."""
-        call()
+        """See `Readiness.afterwards`."""
+        self._afterwards.append(call)
+        self._woken.set()
+
+    def later(self, call: Callable[[float], None]) -> None:
+        """See `Readiness.later`: a turn of trio's."""
+        self._later.append(call)
+        self._woken.set()
 
     def arm_write(self, sock: socket.socket) -> None:
         """See `Readiness.arm_write`."""
@@ -96,6 +105,13 @@ class TrioReadiness:
                 for descriptor, waits in batch.items():
                     if self._waits.get(descriptor) is waits and waits.handler(0) and waits.parked is not None:
                         waits.parked.set()
+                calls, self._afterwards = self._afterwards, []
+                for call in calls:
+                    call()
+                if self._later:
+                    self._later.popleft()(0.0)
+                if self._later or self._afterwards or self._resumed:
+                    self._woken.set()
                 await trio.lowlevel.checkpoint()
 
     async def _read(self, waits: _Waits) -> None:
