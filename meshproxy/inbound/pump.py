@@ -117,9 +117,9 @@ class Pump(Says):
             return False
         now = clock()
         if data:
-            self._deadlines.moved += len(data)
             if relay.take_request(data, now) and self._ask(now) and not down.ended:
                 return True if down.drained else self._leave_downstream()
+            self._deadlines.moved += len(data)
         if down.ended:
             relay.downstream_ended(now)
         self._act(now)
@@ -173,9 +173,10 @@ class Pump(Says):
             return False
         now = clock()
         if data:
-            self._deadlines.moved += len(data)
             answer = relay.take_answer(data, now)
-            if answer is not None and self._pass_on(answer, connection, now):
+            if answer is None:
+                self._deadlines.moved += len(data)
+            elif self._pass_on(answer, connection, now):
                 if not down.drained:
                     self._resume_downstream()
                 return channel.drained and not channel.ended
@@ -241,7 +242,9 @@ class Pump(Says):
         except ChannelBroken as broken:
             relay.upstream_lost(str(broken), now)
             return False
-        self._begin_phase()
+        # As `_begin_phase`, but nobody dials, and nothing that moves counts in this phase, nor in the next.
+        self._phase, self._exchange = relay.phase, relay.exchange
+        self._deadlines.since = self._sweeper.now
         return True
 
     def _pass_on(self, answer: bytes, connection: UpstreamConnection, now: float) -> bool:
@@ -256,7 +259,8 @@ class Pump(Says):
         self._upstreams.pool.give_back(connection)
         if relay.needs:
             return False
-        self._begin_phase()
+        self._phase = relay.phase
+        self._deadlines.since = self._sweeper.now
         return True
 
     # Carrying out what the machine says.
