@@ -57,42 +57,49 @@ def keep(kept: dict[Key, Thing], key: Key, thing: Thing) -> None:
 class FamiliarRequests:
     """Recognises the heads of requests, as `recognise_request` does."""
 
-    __slots__ = ("_known", "_limits", "_most_bytes", "_said")
+    __slots__ = ("_known", "_limits", "_most_bytes", "_said", "_said_alone")
 
     def __init__(self, limits: HeadLimits) -> None:
         """Know nothing yet."""
         self._limits = limits
         self._most_bytes = min(limits.head_bytes, limits.target)  # a target is within its limit where its head is
         self._known: dict[bytes, RequestFields] = {}  # by the fields, from the line end before them on, without ids
-        self._said: dict[bytes, RequestHead] = {}  # by all of a head but its ids, and made without them
+        self._said: dict[bytes, RequestHead] = {}  # by what stands before the ids, and made without them
+        self._said_alone: dict[bytes, RequestHead] = {}  # by all of a head that says none; other sidecars always do
 
     def __repr__(self) -> str:
         return f"<FamiliarRequests with {len(self._known)}>"
 
     def recognise(self, data: bytes) -> tuple[RequestHead, int] | None:
         """Return the head that `data` begins with, and where it ends; None to leave it to the slow lane."""
+        if self._said_alone and parse.USE_FAST_LANE:
+            again = self._said_alone.get(data)
+            if again is not None:
+                return again, len(data)
         end = data.find(b"\r\n\r\n") + 4
         if end < 4 or not parse.USE_FAST_LANE:
             return None
         ids_at = data.rfind(_BEFORE_IDS, 0, end)
         if ids_at < 0:
-            ids_at = end - 4
-        if end <= self._most_bytes:
-            said = data[:ids_at]
-            again = self._said.get(said)
-            if again is None:
-                again = self._with_known_fields(said)
-            if again is not None:
-                if ids_at == end - 4:
-                    return again, end
-                last = _LAST_OF_REQUEST.fullmatch(data, ids_at, end)
-                if last is not None:
-                    return RequestHead(again.method, again.target, _VERSION, again.fields, *last.groups()), end
-            elif ids_at == end - 4:
-                traced = self._traced(data, said)
-                if traced is not None:
-                    return traced, end
+            return self._without_ids(data[:end])
+        if end > self._most_bytes:
+            return self._new(data[:end], ids_at)
+        said = data[:ids_at]
+        again = self._said.get(said) or self._with_known_fields(said, ids_at, self._said)
+        if again is not None:
+            last = _LAST_OF_REQUEST.fullmatch(data, ids_at, end)
+            if last is not None:
+                return RequestHead(again.method, again.target, _VERSION, again.fields, *last.groups()), end
         return self._new(data[:end], ids_at)
+
+    def _without_ids(self, raw: bytes) -> tuple[RequestHead, int] | None:
+        """Do as `recognise` of a head that says no ids."""
+        end, kept = len(raw), self._said_alone
+        if end <= self._most_bytes:
+            head = kept.get(raw) or self._with_known_fields(raw, end - 4, kept) or self._traced(raw)
+            if head is not None:
+                return head, end
+        return self._new(raw, end - 4)
 
     def _new(self, raw: bytes, ids_at: int) -> tuple[RequestHead, int] | None:
         """Do as `recognise` of a head that is not familiar, and learn it."""
@@ -105,30 +112,28 @@ class FamiliarRequests:
             self._learn(_TRACE.sub(b"", text, 1) if ids_at == len(raw) - 4 else text, recognised.fields)
         return recognised, len(raw)
 
-    def _traced(self, data: bytes, said: bytes) -> RequestHead | None:
+    def _traced(self, raw: bytes) -> RequestHead | None:
         """Return the head that says a trace among fields that were read before."""
-        found = _TRACE.search(data, said.find(b"\r\n"), len(said) + 2)
+        found = _TRACE.search(raw, raw.find(b"\r\n"), len(raw) - 2)
         if found is None:
             return None
-        rest = said[: found.start()] + said[found.end() :]
-        again = self._said.get(rest)
-        if again is None:
-            again = self._with_known_fields(rest)
+        rest, kept = raw[: found.start()] + raw[found.end() :], self._said_alone
+        again = kept.get(rest) or self._with_known_fields(rest, len(rest) - 4, kept)
         if again is None:
             return None
         return RequestHead(again.method, again.target, _VERSION, again.fields, None, found[1])
 
-    def _with_known_fields(self, said: bytes) -> RequestHead | None:
-        """Return the head, if its fields were read before, and only its target is another."""
+    def _with_known_fields(self, said: bytes, fields_end: int, kept: dict[bytes, RequestHead]) -> RequestHead | None:
+        """Return the head, if its fields were read before, and only its target is another; it is `kept`."""
         fields_at = said.find(b"\r\n")
-        fields = self._known.get(said[fields_at:]) if fields_at >= 0 else None
+        fields = self._known.get(said[fields_at:fields_end]) if fields_at >= 0 else None
         line = _LINE.fullmatch(said, 0, fields_at) if fields is not None else None
         if line is None or fields is None:
             return None
         method, path, query = line.groups()
         head = RequestHead(method, Target(_ORIGIN, path, query), _VERSION, fields)
         if len(said) <= _LONGEST_KEPT:
-            keep(self._said, said, head)
+            keep(kept, said, head)
         return head
 
     def _learn(self, text: bytes, fields: RequestFields) -> None:
@@ -159,14 +164,18 @@ class FamiliarAnswers:
         if not parse.USE_FAST_LANE:
             return None
         end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            return None
         id_at = data.rfind(_BEFORE_IDS, 0, end)
         if id_at < 0:
             id_at = end - 4
         head = self._known.get((method, data[:id_at]))
-        if head is not None and end <= self._limits.head_bytes and _LAST_OF_ANSWER.fullmatch(data, id_at, end):
+        if (
+            head is not None
+            and end <= self._limits.head_bytes
+            and (id_at == end - 4 or _LAST_OF_ANSWER.fullmatch(data, id_at, end))
+        ):
             return head, end
-        if end < 4:
-            return None
         raw = data[:end]
         recognised = recognise_response(method, raw, self._limits)
         if recognised is None:

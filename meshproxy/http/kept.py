@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from meshproxy.http.head import HeadLimits, RequestFields, RequestHead, ResponseHead
 
 _BEFORE_ID: Final = b"\r\n%b: " % REQUEST_ID
-_REQUEST: Final = b"%%b %%b%%b%%b\r\n%b: %%b%%b" % TRACEPARENT
-_ANSWER: Final = b"%b%b%b"
+_BEFORE_TRACE: Final = b"\r\n%b: " % TRACEPARENT
 
 _LONGEST_KEPT: Final = 4096  # bytes
 
@@ -45,7 +44,7 @@ class KeptRequests:
         if kept is not None:
             _, before, after = kept
             check_visible(method + path + request_id + traceparent)
-            return _REQUEST % (method, path, before, request_id, traceparent, after)
+            return b"".join((method, b" ", path, before, request_id, _BEFORE_TRACE, traceparent, after))
         text = forwarded_head(head, client_id, request_id, traceparent, self._host)
         if len(text) > _LONGEST_KEPT:
             return text
@@ -57,7 +56,7 @@ class KeptRequests:
 
 
 class KeptAnswers:
-    """Writes the heads of final answers whose length is known."""
+    """Writes final answers whose length is known."""
 
     __slots__ = ("_kept",)
 
@@ -68,18 +67,21 @@ class KeptAnswers:
     def __repr__(self) -> str:
         return f"<KeptAnswers with {len(self._kept)}>"
 
-    def head(self, head: ResponseHead, request: RequestHead, request_id: bytes, *, close: bool) -> bytes:
-        """As `ForwardedAnswer.begin`; the id was written towards the service before, so it holds no line end."""
+    def whole(self, head: ResponseHead, body: bytes, request: RequestHead, request_id: bytes, *, close: bool) -> bytes:
+        """As `ForwardedAnswer.begin`, and all of the body behind it.
+
+        The id was written towards the service before, so it holds no line end.
+        """
         kept = self._kept.get((id(head), close))
         if kept is not None:
             _, before, after = kept
-            return _ANSWER % (before, request_id, after)
+            return b"".join((before, request_id, after, body))
         text = ForwardedAnswer(request, request_id).begin(head, close=close)
         if len(text) > _LONGEST_KEPT:
-            return text
+            return text + body
         id_at = text.rindex(_BEFORE_ID) + len(_BEFORE_ID)
         keep(self._kept, (id(head), close), (head, text[:id_at], text[id_at + len(request_id) :]))
-        return text
+        return text + body
 
 
 class Memory:

@@ -121,7 +121,7 @@ class HttpRelay(Asking):
                     self._over(Need.CLOSE)
                 else:
                     self.phase = _IDLE
-                return self._memory.to_caller.head(head, request, exchange.request_id, close=close) + data[end:]
+                return self._memory.to_caller.whole(head, data[end:], request, exchange.request_id, close=close)
             responses.begin(head, data, end)
             self._on_response_head(head, now)
         self._read_response(responses, now)

@@ -174,12 +174,11 @@ class Pump(Says):
         now = clock()
         if data:
             answer = relay.take_answer(data, now)
-            if answer is None:
-                self._deadlines.moved += len(data)
-            elif self._pass_on(answer, connection, now):
+            if answer is not None and self._pass_on(answer, connection, now):
                 if not down.drained:
                     self._resume_downstream()
                 return channel.drained and not channel.ended
+            self._deadlines.moved += len(data)
         if channel.ended:
             relay.upstream_ended(now, clean=channel.ended_cleanly)
         self._act(now)

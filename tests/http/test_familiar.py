@@ -160,6 +160,15 @@ def test_heads_that_were_written_before_are_written_alike() -> None:
     assert written > 1_000
 
 
+def test_an_answer_whose_head_is_not_there_to_its_end_is_not_familiar() -> None:
+    familiar, said = FamiliarAnswers(_LIMITS), b"HTTP/1.1 200 OK\r\nContent-Length: 2"
+    first = familiar.recognise(b"GET", said + b"\r\n\r\nhi")
+    assert first is not None
+    assert familiar.recognise(b"GET", said + b"\r\nx-request-id: r\r\n\r\nhi") == (first[0], len(said) + 21)
+    for tail in (b"", b"!", b"\r", b"\r\n", b"\r\n\r", b"\r\nx-request-id: r", b"\r\nx-request-id: r\r\n"):
+        assert familiar.recognise(b"GET", said + tail) is None
+
+
 def test_answers_that_were_written_before_are_written_alike() -> None:
     rng, familiar, kept, written = Random(9112), FamiliarAnswers(_LIMITS), KeptAnswers(), 0
     request = recognise_request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", _LIMITS)
@@ -172,6 +181,6 @@ def test_answers_that_were_written_before_are_written_alike() -> None:
         for close in (True, False, True, False):
             request_id = b"%d" % rng.randrange(10**9)
             answer = ForwardedAnswer(request, request_id).begin(found[0], close=close)
-            assert kept.head(found[0], request, request_id, close=close) == answer
+            assert kept.whole(found[0], b"body", request, request_id, close=close) == answer + b"body"
             written += 1
     assert written > 300
