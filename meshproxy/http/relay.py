@@ -94,20 +94,20 @@ class HttpRelay(Asking):
         responses, request = self._responses, self._head
         if responses is None or request is None:
             return None
+        phase = self.phase
         # Before the final head nothing of it waits in the reader, unless it came in portions.
-        is_awaited = not responses.buffered and (self.phase is _AWAITING or self.phase is _BODY)
+        is_awaited = not responses.buffered and (phase is _AWAITING or phase is _BODY)
         found = self._memory.from_service.recognise(request.method, data) if is_awaited else None
         if found is None:
             responses.feed(data)
         else:
             head, end = found
             size, framing = len(data) - end, head.framing
-            is_complete = size == framing.length if framing.kind is _LENGTH else framing.kind is _NO_BODY and not size
             if (
-                is_complete
+                (size == framing.length if framing.kind is _LENGTH else framing.kind is _NO_BODY and not size)
                 and head.keep_alive
                 # The request is complete, and nothing came behind it, not even the caller's end.
-                and self.phase is _AWAITING
+                and phase is _AWAITING
                 and not self._caller_ended
                 and not self._requests.buffered
             ):
