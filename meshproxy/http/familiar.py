@@ -28,6 +28,7 @@ _LINE: Final = re.compile(PLAIN_REQUEST_LINE)
 
 # What another sidecar writes last, for it differs each time (see `forwarded`), and the blank line.
 _BEFORE_IDS: Final = b"\r\n%b: " % REQUEST_ID
+_TO_ID: Final = len(_BEFORE_IDS)
 _LAST_OF_REQUEST: Final = re.compile(
     rb"(?:\r\n%b: (%b)\r\n%b: (%b))?\r\n\r\n" % (REQUEST_ID, PLAIN_REQUEST_ID, TRACEPARENT, PLAIN_TRACEPARENT)
 )
@@ -159,8 +160,11 @@ class FamiliarAnswers:
     def __repr__(self) -> str:
         return f"<FamiliarAnswers with {len(self._known)}>"
 
-    def recognise(self, method: bytes, data: bytes) -> tuple[ResponseHead, int] | None:
-        """As `FamiliarRequests.recognise`, of the final answer to a `method` request."""
+    def recognise(self, method: bytes, data: bytes, request_id: bytes | None = None) -> tuple[ResponseHead, int] | None:
+        """As `FamiliarRequests.recognise`, of the final answer to a `method` request that was told this id.
+
+        Another sidecar says the id back, which takes no pattern to see.
+        """
         if not parse.USE_FAST_LANE:
             return None
         end = data.find(b"\r\n\r\n") + 4
@@ -173,7 +177,11 @@ class FamiliarAnswers:
         if (
             head is not None
             and end <= self._limits.head_bytes
-            and (id_at == end - 4 or _LAST_OF_ANSWER.fullmatch(data, id_at, end))
+            and (
+                id_at == end - 4
+                or data[id_at + _TO_ID : end - 4] == request_id
+                or _LAST_OF_ANSWER.fullmatch(data, id_at, end)
+            )
         ):
             return head, end
         raw = data[:end]

@@ -97,7 +97,8 @@ class HttpRelay(Asking):
         phase = self.phase
         # Before the final head nothing of it waits in the reader, unless it came in portions.
         is_awaited = not responses.buffered and (phase is _AWAITING or phase is _BODY)
-        found = self._memory.from_service.recognise(request.method, data) if is_awaited else None
+        familiar, request_id = self._memory.from_service, self.exchange.request_id
+        found = familiar.recognise(request.method, data, request_id) if is_awaited else None
         if found is None:
             responses.feed(data)
         else:
@@ -121,7 +122,7 @@ class HttpRelay(Asking):
                     self._over(Need.CLOSE)
                 else:
                     self.phase = _IDLE
-                return self._memory.to_caller.whole(head, data[end:], request, exchange.request_id, close=close)
+                return self._memory.to_caller.whole(head, data[end:], request, request_id, close=close)
             responses.begin(head, data, end)
             self._on_response_head(head, now)
         self._read_response(responses, now)

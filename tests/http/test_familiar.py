@@ -164,7 +164,9 @@ def test_an_answer_whose_head_is_not_there_to_its_end_is_not_familiar() -> None:
     familiar, said = FamiliarAnswers(_LIMITS), b"HTTP/1.1 200 OK\r\nContent-Length: 2"
     first = familiar.recognise(b"GET", said + b"\r\n\r\nhi")
     assert first is not None
-    assert familiar.recognise(b"GET", said + b"\r\nx-request-id: r\r\n\r\nhi") == (first[0], len(said) + 21)
+    for told in (b"r", b"s", None):
+        assert familiar.recognise(b"GET", said + b"\r\nx-request-id: r\r\n\r\nhi", told) == (first[0], len(said) + 21)
+        assert familiar.recognise(b"GET", said + b"\r\nx-request-id: \r\n\r\nhi", told) is None
     for tail in (b"", b"!", b"\r", b"\r\n", b"\r\n\r", b"\r\nx-request-id: r", b"\r\nx-request-id: r\r\n"):
         assert familiar.recognise(b"GET", said + tail) is None
 
