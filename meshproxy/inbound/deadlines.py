@@ -153,6 +153,10 @@ class Deadlines:
         if phase is Phase.IDLE:
             self._phase_ends = min(self._phase_ends, max(self._drain_at, self.since) + TICK)
 
+    def rests(self, phase: Phase, now: float, *, first: bool) -> bool:
+        """Whether it is between two requests as it was when it was looked at last, and nothing has ended by `now`."""
+        return phase is Phase.IDLE and now < self.earliest and self._looked_at == (phase, self.since, first)
+
     def _seconds(self, *, first: bool) -> float:
         patience = self._patience
         if self._phase is Phase.IDLE:

@@ -101,7 +101,8 @@ class Ends(ABC):
         if self._is_over:
             return
         try:
-            self._expire(now)
+            if not self._rests(now):
+                self._expire(now)
         except BaseException as error:  # noqa: BLE001 - see the class
             self._fail(error)
 
@@ -228,6 +229,19 @@ class Ends(ABC):
         is_early = (not self.down.drained or relay.has_more) and not relay.hears_early and flight.is_bounded
         self.is_taken_back = is_early and flight.takes_back()
         relay.hear_again(early=is_early)
+
+    def _rests(self, now: float) -> bool:
+        """Whether nothing is asked, and nothing was since the last look; if so, set when the next one is to be.
+
+        Most of thousands have nothing to say at any time, and all are looked at every few seconds.
+        """
+        deadlines, exchange = self._deadlines, self.relay.exchange
+        first = exchange.head is None and not exchange.status
+        is_busy = self.up is not None or self._to_discard is not None
+        if is_busy or not deadlines.rests(self.relay.phase, now, first=first):
+            return False
+        self.deadline = min(deadlines.earliest, now + deadlines.shortest)
+        return True
 
     def _expire(self, now: float) -> None:
         if self._to_discard is not None:

@@ -9,15 +9,23 @@ import trio
 from meshproxy.admin.status import LoadStatus
 from meshproxy.inbound.accept import REMEDIES
 from meshproxy.wire.busy import Busyness
-from meshproxy.wire.lag import LagProbe
+from meshproxy.wire.lag import EVERY, LagProbe, Turns
 from meshproxy.wire.memory import Memory
+from meshproxy.wire.sweep import TICK, next_tick
 
 if TYPE_CHECKING:
     from meshproxy.limits.flight import Flight
     from meshproxy.telemetry.record import Recorder
     from meshproxy.wire.readiness import Readiness
 
-_LOOK_EVERY: Final = 0.25  # seconds
+# Everything is looked at once a tick, when the sweeper wakes the process anyway; the lag so often, unless it is idle.
+_OFTEN: Final = round(TICK / EVERY)
+
+# What share of the time the loop may run, and how long a lag may be (seconds), without being looked at closely. It is
+# far below the share from which on a lag is judged at all (`limits.flight.SATURATED`): what is looked at seldom is
+# never judged by that.
+_IDLE: Final = 0.1
+_WORTH_A_LOOK: Final = 0.01
 
 
 class Pressure:
@@ -30,6 +38,9 @@ class Pressure:
         self._probe = LagProbe(engine, self._observe)
         self._memory = Memory()
         self._busyness = Busyness()
+        self._turns = Turns(_WORTH_A_LOOK, self._note)
+        self._is_idle = False
+        self._was_late = False  # since the last look
         self._told = ""  # why new connections are turned away, as it was told last
 
     def __repr__(self) -> str:
@@ -55,13 +66,35 @@ class Pressure:
 
     async def run(self) -> None:
         """Look until cancelled; the engine must be running."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._probe.run)
-            while True:
-                self._flight.saturation = self._busyness.share()
-                self._flight.observe_memory(self._memory.share)
-                self._tell()
-                await trio.sleep(_LOOK_EVERY)
+        with self._probe.looking() as here:
+            try:
+                while True:
+                    self._look()
+                    ends = next_tick()
+                    for still in range(0 if self._is_idle else _OFTEN - 1, 0, -1):
+                        if (at := ends - still * EVERY) > trio.current_time():
+                            await self._probe.look(here, at)
+                    await self._probe.look(here, ends)
+            finally:
+                self._watch_closely(closely=True)
+
+    def _look(self) -> None:
+        flight = self._flight
+        flight.saturation = share = self._busyness.share()
+        flight.observe_memory(self._memory.share)
+        self._tell()
+        is_calm = share <= _IDLE and not self._was_late and not flight.is_bounded and not flight.is_overloaded
+        self._was_late = False
+        self._watch_closely(closely=not is_calm)
+
+    def _watch_closely(self, *, closely: bool) -> None:
+        if closely is not self._is_idle:
+            return
+        self._is_idle = not closely
+        if closely:
+            self._turns.end()
+        else:
+            self._turns.begin()
 
     def measure(self) -> None:
         """Bring the numbers of /metrics up to date."""
@@ -72,8 +105,15 @@ class Pressure:
         metrics.overloaded.set(flight.is_overloaded)
 
     def _observe(self, lag: float, now: float) -> None:
+        self._was_late = self._was_late or lag >= _WORTH_A_LOOK
         self._lag.observe(lag)
         self._flight.observe(lag, now)
+
+    def _note(self, lag: float) -> None:
+        """Take what trio's tasks have held up while nobody looked closely."""
+        self._was_late = True
+        self._lag.observe(lag)
+        self._probe.note(lag)
 
     def _tell(self) -> None:
         flight, log = self._flight, self._recorder.log

@@ -12,6 +12,11 @@ import trio
 TICK = 0.25
 
 
+def next_tick() -> float:
+    """Return when the next tick is, by trio's clock: for all at the same moment, so that the process wakes once."""
+    return (trio.current_time() // TICK + 1) * TICK
+
+
 class Swept(Protocol):
     """Something with a deadline in seconds of the sweeper's `now`; `inf` for none."""
 
@@ -51,7 +56,7 @@ class Sweeper:
         self.now = trio.current_time()
         task_status.started()
         while True:
-            await trio.sleep(TICK)
+            await trio.sleep_until(next_tick())
             now = self.now = trio.current_time()
             for item in [item for item in self._items if item.deadline <= now]:
                 if item in self._items:  # another's end may have been its own

@@ -184,3 +184,28 @@ def test_the_end_of_a_rest_in_a_drain_is_no_limit_reached() -> None:
     enter(deadlines, Phase.IDLE, 0.0, first=False)
     deadlines.drain(4.0, 0.0)
     assert (deadlines.due(deadlines.earliest, QUIET), deadlines.limit) == (Due.TIMED_OUT, "")
+
+
+def test_who_rests_as_before_need_not_be_looked_at_closely() -> None:
+    deadlines = Deadlines(PATIENCE)
+    enter(deadlines, Phase.IDLE, 100, first=False)
+    assert deadlines.rests(Phase.IDLE, 399, first=False)
+    assert not deadlines.rests(Phase.IDLE, 400 + TICK, first=False)  # its time is up
+    assert not deadlines.rests(Phase.IDLE, 110, first=True)
+    assert not deadlines.rests(Phase.HEAD, 110, first=False)
+    deadlines.since = 105  # it asked for something, and rests again
+    assert not deadlines.rests(Phase.IDLE, 110, first=False)
+    enter(deadlines, Phase.ANSWERING, 110, first=False)
+    assert not deadlines.rests(Phase.ANSWERING, 111, first=False)
+
+
+@pytest.mark.parametrize("end", ["certificate", "drain"])
+def test_who_rests_is_looked_at_for_its_certificate_and_in_a_drain(end: str) -> None:
+    deadlines = Deadlines(PATIENCE)
+    enter(deadlines, Phase.IDLE, 100, first=False)
+    if end == "drain":
+        deadlines.drain(150, 100)
+    else:
+        deadlines.live_for(100, 100)  # wound down half a minute before
+    assert deadlines.rests(Phase.IDLE, 149, first=False)
+    assert not deadlines.rests(Phase.IDLE, 170 + TICK, first=False)

@@ -69,6 +69,24 @@ def test_a_burst_or_a_pause_of_the_machine_is_no_overload(lags: tuple[float, ...
     assert (loop.flight.most, loop.flight.sheds) == (UNBOUNDED, False)
 
 
+def test_a_loop_looked_at_seldom_while_it_was_idle_is_judged_by_what_it_does_when_it_is_not() -> None:
+    loop = Loop(1000)
+
+    def idles(lag: float) -> None:
+        loop.flight.saturation = 0.05
+        loop.now += INTERVAL
+        loop.flight.observe(lag, loop.now)
+
+    for lag in (0.001, 3.0, 3.0, 0.001, 3.0):  # one look in an interval; whatever it sees, the loop had time to sleep
+        idles(lag)
+    assert not loop.flight.is_bounded
+    loop.flight.saturation = 1.0  # and is looked at closely from now on
+    loop.runs(3.0, intervals=STANDS - 1)
+    assert not loop.flight.is_bounded
+    loop.runs(3.0)
+    assert loop.flight.is_bounded
+
+
 def test_what_stands_shrinks_the_room_below_what_is_in_flight() -> None:
     loop = Loop(1000)
     loop.runs(0.022, intervals=STANDS - 1)
