@@ -1,7 +1,7 @@
 """Taking connections on: the cap, one access line each, and a wall between them.
 
-Shared by both directions. Whatever a handler raises ends its own connection only. A handler is a coroutine, which begins
-as a fiber and has a task from where it needs one; or it is written in callbacks to begin with (`Taskless`).
+Shared by both directions. Whatever a handler raises ends its own connection only. A handler is a coroutine, which
+begins as a fiber and has a task from where it needs one; or it is written in callbacks to begin with (`Taskless`).
 """
 
 from __future__ import annotations
