@@ -111,7 +111,7 @@ class Pump(Says):
         """Read once, and take what the caller says; whether its socket was drained."""
         relay, down = self.relay, self.down
         try:
-            data = down.receive() if relay.phase is not _BODY else self._carry(down.look())
+            data = down.receive() if relay.phase is not _BODY else self._carry()
         except ChannelBroken as broken:
             self._lose_downstream(str(broken))
             return False
@@ -166,7 +166,7 @@ class Pump(Says):
             return False
         relay, channel = self.relay, connection.channel
         try:
-            data = channel.receive() if relay.phase is not _ANSWERING else self._pass_back(channel.look())
+            data = channel.receive() if relay.phase is not _ANSWERING else self._pass_back(channel)
         except ChannelBroken as broken:
             self._lose_upstream(str(broken))
             self._resume_downstream()

@@ -7,8 +7,8 @@ _KIB = 1024
 # Reads start at `smallest`, grow while they come back full, and shrink for everyone while too much waits: a remainder
 # is at most one read, and 256 KiB times thousands of slow peers would be gigabytes.
 _FRUGAL = 16 * _KIB
-_SMALLEST = 64 * _KIB
-_LARGEST = 256 * _KIB
+SMALLEST = 64 * _KIB
+LARGEST = 256 * _KIB
 
 # A TLS record adds at most 256 bytes to 16 KiB of plaintext (RFC 8446 section 5.2), so decrypted data is never longer
 # than what was fed plus one record that waited in part.
@@ -26,10 +26,10 @@ class Buffers:
 
     def __init__(self, *, budget: int = 64 * _KIB * _KIB) -> None:
         """Allocate the memory, a little more than the longest read."""
-        self.clear = memoryview(bytearray(_LARGEST + 2 * ONE_RECORD))
-        self.raw = self.clear[ONE_RECORD : ONE_RECORD + _LARGEST]
+        self.clear = memoryview(bytearray(LARGEST + 2 * ONE_RECORD))
+        self.raw = self.clear[ONE_RECORD : ONE_RECORD + LARGEST]
         self.held = 0
-        self.smallest = _SMALLEST
+        self.smallest = SMALLEST
         self._budget = budget
 
     def __repr__(self) -> str:
@@ -43,5 +43,5 @@ class Buffers:
         if self.held > self._budget:
             return _FRUGAL
         if crowded:
-            return _SMALLEST
-        return min(max(chunk, _SMALLEST // 2) * 2, _LARGEST)
+            return SMALLEST
+        return min(max(chunk, SMALLEST // 2) * 2, LARGEST)

@@ -13,7 +13,8 @@ import ssl
 from typing import TYPE_CHECKING, Protocol
 
 from meshproxy.wire.readiness import HANGUP, READ
-from meshproxy.wire.tls import MOST_FRUITLESS, MOST_UNSENT_CONTROL, PORTION
+from meshproxy.wire.taken import reach
+from meshproxy.wire.tls import MOST_FRUITLESS, MOST_UNSENT_CONTROL, PORTION, RECORD, unsent
 from meshproxy.wire.tls_faults import alert_in_words, breach_in_words
 
 if TYPE_CHECKING:
@@ -55,10 +56,11 @@ class Channel(Protocol):
     def receive(self) -> bytes:
         """Return what came, `b""` when nothing did or the stream ended. Raises ChannelBroken."""
 
-    def look(self) -> memoryview:
+    def look(self, onward: socket.socket | None = None) -> memoryview:
         """As `receive`, but return a view of the scratch memory: to be let go of before anything else is read.
 
-        For what is long and passed on as it is.
+        For what is long and passed on as it is. If it is known where, `onward`, no more is read than that takes, or
+        the least that is read at all: the rest would wait here.
         """
 
     def send(self, data: bytes | memoryview) -> None:
@@ -164,8 +166,8 @@ class _Base:
         except OSError as error:
             raise ChannelBroken(error.strerror or "connection lost") from error
         if sent < len(data):
-            # No view of the scratch memory survives a callback.
-            self._hold(memoryview(data)[sent:] if isinstance(data, bytes) else memoryview(bytes(data[sent:])))
+            # A copy: no view of the scratch memory survives a callback, and one of a message would keep all of it.
+            self._hold(memoryview(bytes(data[sent:])))
             self._engine.arm_write(self.sock)
 
     def transmit_all(self, parts: Sequence[bytes | memoryview]) -> None:
@@ -177,12 +179,12 @@ class _Base:
         except OSError as error:
             raise ChannelBroken(error.strerror or "connection lost") from error
         if sent < sum(map(len, parts)):
-            self._hold(memoryview(b"".join(parts))[sent:])
+            self._hold(unsent(parts, sent))
             self._engine.arm_write(self.sock)
 
-    def _fill_scratch(self) -> int | None:
+    def _fill_scratch(self, onward: socket.socket | None) -> int | None:
         """Read once into the scratch memory; returns the count: 0 at the end of the stream, None for nothing."""
-        chunk = self._chunk
+        chunk = self._chunk if onward is None else reach(onward, self._chunk)
         try:
             count = self.sock.recv_into(self._buffers.raw, chunk)
         except BlockingIOError:
@@ -227,9 +229,9 @@ class PlainChannel(_Base):
             self.ended = self.ended_cleanly = self.drained = True
         return data
 
-    def look(self) -> memoryview:
+    def look(self, onward: socket.socket | None = None) -> memoryview:
         """See Channel."""
-        count = self._fill_scratch()
+        count = self._fill_scratch(onward)
         if count == 0:
             self.ended = self.ended_cleanly = self.drained = True
         return self._buffers.raw[: count or 0]
@@ -258,7 +260,7 @@ class TlsChannel(_Base):
         """See Channel."""
         if self._looked:
             if self._chunk > PORTION:  # bulk, which a fresh block would only push out of the cache
-                return self.look().tobytes()
+                return self._look(None).tobytes()
             chunk = self._chunk
             try:
                 data = self.sock.recv(chunk)
@@ -290,12 +292,15 @@ class TlsChannel(_Base):
             self._notice()
         return clear[:count].tobytes()
 
-    def look(self) -> memoryview:
+    def look(self, onward: socket.socket | None = None) -> memoryview:
         """See Channel."""
         if not self._looked:
             self._looked = True
             return self._decrypt(0)
-        count = self._fill_scratch()
+        return self._look(onward)
+
+    def _look(self, onward: socket.socket | None) -> memoryview:
+        count = self._fill_scratch(onward)
         if not count:
             if count is not None:
                 self.ended = self.drained = True
@@ -348,8 +353,12 @@ class TlsChannel(_Base):
         """See Channel."""
         tls = self.tls
         try:
-            if len(data) > PORTION and self._held is None:
-                self.transmit_all(tls.encrypt(memoryview(data)))
+            if len(data) > RECORD:
+                parts = tls.encrypt(memoryview(data))
+                if self._held is None:
+                    self.transmit_all(parts)
+                else:
+                    self.transmit(b"".join(parts))
                 return
             tls.write(data)
         except ssl.SSLError as error:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof, Side
 from meshproxy.wire.fiber import Signal
-from meshproxy.wire.tls import MOST_UNSENT_CONTROL, PORTION
+from meshproxy.wire.taken import reach
+from meshproxy.wire.tls import MOST_UNSENT_CONTROL, RECORD, unsent
 
 if TYPE_CHECKING:
     import socket
@@ -127,7 +128,7 @@ class Encrypting:
     def _pull_plain(self, events: int) -> bool:
         if self._to_tls is not None or (self._plain_eof and not self._plain_hangup):
             return False
-        raw, chunk = self._buffers.raw, self._plain_chunk
+        raw, chunk = self._buffers.raw, reach(self._tls.sock, self._plain_chunk)
         try:
             count = self._plain.recv_into(raw, chunk)
         except BlockingIOError:
@@ -140,7 +141,7 @@ class Encrypting:
                 self._close_tls()
             return False
         self.sent_to_tls += count
-        if count > PORTION:
+        if count > RECORD:
             self._send_records(self._tls.encrypt(raw[:count]))
         else:
             self._tls.write(raw[:count])
@@ -163,7 +164,7 @@ class Encrypting:
             return
         sent = self._write(self._tls.sock, Side.TLS, records)
         if sent < len(records):
-            self._hold_for_tls(memoryview(records)[sent:])
+            self._hold_for_tls(memoryview(records[sent:]))
             self._engine.arm_write(self._tls.sock)
 
     def _send_records(self, parts: list[bytes]) -> None:
@@ -174,7 +175,7 @@ class Encrypting:
         except OSError as error:
             raise SideBroken(Side.TLS, error) from error
         if sent < sum(map(len, parts)):
-            self._hold_for_tls(memoryview(b"".join(parts))[sent:])
+            self._hold_for_tls(unsent(parts, sent))
             self._engine.arm_write(self._tls.sock)
 
     def _flush_tls(self) -> None:

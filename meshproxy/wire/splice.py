@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from meshproxy.wire.encrypting import BARE_FIN, FLOOD, Encrypting, SideBroken
 from meshproxy.wire.ends import ConnectionEnd, End, PeerEof, Side
 from meshproxy.wire.readiness import HANGUP, READ
+from meshproxy.wire.taken import reach
 from meshproxy.wire.tls import MOST_FRUITLESS
 from meshproxy.wire.tls_faults import alert_in_words, breach_in_words
 
@@ -141,7 +142,7 @@ class Splice(Encrypting):
     def _pull_tls(self, events: int) -> bool:
         if self._to_plain is not None or (self._tls_eof and not self._tls_hangup):
             return False
-        raw, chunk = self._buffers.raw, self._tls_chunk
+        raw, chunk = self._buffers.raw, reach(self._plain, self._tls_chunk)
         try:
             count = self._tls.sock.recv_into(raw, chunk)
         except BlockingIOError:

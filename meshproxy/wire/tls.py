@@ -40,6 +40,12 @@ _RECORD_HEADER: Final = 5  # type, version, and the length in the last two bytes
 # What was read is fed to the session in such portions. OpenSSL copies each byte three times on its way, and does so in
 # the processor's cache if a portion fits in there: a whole read of 256 KiB takes a seventh more time.
 PORTION = 64 * 1024
+
+# What is to be said is encrypted in portions of a record, unless it is long, which it is only for who takes much (see
+# `taken`). A BIO keeps the room of the most it ever held, and a third on top: after a portion as above that is 87 KiB
+# for as long as the connection lasts.
+RECORD = 16 * 1024
+_LONG = 2 * PORTION
 _WHOLE_RECORD = 5 + ONE_RECORD  # with its header
 
 # Answers to KeyUpdate pile up in the BIO while the peer does not read; beyond this it does so on purpose.
@@ -167,11 +173,12 @@ class TlsConnection:
         return count
 
     def encrypt(self, clear: memoryview) -> list[bytes]:
-        """Return the records that `clear` makes, behind what waits in `outgoing`, in portions as `feed` takes them."""
+        """Return the records that `clear` makes, behind what waits in `outgoing`."""
         write, records = self.write, self.outgoing.read
+        portion = PORTION if len(clear) >= _LONG else RECORD
         parts = []
-        for at in range(0, len(clear), PORTION):
-            write(clear[at : at + PORTION])
+        for at in range(0, len(clear), portion):
+            write(clear[at : at + portion])
             parts.append(records())
         return parts
 
@@ -245,6 +252,16 @@ class TlsConnection:
             raise HandshakeError(HandshakeFault.CLOSED, "the peer closed the connection during the handshake")
         self._said += len(received)
         self.incoming.write(received)
+
+
+def unsent(parts: Sequence[bytes | memoryview], sent: int) -> memoryview:
+    """Return what is left of these behind the first `sent` bytes: a copy, which keeps nothing else alive."""
+    rest = []
+    for part in parts:
+        if sent < len(part):
+            rest.append(part[sent:] if sent else part)
+        sent = max(sent - len(part), 0)
+    return memoryview(b"".join(rest))
 
 
 def _is_whole(heard: bytes) -> bool:

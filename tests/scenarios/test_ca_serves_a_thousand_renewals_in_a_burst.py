@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.scenarios.stage import Stage
 
 _SIDECARS = 1000
+_PER_SECOND = 50  # and as many at once, after a second of rest
 _AT_ONCE = 64  # threads that ask; the test's own core is the limit
 _ATTEMPTS = 60
 _TICKS = 100  # of the kernel's clock in a second (USER_HZ)
@@ -39,7 +40,7 @@ def cpu_seconds(pid: int) -> float:
 @pytest.mark.long
 def test_a_thousand_renewals(stage: Stage) -> None:
     mesh = make_mesh_ca(stage.workspace / "own")
-    unhurried(mesh.directory, "renew_total = 50.0\n")
+    unhurried(mesh.directory, f"renew_total = {_PER_SECOND:.1f}\n")
     roots = mesh.authority.bundle_pem.decode()
     clients = []
     for number in range(_SIDECARS):
@@ -83,6 +84,7 @@ def test_a_thousand_renewals(stage: Stage) -> None:
     )
     assert all(served)
     assert statuses["200"] == _SIDECARS
-    assert statuses["429"] > 0
+    # However fast they are asked for. A machine so busy that nobody asks faster than that has nobody told to wait.
+    assert lasted >= _SIDECARS / _PER_SECOND - 1
     assert ca.metric("meshproxy_ca_grants_total", kind="renew", again="no") == _SIDECARS
     assert ca.metric("meshproxy_ca_rate_limited_total", kind="renew", by="total") == statuses["429"]

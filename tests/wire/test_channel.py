@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from meshproxy.wire.buffers import SMALLEST
 from meshproxy.wire.channel import ChannelBroken, PlainChannel, TlsChannel
 from meshproxy.wire.readiness import HANGUP, READ
 from meshproxy.wire.tls import MOST_UNSENT_CONTROL, TlsConnection
@@ -111,6 +112,27 @@ async def test_what_the_socket_does_not_take_is_held_in_order(maker: Maker) -> N
     assert flush_until_sent(channel, far) == data + b"the end"
     assert maker.buffers.held == 0
     assert far.recv(1) == b""
+
+
+@pytest.mark.parametrize("size", [1, 10_000, 16 << 10, 66_000, 256 << 10])
+async def test_what_waits_keeps_nothing_alive_that_was_sent(maker: Maker, size: int) -> None:
+    plain, _ = maker.plain(small=True)
+    tls, _ = await maker.tls(small=True)
+    for channel in (plain, tls):
+        while not channel.waiting:
+            channel.send(bytes(size))
+        assert channel._held is not None
+        assert len(bytes(channel._held.obj)) == channel.waiting
+
+
+async def test_somebody_who_takes_nothing_is_read_for_in_the_smallest_pieces(maker: Maker) -> None:
+    source, far = maker.plain()
+    onward, _ = maker.plain(small=True)
+    far.setblocking(True)
+    for _ in range(10):
+        far.sendall(bytes(SMALLEST))
+        select.select([source.sock], [], [], 5)
+        assert len(source.look(onward.sock)) <= SMALLEST
 
 
 async def test_tls_records_that_wait_stay_in_order_and_the_end_comes_last(maker: Maker) -> None:
