@@ -16,12 +16,12 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshproxy.wire.buffers import Buffers
+from meshproxy.wire.buffers import ONE_RECORD, Buffers
 from meshproxy.wire.closing import reset
 from meshproxy.wire.ends import PeerEof
 from meshproxy.wire.splice import Splice
 from meshproxy.wire.sweep import Sweeper
-from meshproxy.wire.tls import TlsConnection, _inner, _last_of_verified_chain, receive
+from meshproxy.wire.tls import PORTION, RECORD, TlsConnection, _inner, _last_of_verified_chain, receive
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
 from tests.shaking import shake
 from tests.wire.conftest import handshake_both
@@ -404,3 +404,12 @@ def test_messages_take_the_short_way_where_this_python_has_one() -> None:
     assert _inner(session) is getattr(session, "_sslobj")  # noqa: B009 - private, and typeshed knows nothing of it
     plain: Any = object()
     assert _inner(plain) is plain  # a Python whose `SSLObject` does the work itself
+
+
+async def test_only_what_is_long_is_encrypted_in_long_portions(contexts: Contexts, wires: Wires) -> None:
+    near, far = wires.tcp()
+    server = TlsConnection(near, contexts.server, server_side=True)
+    await both(TlsConnection(far, contexts.client, server_side=False), server)
+    for size, longest in ((1, 1), (RECORD, RECORD), (PORTION + 1000, RECORD), (4 * PORTION, PORTION)):
+        parts = server.encrypt(memoryview(bytes(size)))
+        assert longest < max(map(len, parts)) <= longest + ONE_RECORD - (16 << 10)
