@@ -17,6 +17,8 @@ from meshproxy.telemetry.metrics import Metrics
 from meshproxy.telemetry.record import Recorder
 from meshproxy.wire.address import TcpAddress
 from meshproxy.wire.ends import ConnectionEnd, End, Side
+from meshproxy.wire.epoll_readiness import EpollReadiness
+from meshproxy.wire.fiber import Signal, in_task
 from meshproxy.wire.listen import bind, bound_address
 from meshproxy.wire.relay import Traffic
 from meshproxy.wire.tls import receive
@@ -26,13 +28,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from meshproxy.telemetry.access import AccessLine
+    from meshproxy.wire.readiness import Readiness
 
 
 class Door:
     """An acceptor on a real socket, what it told, and callers of it."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, engine: Readiness | None) -> None:
         self.nursery = nursery
+        self.engine = engine
         self.log, self.heard = listening_log()
         self.lines: list[AccessLine] = []
         self.recorder = Recorder(Metrics(), self.log, self.lines.append, trio.current_time)
@@ -41,7 +45,7 @@ class Door:
 
     def serve(self, handle: Handler | Taskless, *, most: int = 10, listener: socket.socket | None = None) -> Acceptor:
         post = Post("api", "inbound", most, listener or self.listener, bound_address(self.listener))
-        acceptor = Acceptor(post, self.recorder, handle)
+        acceptor = Acceptor(post, self.recorder, handle, engine=self.engine)
         self.acceptors.append(acceptor)
         return acceptor
 
@@ -54,9 +58,12 @@ class Door:
         await trio.testing.wait_all_tasks_blocked(0.01)
 
 
-@pytest.fixture
-async def door(nursery: trio.Nursery) -> AsyncIterator[Door]:
-    made = Door(nursery)
+@pytest.fixture(params=["tasks", "fibers"])
+async def door(request: pytest.FixtureRequest, nursery: trio.Nursery) -> AsyncIterator[Door]:
+    engine = EpollReadiness() if request.param == "fibers" else None
+    if engine is not None:
+        await nursery.start(engine.run)
+    made = Door(nursery, engine)
     yield made
     nursery.cancel_scope.cancel()
     for acceptor in made.acceptors:
@@ -65,10 +72,11 @@ async def door(nursery: trio.Nursery) -> AsyncIterator[Door]:
 
 
 async def stay(_sock: socket.socket, _visit: Visit) -> None:
+    await in_task()
     await trio.sleep_forever()
 
 
-async def test_each_connection_has_a_task_a_number_and_a_line(door: Door) -> None:
+async def test_each_connection_has_a_number_and_a_line(door: Door) -> None:
     ids: list[str] = []
 
     async def handle(sock: socket.socket, visit: Visit) -> None:
@@ -117,6 +125,7 @@ async def test_a_bug_in_one_connection_ends_it_alone_and_is_told(door: Door) -> 
     async def handle(sock: socket.socket, _visit: Visit) -> None:
         if await receive(sock, 1) == b"!":
             raise ZeroDivisionError("a bug")
+        await in_task()
         await trio.sleep_forever()
 
     door.nursery.start_soon(door.serve(handle).run, door.nursery)
@@ -141,14 +150,17 @@ async def test_who_is_cut_by_the_drain_is_told_if_it_had_got_anywhere(
 ) -> None:
     async def handle(_sock: socket.socket, visit: Visit) -> None:
         visit.caller = caller
-        await trio.sleep_forever()
+        await Signal().wait()
 
     acceptor = door.serve(handle)
     async with trio.open_nursery() as connections:
         connections.start_soon(acceptor.run, connections)
         with door.knock():
             await door.settle()
+            tasks = len(connections.child_tasks) - 1
+            assert (tasks, acceptor.open) == (0 if door.engine else 1, 1)
         connections.cancel_scope.cancel()
+        acceptor.unattended.cut()
     assert [line.end for line in door.lines] == (["drained"] if told else [])
     assert door.recorder.listener("api").open == 0
 
