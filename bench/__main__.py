@@ -128,7 +128,7 @@ def _measure(rows: Sequence[Row], wanted: Sequence[Peer], options: Options) -> t
             announce(f"{number} of {len(rows)}: {row.name}")
             try:
                 report.blocks.extend(row.run(contest))
-            except BenchError as error:
+            except (BenchError, OSError) as error:  # what was measured before is not lost for that
                 report.failures[row.name] = str(error)
     except KeyboardInterrupt:
         return report, True

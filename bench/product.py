@@ -20,6 +20,10 @@ RULES: Final = 100  # of the allow-list in HTTP mode; the last of them grants
 _RUN: Final = ("-m", "meshproxy")
 
 
+# All callers of a benchmark come from one address, with one identity.
+_LIMITS = "[limits]\nmax_connections = 20000\nmax_connections_per_peer = 20000\n"
+
+
 @dataclass(frozen=True, slots=True)
 class Product:
     """The product as it is installed, or in another form.
@@ -64,7 +68,7 @@ class Product:
         file = stage.write(
             f"{self._slug}-{identity.name}.toml",
             f'[identity]\ndir = "{identity.directory}"\n[admin]\nlisten = "unix:{self._slug}-{identity.name}.admin"\n'
-            f"[runtime]\n{self.runtime}\n{self.tables}\n{listener}",
+            f"[runtime]\n{self.runtime}\n{self.tables}\n{_LIMITS}{listener}",
         )
         return stage.processes.start(
             [sys.executable, *self.launcher, "run", file], core=stage.cores.proxies, environment=PYTHONPATH
