@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _UPSTREAM, _RELEASE_UPSTREAM = Need.UPSTREAM, Need.RELEASE_UPSTREAM
 _IDLE, _BODY, _ANSWERING = Phase.IDLE, Phase.BODY, Phase.ANSWERING
 
+_UNAVAILABLE = 503  # RFC 9110 section 15.6.4: for a while
+
 _ENDINGS = {Need.CLOSE: Outcome.CLOSED, Need.ABORT: Outcome.ABORTED, Need.UPGRADE: Outcome.UPGRADED}
 
 
@@ -255,7 +257,11 @@ class Pump(Says):
             relay.downstream_lost(str(broken), now)
         self._teller.answered(relay.exchange, connection)
         self.up = None
-        self._upstreams.pool.give_back(connection)
+        pool = self._upstreams.pool
+        if relay.exchange.status == _UNAVAILABLE:
+            pool.set_aside(connection)
+        else:
+            pool.give_back(connection)
         if relay.needs:
             return False
         self._phase = relay.phase

@@ -181,6 +181,17 @@ class Pool:
         if not channel.drained:
             self._engine.resume(channel.sock)
 
+    def set_aside(self, connection: UpstreamConnection) -> None:
+        """As `give_back`, of one whose far end has asked to be left alone for a while (503): it is used last.
+
+        A sidecar that has refused a request does not read that connection until it may be asked again.
+        """
+        self.give_back(connection)
+        resting = self._resting
+        if len(resting) > 1 and resting[-1] is connection:
+            connection.rests_until = resting[0].rests_until  # they end in this order
+            resting.rotate(1)
+
     def close(self, connection: UpstreamConnection) -> None:
         """End a connection that no exchange needs: properly."""
         self._finish(connection)

@@ -31,6 +31,7 @@ POST = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
 UPGRADE = b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+LATER = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 2\r\n\r\nhi"
 END = b"\r\n\r\n"
 
 MIB = 1 << 20
@@ -87,6 +88,26 @@ async def test_two_callers_share_the_pool(house: House, *, far_tls: bool) -> Non
     two, _ = await house.caller()
     await exchange(two, line)
     assert house.dialled == 1
+
+
+@pytest.mark.parametrize(("answer", "goes_on_at"), [(OK, "the same"), (LATER, "the other")])
+async def test_who_was_told_to_come_back_later_goes_elsewhere(house: House, answer: bytes, goes_on_at: str) -> None:
+    """A sidecar that has refused a request does not read that connection for a while."""
+    lines = []
+    callers = [(await house.caller())[0] for _ in range(2)]
+    for caller in callers:
+        await caller.says(GET)
+        lines.append(await house.line())
+        await lines[-1].hears(END)
+    for caller, line in zip(callers, lines, strict=True):
+        await line.says(OK)
+        await caller.hears(b"hi")
+    await callers[0].says(GET)
+    await lines[1].hears(END)  # the last used
+    await lines[1].says(answer)
+    await callers[0].hears(b"hi")
+    await callers[0].says(GET)
+    await lines[1 if goes_on_at == "the same" else 0].hears(END)
 
 
 async def test_pipelined_requests_are_answered_in_order(house: House) -> None:

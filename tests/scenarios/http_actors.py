@@ -253,7 +253,7 @@ def raw(answer: bytes) -> Respond:
 
 
 class Origin(Service):
-    """The service behind a sidecar; `requests` are those whose head has come, in order."""
+    """The service behind a sidecar; `requests` are those whose head has come, in order, unless it is told to forget."""
 
     def __init__(
         self, respond: Respond = ok, *, path: Path | None = None, port: int = 0, host: str = "127.0.0.1"
@@ -261,6 +261,7 @@ class Origin(Service):
         super().__init__(self._converse, path=path, port=port, host=host)
         self.respond = respond
         self.requests: list[Message] = []
+        self.remembers = True
 
     def targets(self) -> list[str]:
         """What was asked for, in order."""
@@ -279,7 +280,8 @@ class Origin(Service):
         talk, number = Talk(sock), self.visits.index(visit)
         while (asked := talk.read_head()) is not None:
             asked.visit = number
-            self.requests.append(asked)
+            if self.remembers:
+                self.requests.append(asked)
             self.respond(talk, asked)
 
 

@@ -125,6 +125,26 @@ async def test_the_last_used_comes_first(stand: Stand) -> None:
     stand.pool.drop(second)
 
 
+async def test_one_that_wants_to_be_left_alone_is_used_last_and_ends_with_the_oldest(
+    stand: Stand, settling_clock: MockClock
+) -> None:
+    (first, peer), (second, _), (third, asked_much) = stand.plain(), stand.plain(), stand.plain()
+    stand.pool.set_aside(first)
+    stand.pool.give_back(second)
+    assert stand.pool.take(generation=0) is second
+    assert stand.pool.take(generation=0) is first, "there is no other"
+    stand.pool.give_back(first)
+    await trio.sleep(1)
+    stand.pool.give_back(second)
+    stand.pool.set_aside(third)
+    assert [stand.pool.take(generation=0) for _ in range(2)] == [second, first]
+    stand.pool.give_back(first)
+    stand.pool.give_back(second)
+    assert await asked_much.hears_end() == "fin"
+    assert trio.current_time() <= 3.75, "it does not rest longer than the one it went before"
+    assert await peer.hears_end() == "fin"
+
+
 async def test_it_rests_for_so_long_and_is_then_ended_properly(stand: Stand, settling_clock: MockClock) -> None:
     one, peer = await stand.tls()
     stand.pool.give_back(one)
