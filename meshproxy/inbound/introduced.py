@@ -60,6 +60,8 @@ async def introduced(sock: socket.socket, visit: Visit, settings: Inbound, recor
     if visit.place is not None:  # a stranger: there may be others who need it more
         visit.place.on_lost = partial(trio.lowlevel.notify_closing, sock)
     try:
+        if visit.place is not None and visit.place.lost:  # before there was anybody to tell
+            raise trio.ClosedResourceError  # noqa: TRY301 - as who is told later
         with trio.fail_after(within):
             prefix = await _exactly(sock, PREFIX)
             ends = endpoints(prefix, await _exactly(sock, body_length(prefix)))

@@ -84,9 +84,9 @@ class Fiber:
 
     def until_readable(self, sock: socket.socket) -> Generator[object, None, None]:
         """See `readable`."""
-        self._waits_for = sock
-        self._engine.watch(sock, self._on_news)
         try:
+            self._engine.watch(sock, self._on_news)
+            self._waits_for = sock
             yield _PAUSE
         finally:
             self._waits_for = None

@@ -112,7 +112,7 @@ class TlsConnection:
         limit = _Limit(interrupt, sweeper.now + within + TICK)
         sweeper.add(limit)
         try:
-            await self._shake_hands(turnstile, place)
+            await self._shake_hands(limit, turnstile, place)
         except ssl.SSLError as error:
             self.flush_alert()
             raise classify(error) from error
@@ -125,7 +125,7 @@ class TlsConnection:
         finally:
             sweeper.discard(limit)
 
-    async def _shake_hands(self, turnstile: Turnstile | None, place: Place | None) -> None:
+    async def _shake_hands(self, limit: _Limit, turnstile: Turnstile | None, place: Place | None) -> None:
         newcomer = self.session.server_side
         if newcomer:
             await self._hear_hello(place)  # the client speaks first, and mostly has
@@ -144,6 +144,8 @@ class TlsConnection:
             if place is not None:
                 place.owes(answered=self.outgoing.pending > 0)
             await self.flush()
+            if limit.has_passed:  # while it was our turn, when nobody waits for the socket
+                raise trio.ClosedResourceError
             await readable(self.sock)  # the answer to a flight is not there at once
             await self._feed(place)
 
@@ -320,13 +322,15 @@ class _Limit:
     waiting when the time ran out is woken at his next wait.
     """
 
-    __slots__ = ("_interrupt", "deadline")
+    __slots__ = ("_interrupt", "deadline", "has_passed")
 
     def __init__(self, interrupt: Callable[[], None], deadline: float) -> None:
         self._interrupt = interrupt
         self.deadline = deadline
+        self.has_passed = False
 
     def expire(self, _now: float) -> None:
+        self.has_passed = True
         self._interrupt()
 
 

@@ -23,6 +23,7 @@ from meshproxy.wire.splice import Splice
 from meshproxy.wire.sweep import Sweeper
 from meshproxy.wire.tls import PORTION, RECORD, TlsConnection, _inner, _last_of_verified_chain, receive
 from meshproxy.wire.tls_faults import HandshakeError, HandshakeFault
+from meshproxy.wire.turnstile import Step, Turnstile
 from tests.shaking import shake
 from tests.wire.conftest import handshake_both
 
@@ -277,6 +278,27 @@ async def test_receive_waits_for_the_first_byte_and_tells_the_end(wires: Wires) 
     assert await receive(near, 100) == b"def"
     far.close()
     assert await receive(near, 100) == b""
+
+
+async def test_a_handshake_takes_no_longer_for_waiting_at_the_turnstile_when_its_time_runs_out(
+    contexts: Contexts, wires: Wires
+) -> None:
+    sweeper = Sweeper()
+
+    class Crowded(Turnstile):
+        """Where somebody waits until his time is up, which is told while he waits for no socket."""
+
+        def __init__(self) -> None:
+            pass
+
+        async def wait_for(self, step: Step, *, newcomer: bool) -> None:  # type: ignore[override]  # noqa: ARG002
+            step.take()
+            for limit in list(sweeper._items):
+                limit.expire(math.inf)
+
+    near, _ = wires.tcp()
+    with trio.fail_after(5), pytest.raises(HandshakeError, match="no handshake within 3 s"):
+        await TlsConnection(near, contexts.client, server_side=False).handshake(sweeper, within=3, turnstile=Crowded())
 
 
 # What a peer says after the handshake, and where the wire may cut it: `read_into` asks the BIO whether there is more,

@@ -38,6 +38,13 @@ class Session:
             raise self._error
 
 
+class Nothing:
+    """Has next to nothing to do."""
+
+    def do_handshake(self) -> None:
+        raise ssl.SSLWantReadError
+
+
 class Crowd:
     """Those who shake hands."""
 
@@ -112,6 +119,28 @@ async def test_while_nobody_else_has_work_some_are_done_in_a_row(
             await trio.testing.wait_all_tasks_blocked()
     assert sum(rows) == CROWD
     assert 1 < max(rows) <= _LONG_TURN / EFFORT + 1, "some, but not for longer than one may have to wait"
+
+
+async def test_who_is_in_the_middle_and_has_little_to_do_again_and_again_keeps_nobody_out(
+    nursery: trio.Nursery,
+) -> None:
+    """A peer that says its next words byte by byte has a step for each, and each goes before newcomers."""
+    engine = EpollReadiness()
+    await nursery.start(engine.run)
+    crowd, drips = Crowd(Turnstile(engine), nursery), [0]
+
+    async def drip() -> None:
+        while True:
+            await crowd.turnstile.wait_for(Step(Nothing()), newcomer=False)
+            drips[0] += 1
+
+    nursery.start_soon(drip)
+    await trio.lowlevel.checkpoint()
+    crowd.comes("newcomer", newcomer=True)
+    with trio.fail_after(5):
+        while not crowd.waited:
+            await trio.lowlevel.checkpoint()  # a task that always has more to do
+    assert drips[0] <= 3
 
 
 async def test_who_is_in_the_middle_goes_before_those_who_begin(crowd: Crowd) -> None:
