@@ -127,6 +127,8 @@ class Terminal:
         self.resize(columns, lines)
         self.before = termios.tcgetattr(slave)
         self._slave = slave
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for whatever a shell starts in the background
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             command("top", *arguments),
             stdin=slave,
