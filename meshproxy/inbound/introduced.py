@@ -8,7 +8,6 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from meshproxy.limits.waiting_room import NO_PLACE
 from meshproxy.wire.closing import reset
-from meshproxy.wire.fiber import in_task
+from meshproxy.wire.fiber import in_task, interruption
 from meshproxy.wire.proxy_protocol import (
     PREFIX,
     Endpoints,
@@ -58,7 +57,7 @@ async def introduced(sock: socket.socket, visit: Visit, settings: Inbound, recor
     await in_task()
     started = trio.current_time()
     if visit.place is not None:  # a stranger: there may be others who need it more
-        visit.place.on_lost = partial(trio.lowlevel.notify_closing, sock)
+        visit.place.on_lost = interruption(sock)
     try:
         if visit.place is not None and visit.place.lost:  # before there was anybody to tell
             raise trio.ClosedResourceError  # noqa: TRY301 - as who is told later

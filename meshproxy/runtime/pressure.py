@@ -76,7 +76,7 @@ class Pressure:
                             await self._probe.look(here, at)
                     await self._probe.look(here, ends)
             finally:
-                self._watch_closely(closely=True)
+                self._take_as(idle=False)
 
     def _look(self) -> None:
         flight = self._flight
@@ -85,16 +85,17 @@ class Pressure:
         self._tell()
         is_calm = share <= _IDLE and not self._was_late and not flight.is_bounded and not flight.is_overloaded
         self._was_late = False
-        self._watch_closely(closely=not is_calm)
+        self._take_as(idle=is_calm)
 
-    def _watch_closely(self, *, closely: bool) -> None:
-        if closely is not self._is_idle:
+    def _take_as(self, *, idle: bool) -> None:
+        """Look seldom while it is idle, and have trio's turns timed instead."""
+        if idle is self._is_idle:
             return
-        self._is_idle = not closely
-        if closely:
-            self._turns.end()
-        else:
+        self._is_idle = idle
+        if idle:
             self._turns.begin()
+        else:
+            self._turns.end()
 
     def measure(self) -> None:
         """Bring the numbers of /metrics up to date."""

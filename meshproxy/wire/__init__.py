@@ -3,6 +3,8 @@
 address     where to listen or connect, parsed once
 readiness   the engine: one edge-triggered epoll, plain callbacks, no task switch per message
 buffers     the scratch memory all connections share, and the budget for what waits; taken: who may be read much for
+fiber       a coroutine in callbacks of the engine, and in a task from where it needs one
+turnstile   handshakes in a row, so that they hold up nobody else
 tls         SSLObject over memory BIOs: handshake, alerts (tls_faults: why one failed, in words)
 splice      plain bytes <-> TLS records as callbacks: half-close, back-pressure, every kind of end
 encrypting  its state, and its one direction: plain bytes become records

@@ -59,8 +59,8 @@ class Channel(Protocol):
     def look(self, onward: socket.socket | None = None) -> memoryview:
         """As `receive`, but return a view of the scratch memory: to be let go of before anything else is read.
 
-        For what is long and passed on as it is. If it is known where, `onward`, no more is read than that takes, or
-        the least that is read at all: the rest would wait here.
+        For what is long and passed on as it is. If it is known where, `onward`, no more is read at once than is good
+        for who has taken so much (see `taken`): the rest would wait here.
         """
 
     def send(self, data: bytes | memoryview) -> None:

@@ -2,10 +2,10 @@
 
 A step of a handshake is half a millisecond of arithmetic. When five hundred callers connect at once, all of them are
 there in one turn of the loop, and whoever has a request open would wait for a quarter of a second. So the steps are
-done when the engine says so: while there is other work, one by one, and handshakes get a fifth of the time. While there
-is none, some in a row: what OpenSSL and what Python need of the processor's caches does not fit in there together, and
-each that comes behind one of its own kind finds its things where it wants them. On a busy machine that takes a quarter
-less time than a handshake from its beginning to its end, and then the next.
+done when the engine says so: while there is other work, for half a millisecond now and then, and handshakes get a
+fifth of the time. While there is none, some in a row: what OpenSSL and what Python need of the processor's caches does
+not fit in there together, and each that comes behind one of its own kind finds its things where it wants them. That
+takes a tenth less time than a handshake from its beginning to its end, and then the next.
 
 Whoever is in the middle of his handshake goes before those who begin theirs. A flood of first words costs somebody who
 means it one queue then, and not two; and who has been answered is soon gone, so that nobody begins the later for it.
