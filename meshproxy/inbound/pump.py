@@ -257,16 +257,20 @@ class Pump(Says):
             relay.downstream_lost(str(broken), now)
         self._teller.answered(relay.exchange, connection)
         self.up = None
-        pool = self._upstreams.pool
-        if relay.exchange.status == _UNAVAILABLE:
-            pool.set_aside(connection)
-        else:
-            pool.give_back(connection)
+        self._let_rest(connection)
         if relay.needs:
             return False
         self._phase = relay.phase
         self._deadlines.since = self._sweeper.now
         return True
+
+    def _let_rest(self, connection: UpstreamConnection) -> None:
+        """Leave the connection of the exchange that is over to whoever needs one next."""
+        pool = self._upstreams.pool
+        if self._exchange is not None and self._exchange.status == _UNAVAILABLE:
+            pool.set_aside(connection)
+        else:
+            pool.give_back(connection)
 
     # Carrying out what the machine says.
 
@@ -305,7 +309,7 @@ class Pump(Says):
             else:
                 self.wake()
         elif need is _RELEASE_UPSTREAM:
-            self._part_with_upstream(pool.give_back)
+            self._part_with_upstream(self._let_rest)
         elif need is Need.FRESH_UPSTREAM:
             self.wake()
         elif need is Need.CLOSE_UPSTREAM:

@@ -32,6 +32,7 @@ UPGRADE = b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\n\
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 LATER = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 2\r\n\r\nhi"
+LATER_IN_PORTIONS = b"HTTP/1.1 503 Service Unavailable\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
 END = b"\r\n\r\n"
 
 MIB = 1 << 20
@@ -90,7 +91,11 @@ async def test_two_callers_share_the_pool(house: House, *, far_tls: bool) -> Non
     assert house.dialled == 1
 
 
-@pytest.mark.parametrize(("answer", "goes_on_at"), [(OK, "the same"), (LATER, "the other")])
+@pytest.mark.parametrize(
+    ("answer", "goes_on_at"),
+    [(OK, "the same"), (LATER, "the other"), (LATER_IN_PORTIONS, "the other")],
+    ids=["ok", "later", "later, in portions"],
+)
 async def test_who_was_told_to_come_back_later_goes_elsewhere(house: House, answer: bytes, goes_on_at: str) -> None:
     """A sidecar that has refused a request does not read that connection for a while."""
     lines = []
@@ -106,6 +111,8 @@ async def test_who_was_told_to_come_back_later_goes_elsewhere(house: House, answ
     await lines[1].hears(END)  # the last used
     await lines[1].says(answer)
     await callers[0].hears(b"hi")
+    if answer is LATER_IN_PORTIONS:
+        await callers[0].hears(END)
     await callers[0].says(GET)
     await lines[1 if goes_on_at == "the same" else 0].hears(END)
 
