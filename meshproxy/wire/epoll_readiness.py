@@ -158,12 +158,11 @@ class EpollReadiness:
                 self._finish(batch)
                 busy = True
             now = perf_counter()
-            if self._later:
-                alone = not (busy or wait.due or runnable)
-                if alone or now >= self._others_until:
-                    self._later.popleft()(now + (_LONG_TURN if alone else _SHORT_TURN))
-                    now, busy = perf_counter(), True
-                    self._others_until = now + _TURN
+            alone = not (busy or wait.due or runnable)
+            if self._later and (alone or now >= self._others_until):
+                self._later.popleft()(now + (_LONG_TURN if alone else _SHORT_TURN))
+                now, busy = perf_counter(), True
+                self._others_until = now + _TURN
             happened = happened or busy or wait.due
             if wait.due or runnable:
                 # Who has more to do has a turn, in which what trio has to do may grow to more than one thing.
